@@ -1,0 +1,50 @@
+import type { Readable } from 'node:stream'
+import type { Descriptor } from '../image/descriptor.ts'
+
+/** What every operation on content takes. */
+export interface ContentOptions {
+  /** Aborting rejects with `signal.reason` and leaves nothing behind. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Where in the content to begin. */
+export interface FetchOptions extends ContentOptions {
+  /** Bytes to skip; default 0. A backend that can't seek throws UnsupportedError for any other value. */
+  readonly offset?: number | undefined
+}
+
+/** Reads content by descriptor. */
+export interface Fetcher {
+  /**
+   * Opens the content of `descriptor`. The stream is not verified: wrap it with `verified` of
+   * `content/verify.ts`. The caller must read it to its end or destroy it.
+   * @throws NotFoundError when the source does not hold it.
+   */
+  fetch(descriptor: Descriptor, options?: FetchOptions): Promise<Readable>
+}
+
+/** Writes content by descriptor. */
+export interface Pusher {
+  /** Whether the target holds the content already. */
+  exists(descriptor: Descriptor, options?: ContentOptions): Promise<boolean>
+  /**
+   * Stores content under its descriptor: verifies size and digest, is atomic (readers see all of it
+   * or nothing) and idempotent (content that is there already is success).
+   */
+  push(descriptor: Descriptor, content: Readable | Uint8Array, options?: ContentOptions): Promise<void>
+}
+
+/** Finds the descriptor that a tag or digest names. */
+export interface Resolver {
+  /** @throws NotFoundError when there is no such tag or digest. */
+  resolve(reference: string, options?: ContentOptions): Promise<Descriptor>
+}
+
+/** Names content. */
+export interface Tagger {
+  /** Points `reference` at `descriptor`, whose content must be there; replaces what it pointed at. */
+  tag(descriptor: Descriptor, reference: string, options?: ContentOptions): Promise<void>
+}
+
+/** All of it: what a registry repository, a layout directory, the store and memory offer. */
+export interface ContentStore extends Fetcher, Pusher, Resolver, Tagger {}

@@ -1,0 +1,54 @@
+import { TimeoutError } from '../errors.ts'
+
+/** Rejects with `signal.reason` when `signal` aborts before `promise` settles; leaves no listener behind. */
+export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise
+  signal.throwIfAborted()
+  let onAbort: (() => void) | undefined
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+  })
+  try {
+    return await Promise.race([promise, aborted])
+  } finally {
+    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort)
+  }
+}
+
+/** Resolves after `ms` milliseconds; rejects with `signal.reason` when aborted first. */
+export async function delay(ms: number, signal?: AbortSignal): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  try {
+    await untilAborted(
+      new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, ms)
+      }),
+      signal,
+    )
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** A deadline joined with a caller's signal. `clear()` must be called when the work is over. */
+export interface Deadline {
+  readonly signal: AbortSignal
+  clear(): void
+}
+
+/** A signal that aborts with a {@link TimeoutError} after `ms`, or with the caller's reason. */
+export function deadline(subject: string, ms: number | undefined, signal: AbortSignal | undefined): Deadline {
+  const controller = new AbortController()
+  const forward = (): void => controller.abort(signal?.reason)
+  if (signal?.aborted) forward()
+  else signal?.addEventListener('abort', forward, { once: true })
+  const timer = ms === undefined ? undefined : setTimeout(() => controller.abort(new TimeoutError(subject, ms)), ms)
+  return {
+    signal: controller.signal,
+    clear() {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', forward)
+    },
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * A system call as data. The builders in `calls/` make them; `local.ts` makes them happen in this
+ * process, `remote/` in a remote process, `fake.ts` only records them. Code that sets something up
+ * returns calls and does not know which side runs them.
+ */
+
+/** A piece of memory that the kernel writes into; its content comes back with the results. */
+export interface Out {
+  readonly kind: 'out'
+  /** Bytes. */
+  readonly size: number
+}
+
+/** A piece of memory with addresses inside: an iovec, an argv table, a struct sock_fprog. */
+export interface Struct {
+  readonly kind: 'struct'
+  /** Words of 8 bytes: a number is stored as it is, everything else as its address. */
+  readonly words: readonly Arg[]
+}
+
+/**
+ * One argument: a number; a string (stored with a NUL behind it, passed by address); bytes or a
+ * struct (by address); memory to write to (by address); or an earlier call, which stands for its result.
+ */
+export type Arg = number | bigint | string | Uint8Array | Out | Struct | Call
+
+/** One system call. */
+export interface Call {
+  readonly kind: 'call'
+  /** The kernel's name of the call; looked up per architecture when it is made. */
+  readonly name: string
+  readonly args: readonly Arg[]
+  /** Errno name that is no failure (`'EEXIST'`), or `'any'`. The result then is the negative errno. */
+  readonly tolerate?: string
+  /** For clone: descriptor of the socket on which the child takes its batches. */
+  readonly childSocket?: number
+  /** What the call is for; named by errors: "mount /proc". */
+  readonly step?: string
+  /** JSON Pointer into config.json to what asked for it. */
+  readonly pointer?: string
+  /** Path that the call is about, for errors. */
+  readonly path?: string
+}
+
+/** Options that every builder takes last. */
+export interface CallOptions {
+  readonly tolerate?: string
+  readonly step?: string
+  readonly pointer?: string
+}
+
+/** Makes a call; the builders of `calls/` are typed fronts of it. */
+export function call(name: string, args: readonly Arg[], options?: CallOptions & { readonly path?: string }): Call {
+  return { kind: 'call', name, args, ...options }
+}
+
+/** Memory for the kernel to write into, in bytes. */
+export function out(size: number): Out {
+  return { kind: 'out', size }
+}
+
+/** Memory with addresses inside. */
+export function struct(words: readonly Arg[]): Struct {
+  return { kind: 'struct', words }
+}

@@ -1,6 +1,6 @@
-import { defineConfig } from 'vitest/config'
+import { defineConfig, type ViteUserConfig } from 'vitest/config'
 
-export default defineConfig({
+const config: ViteUserConfig = defineConfig({
   test: {
     // ffi-rs crashes Node when worker threads open libraries, so every test file gets a process of its own.
     pool: 'forks',
@@ -9,3 +9,5 @@ export default defineConfig({
     hookTimeout: 60_000,
   },
 })
+
+export default config

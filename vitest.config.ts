@@ -1,12 +1,36 @@
 import { defineConfig, type ViteUserConfig } from 'vitest/config'
 
+/** Minutes long: only `npm run test:long` runs them. */
+const long = 'test/**/*.long.test.ts'
+
+/** Tests that measure time, or use what was built: when the others are done, one file at a time. */
+const alone = ['test/**/*.timing.test.ts', 'test/package/**/*.test.ts', 'test/examples/**/*.test.ts']
+
+const runLong: boolean = process.env.OCI_TS_LONG === '1'
+
 const config: ViteUserConfig = defineConfig({
   test: {
     // ffi-rs crashes Node when worker threads open libraries, so every test file gets a process of its own.
     pool: 'forks',
-    include: ['test/**/*.test.ts'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    projects: runLong
+      ? [{ extends: true, test: { name: 'long', include: [long], fileParallelism: false, testTimeout: 1_800_000 } }]
+      : [
+          {
+            extends: true,
+            test: {
+              name: 'modules',
+              include: ['test/**/*.test.ts'],
+              exclude: [long, ...alone],
+              sequence: { groupOrder: 0 },
+            },
+          },
+          {
+            extends: true,
+            test: { name: 'alone', include: alone, fileParallelism: false, sequence: { groupOrder: 1 } },
+          },
+        ],
   },
 })
 

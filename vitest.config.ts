@@ -1,4 +1,7 @@
 import { defineConfig, type ViteUserConfig } from 'vitest/config'
+import { supportNode20 } from './scripts/vitest-on-node-20.ts'
+
+supportNode20()
 
 /** Minutes long: only `npm run test:long` runs them. */
 const long = 'test/**/*.long.test.ts'

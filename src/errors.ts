@@ -207,6 +207,13 @@ export class RegistryError extends OciError {
   }
 }
 
+/** A registry's answer breaks its protocol, or asks for something that is not safe to do. `subject` is its URL. */
+export class ProtocolError extends OciError {
+  constructor(url: string, message: string, options: OciErrorOptions = {}) {
+    super('ERR_OCI_PROTOCOL', `${url}: ${message}`, { subject: url, ...options })
+  }
+}
+
 /** A registry could not be reached, or the connection broke and retrying did not help. */
 export class NetworkError extends OciError {
   constructor(url: string, message: string, options: OciErrorOptions = {}) {

@@ -259,6 +259,13 @@ export class SyscallError extends OciError {
   }
 }
 
+/** A remote process (design: linux/remote) ended while it had work to do. */
+export class RemoteExitError extends OciError {
+  constructor(message: string, options: OciErrorOptions = {}) {
+    super('ERR_OCI_REMOTE_EXIT', message, options)
+  }
+}
+
 /** This machine, kernel or user can't do what was asked. `reason` says why. */
 export class UnsupportedError extends OciError {
   readonly reason: string

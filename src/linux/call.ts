@@ -15,8 +15,11 @@ export interface Out {
 export interface Struct {
   readonly kind: 'struct'
   /** Words of 8 bytes: a number is stored as it is, everything else as its address. */
-  readonly words: readonly Arg[]
+  readonly words: readonly Word[]
 }
+
+/** One word of a {@link Struct}. */
+export type Word = Exclude<Arg, Call>
 
 /**
  * One argument: a number; a string (stored with a NUL behind it, passed by address); bytes or a
@@ -60,6 +63,6 @@ export function out(size: number): Out {
 }
 
 /** Memory with addresses inside. */
-export function struct(words: readonly Arg[]): Struct {
+export function struct(words: readonly Word[]): Struct {
   return { kind: 'struct', words }
 }

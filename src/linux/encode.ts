@@ -1,0 +1,201 @@
+import { InvalidArgumentError, LimitError } from '../errors.ts'
+import { quote } from '../internal/text.ts'
+import type { Architecture } from './architecture.ts'
+import type { Arg, Call, Out, Struct } from './call.ts'
+import { errnoNumber } from './errno.ts'
+import { headerSize } from './remote/memory.ts'
+import { syscallNumber } from './syscall-numbers.ts'
+
+/**
+ * Encodes calls as a message of the remote process:
+ *
+ *     header   32 bytes: length behind the header, number of calls, length of the reply, (calls not
+ *              made, set by the process), 1 when it may outlive its parent, address of the first call
+ *     results  8 bytes a call
+ *     out      memory that the kernel writes to
+ *     calls    56 bytes each: number (4), flags (4), six arguments (8 each)
+ *     data     strings, structs and bytes that arguments point at
+ *
+ * The reply is the start of the same memory: header, results and out.
+ */
+
+/** Bits 1 to 6 of a call's flags: that argument is the address of its value. */
+const indirect = (argument: number): number => 1 << (argument + 1)
+const childSocketShift = 8
+const tolerateShift = 16
+const tolerateAny = 0xffff
+const callSize = 56
+const maxArguments = 6
+
+/** Where the parts of an encoded batch lie, relative to its start. */
+export interface Layout {
+  /** Bytes of the message. */
+  readonly size: number
+  /** Bytes of the reply. */
+  readonly replySize: number
+  /** Offset of what the kernel writes into each {@link Out}. */
+  readonly outs: ReadonlyMap<Out, number>
+}
+
+/** Where a batch goes and how its process treats it. */
+export interface Target {
+  readonly architecture: Architecture
+  /** Address at which the message lies when the calls are made. */
+  readonly address: number
+  /** Whether the process goes on when nobody reads its replies. */
+  readonly outlive?: boolean
+}
+
+/**
+ * Writes the message for `calls` into `memory`.
+ * @throws InvalidArgumentError for a NUL in a string, a number that does not fit 64 bits, too many arguments.
+ * @throws LimitError when `memory` is too small.
+ */
+export function encode(calls: readonly Call[], memory: Buffer, target: Target): Layout {
+  return new Encoder(calls, memory, target).encode()
+}
+
+class Encoder {
+  private readonly results = new Map<Call, number>()
+  private readonly outs = new Map<Out, number>()
+  private readonly addresses = new Map<string | Uint8Array | Struct, number>()
+  private readonly calls: readonly Call[]
+  private readonly memory: Buffer
+  private readonly target: Target
+  private end = 0
+
+  constructor(calls: readonly Call[], memory: Buffer, target: Target) {
+    this.calls = calls
+    this.memory = memory
+    this.target = target
+  }
+
+  encode(): Layout {
+    this.end = headerSize
+    for (const call of this.calls) {
+      this.results.set(call, this.end)
+      this.reserve(8)
+    }
+    for (const call of this.calls) for (const arg of call.args) this.reserveOuts(arg)
+    const replySize = this.end
+    this.memory.fill(0, headerSize, replySize)
+
+    const first = this.end
+    this.reserve(this.calls.length * callSize)
+    this.calls.forEach((call, index) => {
+      this.writeCall(call, first + index * callSize)
+    })
+
+    const { memory } = this
+    memory.writeUInt32LE(this.end - headerSize, 0)
+    memory.writeUInt32LE(this.calls.length, 4)
+    memory.writeUInt32LE(replySize, 8)
+    memory.writeInt32LE(0, 12)
+    memory.writeUInt32LE(this.target.outlive === true ? 1 : 0, 16)
+    memory.writeUInt32LE((this.target.address + first) >>> 0, 20)
+    memory.fill(0, 24, headerSize)
+    return { size: this.end, replySize, outs: this.outs }
+  }
+
+  private reserve(size: number): number {
+    const at = this.end
+    // Every part starts on 8 bytes, so that the kernel's structs are aligned in it.
+    this.end = (at + size + 7) & ~7
+    if (this.end > this.memory.length) {
+      throw new LimitError('a batch of system calls', this.memory.length, 'bytes')
+    }
+    return at
+  }
+
+  private reserveOuts(arg: Arg): void {
+    if (typeof arg !== 'object' || arg instanceof Uint8Array) return
+    if (arg.kind === 'struct') for (const word of arg.words) this.reserveOuts(word)
+    if (arg.kind === 'out' && !this.outs.has(arg)) this.outs.set(arg, this.reserve(arg.size))
+  }
+
+  private writeCall(call: Call, at: number): void {
+    if (call.args.length > maxArguments) {
+      throw new InvalidArgumentError(`${call.name} has ${call.args.length} arguments; a system call has at most six`)
+    }
+    let flags = ((call.childSocket ?? 0) << childSocketShift) | (toleratedErrno(call) << tolerateShift)
+    for (let i = 0; i < maxArguments; i++) {
+      const arg = call.args[i] ?? 0
+      if (isCall(arg)) flags |= indirect(i)
+      this.writeWord(at + 8 + i * 8, arg, call)
+    }
+    this.memory.writeUInt32LE(syscallNumber(call.name, this.target.architecture), at)
+    this.memory.writeUInt32LE(flags >>> 0, at + 4)
+  }
+
+  private writeWord(at: number, arg: Arg, call: Call): void {
+    if (typeof arg === 'bigint') {
+      if (arg < -(2n ** 63n) || arg >= 2n ** 64n) throw outOfRange(call, arg)
+      this.memory.writeBigUInt64LE(BigInt.asUintN(64, arg), at)
+      return
+    }
+    const value = typeof arg === 'number' ? arg : this.target.address + this.place(arg, call)
+    if (!Number.isSafeInteger(value)) throw outOfRange(call, value)
+    this.memory.writeInt32LE(value | 0, at)
+    this.memory.writeInt32LE(Math.floor(value / 2 ** 32), at + 4)
+  }
+
+  /** Offset of what an argument points at; writes it there when it is not there yet. */
+  private place(arg: Exclude<Arg, number | bigint>, call: Call): number {
+    if (typeof arg === 'object' && !(arg instanceof Uint8Array)) {
+      if (arg.kind === 'call') return this.resultOf(arg, call)
+      if (arg.kind === 'out') return this.outs.get(arg) as number
+    }
+    const known = this.addresses.get(arg)
+    if (known !== undefined) return known
+    const at = this.store(arg, call)
+    this.addresses.set(arg, at)
+    return at
+  }
+
+  private resultOf(earlier: Call, call: Call): number {
+    const at = this.results.get(earlier)
+    if (at === undefined || at >= (this.results.get(call) as number)) {
+      throw new InvalidArgumentError(`${call.name} uses the result of ${earlier.name}, which is not made before it`)
+    }
+    return at
+  }
+
+  private store(arg: string | Uint8Array | Struct, call: Call): number {
+    if (typeof arg === 'string') {
+      // The kernel would silently cut the string there.
+      if (arg.includes('\0'))
+        throw new InvalidArgumentError(`${call.name}: NUL byte in ${quote(arg)}`, { subject: arg })
+      const size = Buffer.byteLength(arg)
+      const at = this.reserve(size + 1)
+      this.memory.write(arg, at)
+      this.memory[at + size] = 0
+      return at
+    }
+    if (arg instanceof Uint8Array) {
+      const at = this.reserve(arg.length)
+      this.memory.set(arg, at)
+      return at
+    }
+    const at = this.reserve(arg.words.length * 8)
+    arg.words.forEach((word, index) => {
+      this.writeWord(at + index * 8, word, call)
+    })
+    return at
+  }
+}
+
+function isCall(arg: Arg): arg is Call {
+  return typeof arg === 'object' && !(arg instanceof Uint8Array) && arg.kind === 'call'
+}
+
+function toleratedErrno(call: Call): number {
+  if (call.tolerate === undefined) return 0
+  if (call.tolerate === 'any') return tolerateAny
+  const errno = errnoNumber(call.tolerate)
+  if (errno === undefined) throw new InvalidArgumentError(`${call.name}: no errno is named ${call.tolerate}`)
+  return errno
+}
+
+function outOfRange(call: Call, value: number | bigint): InvalidArgumentError {
+  return new InvalidArgumentError(`${call.name}: ${value} is no integer that fits the argument`)
+}

@@ -1,0 +1,211 @@
+import { readdirSync, readlinkSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { isMainThread } from 'node:worker_threads'
+import { UnsupportedError } from '../errors.ts'
+import { type Architecture, hostArchitecture } from './architecture.ts'
+import { errnoName } from './errno.ts'
+import { syscallNumber } from './syscall-numbers.ts'
+
+/**
+ * The only file that knows ffi-rs. It offers two things: memory at a known address, and calls of
+ * libc functions that take and return integers. All else is built on them in TypeScript.
+ */
+
+/** What of ffi-rs 1.3 is used; its own types can't be imported without loading it. */
+interface FfiRs {
+  readonly DataType: { readonly I32: number; readonly BigInt: number; readonly External: number }
+  open(options: { library: string; path: string }): void
+  load(options: {
+    library: string
+    funcName: string
+    retType: number
+    paramsType: readonly number[]
+    paramsValue: readonly unknown[]
+    errno: boolean
+  }): unknown
+  wrapPointer(pointers: readonly unknown[]): unknown[]
+  restorePointer(options: { retType: readonly number[]; paramsValue: readonly unknown[] }): unknown[]
+  createExternalBuffer(pointer: unknown, length: number): Buffer
+}
+
+/** The libc functions that are called, with the number of their arguments; all of them integers or addresses. */
+const symbols = {
+  syscall: 7,
+  posix_spawn: 6,
+  posix_spawn_file_actions_init: 1,
+  posix_spawn_file_actions_adddup2: 3,
+  posix_spawn_file_actions_addopen: 5,
+  posix_spawn_file_actions_destroy: 1,
+  posix_spawnattr_init: 1,
+  posix_spawnattr_setflags: 2,
+  posix_spawnattr_setsigmask: 2,
+  posix_spawnattr_setsigdefault: 2,
+  posix_spawnattr_destroy: 1,
+} as const
+
+/** Name of a libc function of the table. */
+export type LibcSymbol = keyof typeof symbols
+
+/** Memory of this process at an address that can be handed to the kernel. */
+export interface Memory {
+  readonly address: number
+  readonly bytes: Buffer
+}
+
+/** The door to libc. */
+export interface Libc {
+  readonly architecture: Architecture
+  /** Calls a function that returns an int (posix_spawn and its family: 0 or an errno). */
+  call(symbol: Exclude<LibcSymbol, 'syscall'>, ...args: readonly number[]): number
+  /** Makes a system call: its result, or the negative errno. */
+  syscall(number: number, ...args: readonly bigint[]): number
+  /** Zeroed memory that stays for the life of the process. */
+  allocate(size: number): Memory
+}
+
+const library = 'libc'
+const markerName = 'oci-ts-libc'
+let loaded: Libc | undefined
+
+/**
+ * The loaded libc. The first call opens it and resolves every symbol of the table.
+ * @throws UnsupportedError where there is no Linux libc or ffi-rs for it; in a worker thread whose
+ * main thread has not called this before (ffi-rs' table of symbols is not thread-safe).
+ */
+export function libc(): Libc {
+  loaded ??= load()
+  return loaded
+}
+
+function load(): Libc {
+  const architecture = hostArchitecture()
+  if (!isMainThread && !loadedByMainThread()) {
+    throw new UnsupportedError(
+      'the kernel interface',
+      'this is a worker thread and the main thread has not loaded it',
+      {
+        hint: 'Call prepare() of oci-ts/runtime in the main thread before the worker starts.',
+      },
+    )
+  }
+  const ffi = loadFfi()
+  if (isMainThread) ffi.open({ library, path: '' })
+  const door = new FfiLibc(ffi, architecture)
+  if (isMainThread) {
+    door.resolveAll()
+    door.mark()
+  }
+  return door
+}
+
+function loadFfi(): FfiRs {
+  try {
+    return createRequire(import.meta.url)('ffi-rs') as FfiRs
+  } catch (cause) {
+    throw new UnsupportedError('the kernel interface', 'the package ffi-rs could not be loaded', {
+      cause,
+      hint: 'Install without --omit=optional, on glibc or musl, x64 or arm64.',
+    })
+  }
+}
+
+/** The main thread leaves an anonymous file open as a sign that every thread can see. */
+function loadedByMainThread(): boolean {
+  return readdirSync('/proc/self/fd').some((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).startsWith(`/memfd:${markerName}`)
+    } catch {
+      return false // closed since the directory was read
+    }
+  })
+}
+
+const zeros: readonly bigint[] = [0n, 0n, 0n, 0n, 0n, 0n]
+
+class FfiLibc implements Libc {
+  readonly architecture: Architecture
+  private readonly ffi: FfiRs
+  private readonly requests = new Map<LibcSymbol, Parameters<FfiRs['load']>[0] & { paramsValue: readonly unknown[] }>()
+
+  constructor(ffi: FfiRs, architecture: Architecture) {
+    this.ffi = ffi
+    this.architecture = architecture
+    for (const [name, count] of Object.entries(symbols)) {
+      this.requests.set(name as LibcSymbol, {
+        library,
+        funcName: name,
+        retType: name === 'syscall' ? ffi.DataType.BigInt : ffi.DataType.I32,
+        paramsType: new Array<number>(count).fill(ffi.DataType.BigInt),
+        paramsValue: [],
+        errno: name === 'syscall',
+      })
+    }
+  }
+
+  /** Every symbol is looked up by a harmless call: arguments that make the function return at once. */
+  resolveAll(): void {
+    const scratch = this.allocate(4096).address
+    this.call('posix_spawn_file_actions_init', scratch)
+    this.call('posix_spawn_file_actions_adddup2', scratch, 0, 0)
+    this.call('posix_spawn_file_actions_addopen', scratch, 0, scratch + 2048, 0, 0)
+    this.call('posix_spawn_file_actions_destroy', scratch)
+    this.call('posix_spawnattr_init', scratch)
+    this.call('posix_spawnattr_setflags', scratch, 0)
+    this.call('posix_spawnattr_setsigmask', scratch, scratch + 2048)
+    this.call('posix_spawnattr_setsigdefault', scratch, scratch + 2048)
+    this.call('posix_spawnattr_destroy', scratch)
+    // An empty file is no program: ENOENT, before anything is started.
+    this.call('posix_spawn', scratch, scratch + 2048, 0, 0, scratch + 2048, scratch + 2048)
+  }
+
+  mark(): void {
+    const name = this.allocate(markerName.length + 1)
+    name.bytes.write(markerName)
+    const closeOnExec = 1n
+    this.syscall(syscallNumber('memfd_create', this.architecture), BigInt(name.address), closeOnExec)
+  }
+
+  call(symbol: LibcSymbol, ...args: readonly number[]): number {
+    return this.invoke(symbol, args.map(BigInt)) as number
+  }
+
+  syscall(number: number, ...args: readonly bigint[]): number {
+    const padded = args.length === 6 ? args : [...args, ...zeros].slice(0, 6)
+    const result = this.invoke('syscall', [BigInt(number), ...padded.map((arg) => BigInt.asIntN(64, arg))]) as {
+      value: bigint | number
+      errnoCode: number
+    }
+    // errno means something only when the call says that it failed.
+    return Number(result.value) === -1 ? -result.errnoCode : Number(result.value)
+  }
+
+  allocate(size: number): Memory {
+    const { ffi } = this
+    // PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
+    const mmap = syscallNumber('mmap', this.architecture)
+    const address = this.syscall(mmap, 0n, BigInt(size), 3n, 0x22n, -1n, 0n)
+    if (address < 0 && address > -4096) {
+      throw new UnsupportedError('the kernel interface', `no memory: mmap of ${size} bytes gave ${errnoName(-address)}`)
+    }
+    return { address, bytes: ffi.createExternalBuffer(this.pointer(address), size) }
+  }
+
+  /** A native pointer to `address`: a libc function that returns its argument would do; a syscall can't. */
+  private pointer(address: number): unknown {
+    const { ffi } = this
+    return ffi.load({
+      library,
+      funcName: 'memset',
+      retType: ffi.DataType.External,
+      paramsType: [ffi.DataType.BigInt, ffi.DataType.I32, ffi.DataType.BigInt],
+      paramsValue: [BigInt(address), 0, 0n],
+      errno: false,
+    })
+  }
+
+  private invoke(symbol: LibcSymbol, paramsValue: readonly unknown[]): unknown {
+    const request = this.requests.get(symbol)
+    if (request === undefined) throw new UnsupportedError(symbol, 'it is not in the table of libc functions')
+    return this.ffi.load({ ...request, paramsValue })
+  }
+}

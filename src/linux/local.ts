@@ -1,0 +1,48 @@
+import { InvalidArgumentError } from '../errors.ts'
+import type { Call, Out } from './call.ts'
+import { encode } from './encode.ts'
+import { errnoNumber, syscallError } from './errno.ts'
+import { libc, type Memory } from './libc.ts'
+
+/** Bytes of memory for the arguments of one local call. */
+const arenaSize = 1 << 20
+
+let arena: Memory | undefined
+
+/**
+ * Makes one call in this process, at once. Not for calls that block, nor for calls that change
+ * what Node's threads share (namespaces, credentials, working directory).
+ * @returns its result; the negative errno when that errno is tolerated.
+ * @throws SyscallError when the kernel refuses. @throws InvalidArgumentError for arguments it can't take.
+ */
+export function perform(call: Call): number {
+  return performFor(call).value
+}
+
+/** {@link perform} for a call that writes to memory; `bytes` copies what it wrote. */
+export function performFor(call: Call): { readonly value: number; bytes(out: Out): Buffer } {
+  if (call.childSocket !== undefined) {
+    throw new InvalidArgumentError(`${call.name}: a child can't be made in this process, only in a remote process`)
+  }
+  const door = libc()
+  arena ??= door.allocate(arenaSize)
+  const memory = arena
+  const { replySize, outs } = encode([call], memory.bytes, { architecture: door.architecture, address: memory.address })
+  const args: bigint[] = []
+  for (let i = 0; i < 6; i++) args.push(memory.bytes.readBigInt64LE(replySize + 8 + i * 8))
+  const value = door.syscall(memory.bytes.readUInt32LE(replySize), ...args)
+  if (value < 0 && value > -4096 && !isTolerated(call, -value)) throw syscallError(call, -value)
+  return {
+    value,
+    bytes(out) {
+      const at = outs.get(out)
+      if (at === undefined) throw new InvalidArgumentError(`${call.name} does not write to that memory`)
+      return Buffer.from(memory.bytes.subarray(at, at + out.size))
+    },
+  }
+}
+
+/** Whether `errno` is no failure of `call`. */
+export function isTolerated(call: Call, errno: number): boolean {
+  return call.tolerate === 'any' || (call.tolerate !== undefined && errnoNumber(call.tolerate) === errno)
+}

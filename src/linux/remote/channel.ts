@@ -1,0 +1,154 @@
+import { Socket } from 'node:net'
+import { InvalidArgumentError, RemoteExitError } from '../../errors.ts'
+import type { Architecture } from '../architecture.ts'
+import type { Call, Out } from '../call.ts'
+import { encode, type Layout } from '../encode.ts'
+import { syscallError } from '../errno.ts'
+import { headerSize, messageAddress, messageCapacity } from './memory.ts'
+
+/** What a batch gave. */
+export interface Results {
+  /** Result of a call of the batch; negative errno where that errno is tolerated. */
+  value(call: Call): number
+  /** What the kernel wrote to a piece of memory. */
+  bytes(out: Out): Buffer
+}
+
+interface Batch {
+  readonly calls: readonly Call[]
+  readonly layout: Layout
+  readonly resolve: (results: Results) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** How a channel treats its process. */
+export interface ChannelOptions {
+  readonly architecture: Architecture
+  /** Whether the process goes on when this one is gone. Default false. */
+  readonly outlive?: boolean | undefined
+  /** Calls put before the first batch, in the same message. */
+  readonly prelude?: readonly Call[] | undefined
+}
+
+// One for all channels: a message is encoded and handed to the kernel in one go.
+let scratch: Buffer | undefined
+
+/** This end of the socket on which a remote process takes batches. */
+export class Channel {
+  /** Bytes that one batch may take, arguments included. */
+  static readonly capacity: number = messageCapacity
+
+  /** Resolves when the other end is closed: the process ended, or it is another program now. */
+  readonly closed: Promise<void>
+  private readonly socket: Socket
+  private readonly options: ChannelOptions
+  private readonly waiting: Batch[] = []
+  private received: Buffer[] = []
+  private receivedSize = 0
+  private started = false
+
+  /** Takes over `fd`, a stream socket. */
+  constructor(fd: number, options: ChannelOptions) {
+    this.options = options
+    this.socket = new Socket({ fd, readable: true, writable: true })
+    this.socket.unref()
+    this.socket.on('data', (chunk: Buffer) => this.receive(chunk))
+    // The end is told by 'close'; what broke a stream between two local processes is that one of them died.
+    this.socket.on('error', () => {})
+    this.closed = new Promise((resolve) => {
+      this.socket.once('close', () => {
+        this.abandon()
+        resolve()
+      })
+    })
+  }
+
+  /** Descriptor of the socket, for handing it on. */
+  get isOpen(): boolean {
+    return !this.socket.destroyed
+  }
+
+  /**
+   * Makes `calls` in the remote process, in order, in one round trip. It stops at the first call that
+   * fails with an errno which the call does not tolerate.
+   * @throws SyscallError for that call. @throws RemoteExitError when the process ends before it has answered.
+   * @throws LimitError for more than {@link Channel.capacity} bytes; InvalidArgumentError for what can't be encoded.
+   */
+  run(calls: readonly Call[]): Promise<Results> {
+    return new Promise((resolve, reject) => {
+      if (!this.isOpen) throw new RemoteExitError('the remote process has ended')
+      const all = this.started ? calls : [...(this.options.prelude ?? []), ...calls]
+      if (all.length === 0) throw new InvalidArgumentError('a batch must have at least one call')
+      this.write(all, (layout) => this.waiting.push({ calls: all, layout, resolve, reject }))
+      this.started = true
+      this.socket.ref()
+    })
+  }
+
+  /** Closes this end; the process ends when it next looks for a batch. */
+  close(): Promise<void> {
+    this.socket.destroy()
+    return this.closed
+  }
+
+  private write(calls: readonly Call[], encoded: (layout: Layout) => void): void {
+    const memory = scratch ?? Buffer.allocUnsafeSlow(headerSize + messageCapacity)
+    scratch = undefined
+    const { architecture, outlive } = this.options
+    const layout = encode(calls, memory, { architecture, address: messageAddress, outlive: outlive === true })
+    encoded(layout)
+    this.socket.write(memory.subarray(0, layout.size))
+    // What the kernel did not take at once is still to be read from that memory.
+    if (this.socket.writableLength === 0) scratch = memory
+  }
+
+  private receive(chunk: Buffer): void {
+    this.received.push(chunk)
+    this.receivedSize += chunk.length
+    for (let batch = this.waiting[0]; batch !== undefined; batch = this.waiting[0]) {
+      if (this.receivedSize < batch.layout.replySize) return
+      const all = this.received.length === 1 ? (this.received[0] as Buffer) : Buffer.concat(this.received)
+      const reply = all.subarray(0, batch.layout.replySize)
+      const rest = all.subarray(batch.layout.replySize)
+      this.received = rest.length === 0 ? [] : [rest]
+      this.receivedSize = rest.length
+      this.waiting.shift()
+      if (this.waiting.length === 0) this.socket.unref()
+      settle(batch, reply)
+    }
+  }
+
+  private abandon(): void {
+    for (const batch of this.waiting.splice(0)) {
+      batch.reject(new RemoteExitError('the remote process ended before it had answered'))
+    }
+  }
+}
+
+function settle(batch: Batch, reply: Buffer): void {
+  const { calls, layout } = batch
+  const notMade = reply.readInt32LE(12)
+  if (notMade >= 0) {
+    const index = calls.length - 1 - notMade
+    const failed = calls[index] as Call
+    batch.reject(syscallError(failed, -resultAt(reply, index)))
+    return
+  }
+  const indexes = new Map(calls.map((call, index) => [call, index]))
+  batch.resolve({
+    value(call) {
+      const index = indexes.get(call)
+      if (index === undefined) throw new InvalidArgumentError(`${call.name} is not part of the batch`)
+      return resultAt(reply, index)
+    },
+    bytes(out) {
+      const at = layout.outs.get(out)
+      if (at === undefined) throw new InvalidArgumentError('no call of the batch writes to that memory')
+      return reply.subarray(at, at + out.size)
+    },
+  })
+}
+
+function resultAt(reply: Buffer, index: number): number {
+  return Number(reply.readBigInt64LE(headerSize + index * 8))
+}

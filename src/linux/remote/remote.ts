@@ -1,0 +1,134 @@
+import { UnsupportedError } from '../../errors.ts'
+import { delay } from '../../internal/abort.ts'
+import { hostArchitecture } from '../architecture.ts'
+import { type Call, out } from '../call.ts'
+import { close, closeRange } from '../calls/files.ts'
+import {
+  checkPeer,
+  kill,
+  PR,
+  prctl,
+  SIGKILL,
+  SOCK_CLOEXEC,
+  SOCK_STREAM,
+  socketpair,
+  WNOHANG,
+  wait4,
+} from '../calls/processes.ts'
+import { perform, performFor } from '../local.ts'
+import { Channel, type Results } from './channel.ts'
+import { type Descriptors, spawnProgram } from './spawn.ts'
+
+/** Descriptor of a remote process on which it takes its batches. */
+export const channelDescriptor = 3
+
+/** How a remote process is started. */
+export interface RemoteOptions {
+  /** Descriptors it gets, by the number they have there: not 3. 0, 1 and 2 are /dev/null by default. */
+  readonly descriptors?: Descriptors | undefined
+  /** Whether it goes on when this process ends. Default false: it is killed then. */
+  readonly outlive?: boolean | undefined
+  /**
+   * Whether /proc shows its descriptors and memory to processes of the same user. Default false; an ordinary
+   * user must allow it until the id maps of a user namespace are written.
+   */
+  readonly dumpable?: boolean | undefined
+}
+
+/**
+ * A small process that makes system calls for this one: it can enter namespaces, change its root
+ * and become another program, which Node can't.
+ */
+export class Remote implements AsyncDisposable {
+  /** Bytes that one batch may take, arguments included. */
+  readonly capacity: number = Channel.capacity
+  readonly pid: number
+  /** Resolves when its socket is closed: it ended, or closed it. */
+  readonly closed: Promise<void>
+  private readonly channel: Channel
+  private ending: Promise<void> | undefined
+
+  private constructor(pid: number, channel: Channel) {
+    this.pid = pid
+    this.channel = channel
+    this.closed = channel.closed
+  }
+
+  /** Starts a remote process. Nothing of it has run when this returns; the first batch starts it. */
+  static spawn(options: RemoteOptions = {}): Remote {
+    const { here, there } = socketPair()
+    const descriptors = new Map(options.descriptors).set(channelDescriptor, there)
+    try {
+      const pid = spawnProgram(descriptors)
+      const prelude = preludeOf(options, Math.max(...descriptors.keys()))
+      const channel = new Channel(here, { architecture: hostArchitecture(), outlive: options.outlive, prelude })
+      return new Remote(pid, channel)
+    } catch (error) {
+      perform(close(here))
+      throw error
+    } finally {
+      perform(close(there))
+    }
+  }
+
+  /** See {@link Channel.run}. Batches may be handed over before earlier ones are answered. */
+  run(calls: readonly Call[]): Promise<Results> {
+    return this.channel.run(calls)
+  }
+
+  /** Ends it (SIGKILL, also in the middle of a batch) and waits until it is gone. Idempotent. */
+  close(): Promise<void> {
+    this.ending ??= this.end()
+    return this.ending
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  /**
+   * Lets go of a process that outlives this one: the socket is closed, the process is not waited for.
+   */
+  async release(): Promise<void> {
+    this.ending ??= this.channel.close()
+    await this.ending
+  }
+
+  private async end(): Promise<void> {
+    // It is our child and not waited for yet: the pid can't be anybody else's.
+    perform(kill(this.pid, SIGKILL, { tolerate: 'ESRCH' }))
+    await this.channel.close()
+    await reap(this.pid)
+  }
+}
+
+function preludeOf(options: RemoteOptions, highest: number): readonly Call[] {
+  const step = 'prepare the remote process'
+  const calls: Call[] = [closeRange(highest + 1, 0xffffffff, 0, { step })]
+  if (options.outlive !== true) {
+    calls.push(prctl(PR.SET_PDEATHSIG, SIGKILL, 0, { step }))
+    // The parent may have died before that: then there is nobody at the other end.
+    calls.push(checkPeer(channelDescriptor, { step }))
+  }
+  if (options.dumpable !== true) calls.push(prctl(PR.SET_DUMPABLE, 0, 0, { step }))
+  return calls
+}
+
+/** Two connected stream sockets, both close-on-exec. */
+export function socketPair(): { readonly here: number; readonly there: number } {
+  const pair = out(8)
+  const result = performFor(socketpair(SOCK_STREAM | SOCK_CLOEXEC, pair, { step: 'make a socket pair' }))
+  const bytes = result.bytes(pair)
+  return { here: bytes.readInt32LE(0), there: bytes.readInt32LE(4) }
+}
+
+/** Waits for the end of a killed child and removes it from the process table. */
+async function reap(pid: number): Promise<void> {
+  const status = out(4)
+  for (let pause = 1; pause <= 1024; pause *= 2) {
+    const done = perform(wait4(pid, status, WNOHANG, { tolerate: 'ECHILD' }))
+    if (done !== 0) return
+    await delay(pause)
+  }
+  throw new UnsupportedError('ending a remote process', `process ${pid} does not react to SIGKILL`)
+}

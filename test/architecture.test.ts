@@ -166,7 +166,7 @@ describe('files', () => {
       ...sourcesBelow('bench'),
       ...sourcesBelow('examples'),
     ]
-    const kebab = /^[a-z0-9]+(-[a-z0-9]+)*(\.(generated|test|long\.test|timing\.test|d))?\.(ts|mjs|js)$/
+    const kebab = /^[a-z0-9]+(-[a-z0-9]+)*(\.(generated|test|long\.test|timing\.test|d))?\.(ts|mjs|cjs|js)$/
     expect(named.map((source) => source.path).filter((path) => !kebab.test(path.split('/').at(-1) ?? ''))).toEqual([])
   })
 

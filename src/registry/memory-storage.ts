@@ -1,0 +1,225 @@
+import { LimitError } from '../errors.ts'
+import type { Descriptor } from '../image/descriptor.ts'
+import type { Digest } from '../image/digest.ts'
+import { type Bytes, toBytes } from '../internal/units.ts'
+import type { Referrer, RegistryStorage, StoredBlob, StoredManifest, StoredUpload } from './storage.ts'
+
+export interface MemoryStorageOptions {
+  /** Bytes of blobs, uploads and manifests together; default 1 GiB. A request beyond it is answered with 507. */
+  readonly maxSize?: Bytes | undefined
+}
+
+/** Keeps a registry's content in memory, for tests. It is gone with the process. @throws InvalidArgumentError */
+export function memoryStorage(options: MemoryStorageOptions = {}): RegistryStorage {
+  return new MemoryStorage(toBytes(options.maxSize ?? '1g', 'maxSize'))
+}
+
+interface Repository {
+  readonly blobs: Map<Digest, SharedBlob>
+  readonly manifests: Map<Digest, { readonly manifest: StoredManifest; readonly referrer: Referrer | undefined }>
+  readonly tags: Map<string, Digest>
+}
+
+interface SharedBlob {
+  readonly bytes: Buffer
+  /** Repositories that have it. */
+  uses: number
+}
+
+/** How much of a blob one read of a response takes, in bytes. */
+const readSize = 256 * 1024
+
+class MemoryStorage implements RegistryStorage {
+  readonly #limit: number
+  #used = 0
+  readonly #blobs = new Map<Digest, SharedBlob>()
+  readonly #repositories = new Map<string, Repository>()
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  async openBlob(repository: string, digest: Digest): Promise<StoredBlob | undefined> {
+    const blob = this.#repositories.get(repository)?.blobs.get(digest)
+    return blob && openBytes(blob.bytes)
+  }
+
+  async mountBlob(repository: string, digest: Digest, from: string | undefined): Promise<boolean> {
+    const source = from === undefined ? this.#blobs : this.#repositories.get(from)?.blobs
+    const blob = source?.get(digest)
+    if (blob !== undefined) this.#link(repository, digest, blob)
+    return blob !== undefined
+  }
+
+  async deleteBlob(repository: string, digest: Digest): Promise<boolean> {
+    const found = this.#repositories.get(repository)
+    const blob = found?.blobs.get(digest)
+    if (found === undefined || blob === undefined) return false
+    found.blobs.delete(digest)
+    this.#dropIfEmpty(repository)
+    blob.uses -= 1
+    if (blob.uses === 0) {
+      this.#blobs.delete(digest)
+      this.#used -= blob.bytes.byteLength
+    }
+    return true
+  }
+
+  async createUpload(repository: string): Promise<StoredUpload> {
+    return new MemoryUpload({
+      reserve: (size) => this.#reserve(size),
+      commit: (digest, bytes) => {
+        const known = this.#blobs.get(digest)
+        if (known !== undefined) this.#reserve(-bytes.byteLength)
+        const blob = known ?? { bytes, uses: 0 }
+        this.#blobs.set(digest, blob)
+        this.#link(repository, digest, blob)
+      },
+    })
+  }
+
+  async recoverUpload(): Promise<undefined> {
+    return undefined
+  }
+
+  async removeStaleUploads(): Promise<void> {}
+
+  async has(repository: string, digest: Digest): Promise<boolean> {
+    const found = this.#repositories.get(repository)
+    return found !== undefined && (found.blobs.has(digest) || found.manifests.has(digest))
+  }
+
+  async getManifest(repository: string, digest: Digest): Promise<StoredManifest | undefined> {
+    return this.#repositories.get(repository)?.manifests.get(digest)?.manifest
+  }
+
+  async putManifest(repository: string, digest: Digest, manifest: StoredManifest, referrer?: Referrer): Promise<void> {
+    const { manifests } = this.#repository(repository)
+    const before = manifests.get(digest)?.manifest.raw.byteLength ?? 0
+    this.#reserve(manifest.raw.byteLength - before)
+    manifests.set(digest, { manifest, referrer })
+  }
+
+  async deleteManifest(repository: string, digest: Digest): Promise<boolean> {
+    const found = this.#repositories.get(repository)
+    const entry = found?.manifests.get(digest)
+    if (found === undefined || entry === undefined) return false
+    found.manifests.delete(digest)
+    this.#reserve(-entry.manifest.raw.byteLength)
+    for (const [tag, target] of found.tags) if (target === digest) found.tags.delete(tag)
+    this.#dropIfEmpty(repository)
+    return true
+  }
+
+  async listReferrers(repository: string, subject: Digest): Promise<readonly Descriptor[]> {
+    const manifests = this.#repositories.get(repository)?.manifests.values() ?? []
+    return [...manifests].flatMap(({ referrer }) => (referrer?.subject === subject ? [referrer.descriptor] : []))
+  }
+
+  async getTag(repository: string, tag: string): Promise<Digest | undefined> {
+    return this.#repositories.get(repository)?.tags.get(tag)
+  }
+
+  async putTag(repository: string, tag: string, digest: Digest): Promise<void> {
+    this.#repository(repository).tags.set(tag, digest)
+  }
+
+  async deleteTag(repository: string, tag: string): Promise<boolean> {
+    return this.#repositories.get(repository)?.tags.delete(tag) ?? false
+  }
+
+  async listTags(repository: string): Promise<readonly string[] | undefined> {
+    const found = this.#repositories.get(repository)
+    return found && [...found.tags.keys()]
+  }
+
+  async listRepositories(): Promise<readonly string[]> {
+    return [...this.#repositories.keys()]
+  }
+
+  #repository(name: string): Repository {
+    let found = this.#repositories.get(name)
+    if (found === undefined) {
+      found = { blobs: new Map(), manifests: new Map(), tags: new Map() }
+      this.#repositories.set(name, found)
+    }
+    return found
+  }
+
+  #dropIfEmpty(name: string): void {
+    const found = this.#repositories.get(name)
+    if (found?.blobs.size === 0 && found.manifests.size === 0) this.#repositories.delete(name)
+  }
+
+  #link(repository: string, digest: Digest, blob: SharedBlob): void {
+    const { blobs } = this.#repository(repository)
+    if (blobs.has(digest)) return
+    blobs.set(digest, blob)
+    blob.uses += 1
+  }
+
+  #reserve(size: number): void {
+    if (this.#used + size > this.#limit) throw new LimitError('the memory of the registry', this.#limit, 'bytes')
+    this.#used += size
+  }
+}
+
+interface MemoryUploadTarget {
+  reserve(size: number): void
+  commit(digest: Digest, bytes: Buffer): void
+}
+
+class MemoryUpload implements StoredUpload {
+  size = 0
+  readonly #target: MemoryUploadTarget
+  #chunks: Uint8Array[] = []
+
+  constructor(target: MemoryUploadTarget) {
+    this.#target = target
+  }
+
+  async write(chunks: readonly Uint8Array[]): Promise<void> {
+    const size = chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0)
+    this.#target.reserve(size)
+    // A copy: the chunks may be small parts of large buffers.
+    this.#chunks.push(Buffer.concat(chunks))
+    this.size += size
+  }
+
+  async *read(): AsyncGenerator<Uint8Array> {
+    yield* this.#chunks
+  }
+
+  async commit(digest: Digest): Promise<void> {
+    // From here the blob answers for the bytes.
+    this.#target.commit(digest, Buffer.concat(this.#chunks, this.size))
+    this.#chunks = []
+    this.size = 0
+  }
+
+  async pause(): Promise<void> {}
+
+  async abort(): Promise<void> {
+    this.#target.reserve(-this.size)
+    this.#chunks = []
+    this.size = 0
+  }
+}
+
+function openBytes(bytes: Buffer): StoredBlob {
+  return {
+    size: bytes.byteLength,
+    read(start, end) {
+      let position = start
+      return new ReadableStream<Uint8Array>({
+        pull(controller) {
+          const next = Math.min(end, position + readSize)
+          if (next > position) controller.enqueue(bytes.subarray(position, next))
+          position = next
+          if (position === end) controller.close()
+        },
+      })
+    },
+    async close() {},
+  }
+}

@@ -1,0 +1,154 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { RegistryHandler } from './handler.ts'
+
+/** How much of a body nobody wants is read, in bytes, so that the client gets to see the answer. */
+const maxDiscarded = 8 * 1024 * 1024
+
+/** Answers the requests of a Node HTTP server by a fetch-style handler. `idle` is in milliseconds. */
+export function serve(server: Server, handler: RegistryHandler, idle: number): void {
+  const answer = (request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void => {
+    respond(request, response, handler, idle, expectsContinue).catch(() => {
+      // The client is gone, or did not get all of the response: it must not take it for complete.
+      response.destroy()
+      request.destroy()
+    })
+  }
+  server.on('request', (request, response) => answer(request, response, false))
+  // `Expect: 100-continue`: the client sends its body only when the handler wants to read it.
+  server.on('checkContinue', (request, response) => answer(request, response, true))
+}
+
+async function respond(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  handler: RegistryHandler,
+  idle: number,
+  expectsContinue: boolean,
+): Promise<void> {
+  // An error that comes when nobody listens any more would end the process.
+  incoming.on('error', () => {})
+  outgoing.on('error', () => {})
+  const body = new IncomingBody(incoming, idle, () => {
+    if (expectsContinue) outgoing.writeContinue()
+  })
+  const request = toRequest(incoming, body.stream)
+  if (request === undefined) {
+    outgoing.writeHead(400, { Connection: 'close' }).end()
+    return
+  }
+  const response = await handler(request)
+  const reusable = expectsContinue && !body.wanted ? false : await body.discard(maxDiscarded)
+  if (!reusable) outgoing.setHeader('Connection', 'close')
+  outgoing.writeHead(response.status, Object.fromEntries(response.headers))
+  if (response.body !== null) await send(response.body, outgoing, idle)
+  outgoing.end()
+}
+
+/** Undefined for what is no HTTP request that fetch knows: a strange method or target. */
+function toRequest(incoming: IncomingMessage, body: ReadableStream<Uint8Array>): Request | undefined {
+  const { method = 'GET', url = '' } = incoming
+  // Host is the client's to choose, and nothing here depends on it.
+  if (!url.startsWith('/')) return undefined
+  const headers = new Headers()
+  for (const [name, value] of Object.entries(incoming.headers)) {
+    if (value !== undefined) headers.set(name, Array.isArray(value) ? value.join(', ') : value)
+  }
+  try {
+    const init = { method, headers }
+    const bare = method === 'GET' || method === 'HEAD' || !hasBody(incoming)
+    return new Request(`http://registry.invalid${url}`, bare ? init : { ...init, body, duplex: 'half' })
+  } catch {
+    return undefined
+  }
+}
+
+function hasBody(incoming: IncomingMessage): boolean {
+  const length = incoming.headers['content-length']
+  return incoming.headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
+}
+
+/** The body of a request, read when it is asked for. */
+class IncomingBody {
+  readonly stream: ReadableStream<Uint8Array>
+  /** Whether the handler asked for any of it. */
+  wanted = false
+  readonly #incoming: IncomingMessage
+  readonly #chunks: AsyncIterator<Buffer>
+  readonly #idle: number
+
+  constructor(incoming: IncomingMessage, idle: number, onWanted: () => void) {
+    this.#incoming = incoming
+    this.#idle = idle
+    this.#chunks = incoming.iterator({ destroyOnReturn: false })
+    this.stream = new ReadableStream<Uint8Array>(
+      {
+        pull: async (controller) => {
+          if (!this.wanted) {
+            this.wanted = true
+            onWanted()
+          }
+          const next = await this.#next()
+          if (next.done) controller.close()
+          else controller.enqueue(next.value)
+        },
+      },
+      { highWaterMark: 0 },
+    )
+  }
+
+  /** Reads what the handler left, at most `limit` bytes. Returns whether that was all. */
+  async discard(limit: number): Promise<boolean> {
+    if (!hasBody(this.#incoming)) return true
+    let rest = limit
+    while (!this.#incoming.complete || this.#incoming.readableLength > 0) {
+      const next = await this.#next()
+      if (next.done) break
+      rest -= next.value.byteLength
+      if (rest < 0) return false
+    }
+    return true
+  }
+
+  /** The next chunk; the connection ends when it does not come in time. */
+  async #next(): Promise<IteratorResult<Buffer, unknown>> {
+    const timer = setTimeout(() => this.#incoming.destroy(), this.#idle)
+    try {
+      return await this.#chunks.next()
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+}
+
+/** Sends a body no faster than the client takes it. Rejects when the client went away or does nothing. */
+async function send(body: ReadableStream<Uint8Array>, outgoing: ServerResponse, idle: number): Promise<void> {
+  const reader = body.getReader()
+  try {
+    for (;;) {
+      const next = await reader.read()
+      if (next.done) return
+      if (!outgoing.write(next.value)) await drained(outgoing, idle)
+    }
+  } catch (error) {
+    await reader.cancel(error).catch(() => {})
+    throw error
+  }
+}
+
+function drained(outgoing: ServerResponse, idle: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (error?: Error): void => {
+      clearTimeout(timer)
+      outgoing.off('drain', onDrain)
+      outgoing.off('close', onClose)
+      if (error === undefined) resolve()
+      else reject(error)
+    }
+    const onDrain = (): void => settle()
+    const onClose = (): void => settle(new Error('the client went away'))
+    const timer = setTimeout(() => settle(new Error('the client does not read')), idle)
+    outgoing.once('drain', onDrain)
+    outgoing.once('close', onClose)
+    if (outgoing.destroyed) onClose()
+  })
+}

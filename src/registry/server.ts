@@ -1,0 +1,85 @@
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { InvalidArgumentError } from '../errors.ts'
+import { type Duration, toMilliseconds } from '../internal/units.ts'
+import { createRegistryHandler, type RegistryHandlerOptions } from './handler.ts'
+import { memoryStorage } from './memory-storage.ts'
+import { serve } from './node-http.ts'
+import type { RegistryStorage } from './storage.ts'
+
+export interface RegistryServerOptions extends Omit<RegistryHandlerOptions, 'storage'> {
+  /** Where the content is kept; default `memoryStorage()`. */
+  readonly storage?: RegistryStorage | undefined
+  /** Address to listen on; default `127.0.0.1`. */
+  readonly host?: string | undefined
+  /** Port to listen on; default 0, a free one. */
+  readonly port?: number | undefined
+  /** Whether the process may end while the server listens; default false. */
+  readonly unref?: boolean | undefined
+  /** How long a client may leave a request or response in its middle; default one minute. */
+  readonly idleTimeout?: Duration | undefined
+  /** How long `close()` lets requests finish that have begun; default one second. */
+  readonly closeTimeout?: Duration | undefined
+  /** Connections at a time; default 1000. Further ones are closed. */
+  readonly maxConnections?: number | undefined
+}
+
+/** A registry that listens. Closes when it is disposed of. */
+export interface RegistryServer extends AsyncDisposable {
+  /** Host and port, as the first part of a reference: `127.0.0.1:41233`. */
+  readonly host: string
+  readonly port: number
+  /** `http://` and the host. */
+  readonly url: string
+  /** Stops listening and ends all connections. Can be called again. */
+  close(): Promise<void>
+}
+
+/**
+ * Starts a registry by distribution-spec 1.1 on a Node HTTP server.
+ * @throws InvalidArgumentError, or what `listen` of node:net gives: EADDRINUSE, EACCES.
+ */
+export async function createRegistryServer(options: RegistryServerOptions = {}): Promise<RegistryServer> {
+  const port = options.port ?? 0
+  if (!Number.isInteger(port) || port < 0 || port > 65535) {
+    throw new InvalidArgumentError('port must be an integer from 0 to 65535', { subject: 'port' })
+  }
+  const handler = createRegistryHandler({ ...options, storage: options.storage ?? memoryStorage() })
+  const idle = toMilliseconds(options.idleTimeout ?? '1m', 'idleTimeout')
+  const grace = toMilliseconds(options.closeTimeout ?? '1s', 'closeTimeout')
+  // A blob may take hours: what ends a request is a client that does nothing.
+  const server = createServer({ requestTimeout: 0, headersTimeout: Math.max(idle, 1), keepAliveTimeout: 30_000 })
+  server.maxConnections = options.maxConnections ?? 1000
+  serve(server, handler, idle)
+  await listen(server, port, options.host ?? '127.0.0.1')
+  if (options.unref) server.unref()
+  const { address, family, port: actual } = server.address() as AddressInfo
+  const host = `${family === 'IPv6' ? `[${address}]` : address}:${actual}`
+  let closing: Promise<void> | undefined
+  const close = (): Promise<void> => {
+    closing ??= closeServer(server, grace)
+    return closing
+  }
+  return { host, port: actual, url: `http://${host}`, close, [Symbol.asyncDispose]: close }
+}
+
+function listen(server: Server, port: number, host: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+}
+
+function closeServer(server: Server, grace: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => server.closeAllConnections(), grace)
+    server.close(() => {
+      clearTimeout(timer)
+      resolve()
+    })
+    server.closeIdleConnections()
+  })
+}

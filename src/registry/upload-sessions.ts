@@ -1,0 +1,283 @@
+import { randomUUID } from 'node:crypto'
+import { createDigester, type Digest, type Digester, digestAlgorithm } from '../image/digest.ts'
+import { batches } from './body.ts'
+import { Fault } from './fault.ts'
+import type { RegistryStorage, StoredUpload } from './storage.ts'
+
+export interface UploadLimits {
+  /** Sessions at a time. */
+  readonly sessions: number
+  /** Milliseconds after which a session that nobody writes to is removed. */
+  readonly idle: number
+  /** Bytes of one blob. */
+  readonly blob: number
+}
+
+/** A blob on its way in. */
+export interface UploadSession {
+  readonly id: string
+  readonly repository: string
+  /** Bytes that arrived so far. */
+  readonly size: number
+}
+
+interface Session extends UploadSession {
+  readonly upload: StoredUpload
+  /** Follows the bytes as they arrive; undefined for a session whose beginning another process received. */
+  readonly digester: Digester | undefined
+  readonly algorithm: string
+  busy: boolean
+  touched: number
+}
+
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+
+/** The uploads that are under way: bounded in number, each used by one request at a time, gone when abandoned. */
+export class UploadSessions {
+  readonly #storage: RegistryStorage
+  readonly #limits: UploadLimits
+  readonly #sessions = new Map<string, Session>()
+  readonly #recovering = new Map<string, Promise<Session | undefined>>()
+  /** Sessions that have a place but are not in the map yet. */
+  #pending = 0
+  #timer: NodeJS.Timeout | undefined
+  #swept = false
+
+  constructor(storage: RegistryStorage, limits: UploadLimits) {
+    this.#storage = storage
+    this.#limits = limits
+  }
+
+  /** Begins a session. @throws Fault when there are too many, or the algorithm can't be computed. */
+  async create(repository: string, algorithm: string): Promise<UploadSession> {
+    const digester = digesterFor(algorithm)
+    const id = randomUUID()
+    return this.#admit(async () => {
+      const upload = await this.#storage.createUpload(repository, id)
+      return newSession(id, repository, upload, digester, algorithm)
+    })
+  }
+
+  /** The session of that id, for a look at its size. @throws Fault when there is none. */
+  async find(repository: string, id: string): Promise<UploadSession> {
+    return this.#find(repository, id)
+  }
+
+  /**
+   * Appends a body. When it breaks off, what arrived is kept, so that a client can go on from there.
+   * @param length The bytes that the body must have; undefined when that is not known.
+   * @throws Fault
+   */
+  async append(
+    repository: string,
+    id: string,
+    body: ReadableStream<Uint8Array> | null,
+    expected: { readonly start?: number | undefined; readonly length?: number | undefined },
+  ): Promise<UploadSession> {
+    return this.#use(repository, id, async (session) => {
+      await this.#append(session, body, expected)
+      return session
+    })
+  }
+
+  /** Appends a body and makes the content a blob. The session is over, also when the digest does not fit. @throws Fault */
+  async finish(
+    repository: string,
+    id: string,
+    body: ReadableStream<Uint8Array> | null,
+    expected: { readonly start?: number | undefined; readonly length?: number | undefined },
+    digest: Digest,
+  ): Promise<void> {
+    await this.#use(repository, id, async (session) => {
+      await this.#append(session, body, expected)
+      try {
+        const actual = await digestOfSession(session, digestAlgorithm(digest))
+        if (actual !== digest) {
+          throw new Fault('DIGEST_INVALID', `the content has the digest ${actual}, not ${digest}`, { subject: digest })
+        }
+        await session.upload.commit(digest)
+      } catch (error) {
+        await session.upload.abort()
+        throw error
+      } finally {
+        this.#sessions.delete(id)
+      }
+    })
+  }
+
+  /** Ends a session and throws away what arrived. @throws Fault when there is none. */
+  async cancel(repository: string, id: string): Promise<void> {
+    await this.#use(repository, id, (session) => this.#discard(session))
+  }
+
+  async #append(
+    session: Session,
+    body: ReadableStream<Uint8Array> | null,
+    expected: { readonly start?: number | undefined; readonly length?: number | undefined },
+  ): Promise<void> {
+    const begin = session.size
+    if (expected.start !== undefined && expected.start !== begin) throw outOfOrder(session)
+    const tooLarge = (): Fault =>
+      new Fault('SIZE_INVALID', `a blob can have at most ${this.#limits.blob} bytes`, { status: 413 })
+    if (begin + (expected.length ?? 0) > this.#limits.blob) throw tooLarge()
+    for await (const batch of batches(body)) {
+      const size = batch.reduce((sum, chunk) => sum + chunk.byteLength, 0)
+      const arrived = session.size + size
+      if (arrived > this.#limits.blob || (expected.length !== undefined && arrived > begin + expected.length)) {
+        await this.#discard(session)
+        throw arrived > this.#limits.blob ? tooLarge() : wrongLength()
+      }
+      await this.#write(session, batch)
+    }
+    if (expected.length !== undefined && session.size !== begin + expected.length) throw wrongLength()
+  }
+
+  /** Hashes while the storage writes. */
+  async #write(session: Session, batch: readonly Uint8Array[]): Promise<void> {
+    try {
+      const written = session.upload.write(batch)
+      // The digest may throw first; an unhandled rejection would end the process.
+      written.catch(() => {})
+      for (const chunk of batch) session.digester?.update(chunk)
+      await written
+      session.touched = Date.now()
+    } catch (error) {
+      await this.#discard(session)
+      throw error
+    }
+  }
+
+  async #discard(session: Session): Promise<void> {
+    this.#sessions.delete(session.id)
+    await session.upload.abort()
+  }
+
+  async #use<T>(repository: string, id: string, work: (session: Session) => Promise<T>): Promise<T> {
+    const session = await this.#find(repository, id)
+    if (session.busy) {
+      throw new Fault('BLOB_UPLOAD_INVALID', 'another request is writing to this upload', { status: 409, subject: id })
+    }
+    session.busy = true
+    try {
+      return await work(session)
+    } finally {
+      session.busy = false
+      session.touched = Date.now()
+      await session.upload.pause()
+    }
+  }
+
+  async #find(repository: string, id: string): Promise<Session> {
+    const session = this.#sessions.get(id) ?? (await this.#recover(repository, id))
+    if (session?.repository === repository) return session
+    throw new Fault('BLOB_UPLOAD_UNKNOWN', 'there is no such upload', { subject: repository })
+  }
+
+  /** Looks for what a server that is gone received of an upload. */
+  async #recover(repository: string, id: string): Promise<Session | undefined> {
+    if (!uuid.test(id)) return undefined
+    const key = `${repository}/${id}`
+    let recovering = this.#recovering.get(key)
+    if (recovering === undefined) {
+      recovering = this.#admit(async () => {
+        const upload = await this.#storage.recoverUpload(repository, id)
+        return upload && newSession(id, repository, upload, undefined, '')
+      }).finally(() => this.#recovering.delete(key))
+      this.#recovering.set(key, recovering)
+    }
+    return recovering
+  }
+
+  async #admit<T extends Session | undefined>(open: () => Promise<T>): Promise<T> {
+    if (this.#sessions.size + this.#pending >= this.#limits.sessions) {
+      throw new Fault('TOOMANYREQUESTS', 'too many uploads are under way', { headers: { 'Retry-After': '10' } })
+    }
+    this.#pending += 1
+    try {
+      if (!this.#swept) {
+        this.#swept = true
+        await this.#storage.removeStaleUploads(this.#limits.idle)
+      }
+      const session = await open()
+      if (session !== undefined) {
+        this.#sessions.set(session.id, session)
+        this.#schedule()
+      }
+      return session
+    } finally {
+      this.#pending -= 1
+    }
+  }
+
+  /** One timer for all sessions; it does not keep the process alive. */
+  #schedule(): void {
+    if (this.#timer !== undefined || this.#sessions.size === 0) return
+    const oldest = Math.min(...[...this.#sessions.values()].map((session) => session.touched))
+    const wait = Math.min(Math.max(oldest + this.#limits.idle - Date.now(), 100), 2 ** 31 - 1)
+    this.#timer = setTimeout(() => this.#expire(), wait)
+    this.#timer.unref()
+  }
+
+  #expire(): void {
+    this.#timer = undefined
+    const before = Date.now() - this.#limits.idle
+    for (const session of this.#sessions.values()) {
+      // Nobody waits for this: what can't be removed now is removed as stale by the next server.
+      if (!session.busy && session.touched <= before) this.#discard(session).catch(() => {})
+    }
+    this.#schedule()
+  }
+}
+
+function newSession(
+  id: string,
+  repository: string,
+  upload: StoredUpload,
+  digester: Digester | undefined,
+  algorithm: string,
+): Session {
+  return {
+    id,
+    repository,
+    upload,
+    digester,
+    algorithm,
+    busy: false,
+    touched: Date.now(),
+    get size() {
+      return upload.size
+    },
+  }
+}
+
+function digesterFor(algorithm: string): Digester {
+  try {
+    return createDigester(algorithm)
+  } catch (error) {
+    throw new Fault('DIGEST_INVALID', 'only sha256 and sha512 are supported', { cause: error })
+  }
+}
+
+/** The digest of all that arrived; read again when it was not followed, or by another algorithm. */
+async function digestOfSession(session: Session, algorithm: string): Promise<Digest> {
+  if (session.digester !== undefined && session.algorithm === algorithm) return session.digester.digest()
+  const digester = createDigester(algorithm)
+  for await (const chunk of session.upload.read()) digester.update(chunk)
+  return digester.digest()
+}
+
+function outOfOrder(session: UploadSession): Fault {
+  return new Fault('BLOB_UPLOAD_INVALID', `the next chunk must begin at ${session.size}`, {
+    status: 416,
+    headers: { Range: uploadRange(session) },
+  })
+}
+
+function wrongLength(): Fault {
+  return new Fault('SIZE_INVALID', 'the body has not the announced length')
+}
+
+/** The Range header of an upload. An empty one says `0-0` too: the specification has no form for it. */
+export function uploadRange(session: UploadSession): string {
+  return `0-${Math.max(0, session.size - 1)}`
+}

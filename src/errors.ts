@@ -241,6 +241,10 @@ export interface SyscallErrorOptions extends OciErrorOptions {
   readonly errnoName: string
   /** Path that the call was about. */
   readonly path?: string | undefined
+  /** What the call was for: "mount /proc". */
+  readonly step?: string | undefined
+  /** JSON Pointer into config.json to what asked for it. */
+  readonly pointer?: string | undefined
 }
 
 /** The kernel refused a system call. */
@@ -249,6 +253,8 @@ export class SyscallError extends OciError {
   readonly errno: number
   readonly errnoName: string
   readonly path: string | undefined
+  readonly step: string | undefined
+  readonly pointer: string | undefined
 
   constructor(message: string, options: SyscallErrorOptions) {
     super('ERR_OCI_SYSCALL', message, { ...options, subject: options.subject ?? options.path })
@@ -256,6 +262,8 @@ export class SyscallError extends OciError {
     this.errno = options.errno
     this.errnoName = options.errnoName
     this.path = options.path
+    this.step = options.step
+    this.pointer = options.pointer
   }
 }
 

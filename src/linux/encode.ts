@@ -22,6 +22,7 @@ import { syscallNumber } from './syscall-numbers.ts'
 /** Bits 1 to 6 of a call's flags: that argument is the address of its value. */
 const indirect = (argument: number): number => 1 << (argument + 1)
 const childSocketShift = 8
+const maxChildSocket = 0xff
 const tolerateShift = 16
 const tolerateAny = 0xffff
 const callSize = 56
@@ -48,7 +49,8 @@ export interface Target {
 
 /**
  * Writes the message for `calls` into `memory`.
- * @throws InvalidArgumentError for a NUL in a string, a number that does not fit 64 bits, too many arguments.
+ * @throws InvalidArgumentError for a NUL in a string, a number that is no integer of 64 bits, a value that is no
+ * argument, too many of them, an unknown call or errno name, the result of a call that is not made before.
  * @throws LimitError when `memory` is too small.
  */
 export function encode(calls: readonly Call[], memory: Buffer, target: Target): Layout {
@@ -99,25 +101,34 @@ class Encoder {
 
   private reserve(size: number): number {
     const at = this.end
+    // Compared before it is rounded: that works on 32 bits.
+    if (size > this.memory.length - at) throw this.tooLarge()
     // Every part starts on 8 bytes, so that the kernel's structs are aligned in it.
     this.end = (at + size + 7) & ~7
-    if (this.end > this.memory.length) {
-      throw new LimitError('a batch of system calls', this.memory.length, 'bytes')
-    }
+    if (this.end > this.memory.length) throw this.tooLarge()
     return at
   }
 
+  private tooLarge(): LimitError {
+    return new LimitError('a batch of system calls', this.memory.length, 'bytes')
+  }
+
   private reserveOuts(arg: Arg): void {
-    if (typeof arg !== 'object' || arg instanceof Uint8Array) return
+    if (typeof arg !== 'object' || arg === null || arg instanceof Uint8Array) return
     if (arg.kind === 'struct') for (const word of arg.words) this.reserveOuts(word)
-    if (arg.kind === 'out' && !this.outs.has(arg)) this.outs.set(arg, this.reserve(arg.size))
+    if (arg.kind === 'out' && !this.outs.has(arg)) {
+      if (!Number.isSafeInteger(arg.size) || arg.size < 0) {
+        throw new InvalidArgumentError(`${arg.size} is no size of memory for the kernel to write to`)
+      }
+      this.outs.set(arg, this.reserve(arg.size))
+    }
   }
 
   private writeCall(call: Call, at: number): void {
     if (call.args.length > maxArguments) {
       throw new InvalidArgumentError(`${call.name} has ${call.args.length} arguments; a system call has at most six`)
     }
-    let flags = ((call.childSocket ?? 0) << childSocketShift) | (toleratedErrno(call) << tolerateShift)
+    let flags = (childSocket(call) << childSocketShift) | (toleratedErrno(call) << tolerateShift)
     for (let i = 0; i < maxArguments; i++) {
       const arg = call.args[i] ?? 0
       if (isCall(arg)) flags |= indirect(i)
@@ -141,6 +152,7 @@ class Encoder {
 
   /** Offset of what an argument points at; writes it there when it is not there yet. */
   private place(arg: Exclude<Arg, number | bigint>, call: Call): number {
+    if (!isPlaceable(arg)) throw new InvalidArgumentError(`${call.name}: an argument is ${kindOf(arg)}`)
     if (typeof arg === 'object' && !(arg instanceof Uint8Array)) {
       if (arg.kind === 'call') return this.resultOf(arg, call)
       if (arg.kind === 'out') return this.outs.get(arg) as number
@@ -178,6 +190,8 @@ class Encoder {
     }
     const at = this.reserve(arg.words.length * 8)
     arg.words.forEach((word, index) => {
+      // Its result would not be followed there: the process looks only at the arguments themselves.
+      if (isCall(word)) throw new InvalidArgumentError(`${call.name}: a struct can't hold the result of a call`)
       this.writeWord(at + index * 8, word, call)
     })
     return at
@@ -185,7 +199,25 @@ class Encoder {
 }
 
 function isCall(arg: Arg): arg is Call {
-  return typeof arg === 'object' && !(arg instanceof Uint8Array) && arg.kind === 'call'
+  return typeof arg === 'object' && arg !== null && !(arg instanceof Uint8Array) && arg.kind === 'call'
+}
+
+/** Whether a value that is no number is an argument at all; callers without types may pass anything. */
+function isPlaceable(arg: unknown): boolean {
+  if (typeof arg === 'string' || arg instanceof Uint8Array) return true
+  if (typeof arg !== 'object' || arg === null || !('kind' in arg)) return false
+  return arg.kind === 'call' || arg.kind === 'out' || arg.kind === 'struct'
+}
+
+function kindOf(arg: unknown): string {
+  return arg === null || arg === undefined ? String(arg) : `of type ${typeof arg}`
+}
+
+function childSocket(call: Call): number {
+  const socket = call.childSocket
+  if (socket === undefined) return 0
+  if (Number.isInteger(socket) && socket > 0 && socket <= maxChildSocket) return socket
+  throw new InvalidArgumentError(`${call.name}: the socket of a child has a number from 1 to ${maxChildSocket}`)
 }
 
 function toleratedErrno(call: Call): number {

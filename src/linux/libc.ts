@@ -1,7 +1,7 @@
 import { readdirSync, readlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { isMainThread } from 'node:worker_threads'
-import { UnsupportedError } from '../errors.ts'
+import { InvalidArgumentError, UnsupportedError } from '../errors.ts'
 import { type Architecture, hostArchitecture } from './architecture.ts'
 import { errnoName } from './errno.ts'
 import { syscallNumber } from './syscall-numbers.ts'
@@ -23,14 +23,13 @@ interface FfiRs {
     paramsValue: readonly unknown[]
     errno: boolean
   }): unknown
-  wrapPointer(pointers: readonly unknown[]): unknown[]
-  restorePointer(options: { retType: readonly number[]; paramsValue: readonly unknown[] }): unknown[]
   createExternalBuffer(pointer: unknown, length: number): Buffer
 }
 
 /** The libc functions that are called, with the number of their arguments; all of them integers or addresses. */
 const symbols = {
   syscall: 7,
+  memset: 3,
   posix_spawn: 6,
   posix_spawn_file_actions_init: 1,
   posix_spawn_file_actions_adddup2: 3,
@@ -46,6 +45,9 @@ const symbols = {
 /** Name of a libc function of the table. */
 export type LibcSymbol = keyof typeof symbols
 
+/** A function that returns an int. */
+export type LibcFunction = Exclude<LibcSymbol, 'syscall' | 'memset'>
+
 /** Memory of this process at an address that can be handed to the kernel. */
 export interface Memory {
   readonly address: number
@@ -55,9 +57,15 @@ export interface Memory {
 /** The door to libc. */
 export interface Libc {
   readonly architecture: Architecture
-  /** Calls a function that returns an int (posix_spawn and its family: 0 or an errno). */
-  call(symbol: Exclude<LibcSymbol, 'syscall'>, ...args: readonly number[]): number
-  /** Makes a system call: its result, or the negative errno. */
+  /**
+   * Calls a function that returns an int (posix_spawn and its family: 0 or an errno).
+   * @throws InvalidArgumentError for a wrong number of arguments, or one that is no integer.
+   */
+  call(symbol: LibcFunction, ...args: readonly number[]): number
+  /**
+   * Makes a system call of at most six arguments: its result, or the negative errno.
+   * @throws InvalidArgumentError for another number of arguments, or one that is no bigint of 64 bits.
+   */
   syscall(number: number, ...args: readonly bigint[]): number
   /** Zeroed memory that stays for the life of the process. */
   allocate(size: number): Memory
@@ -120,22 +128,26 @@ function loadedByMainThread(): boolean {
   })
 }
 
-const zeros: readonly bigint[] = [0n, 0n, 0n, 0n, 0n, 0n]
+/** Longest list of arguments of a system call. */
+const maxArguments = 6
+
+type Request = Parameters<FfiRs['load']>[0]
 
 class FfiLibc implements Libc {
   readonly architecture: Architecture
   private readonly ffi: FfiRs
-  private readonly requests = new Map<LibcSymbol, Parameters<FfiRs['load']>[0] & { paramsValue: readonly unknown[] }>()
+  private readonly requests = new Map<LibcSymbol, Request>()
 
   constructor(ffi: FfiRs, architecture: Architecture) {
     this.ffi = ffi
     this.architecture = architecture
+    const { I32, BigInt: I64, External } = ffi.DataType
     for (const [name, count] of Object.entries(symbols)) {
       this.requests.set(name as LibcSymbol, {
         library,
         funcName: name,
-        retType: name === 'syscall' ? ffi.DataType.BigInt : ffi.DataType.I32,
-        paramsType: new Array<number>(count).fill(ffi.DataType.BigInt),
+        retType: name === 'syscall' ? I64 : name === 'memset' ? External : I32,
+        paramsType: new Array<number>(count).fill(I64),
         paramsValue: [],
         errno: name === 'syscall',
       })
@@ -144,7 +156,7 @@ class FfiLibc implements Libc {
 
   /** Every symbol is looked up by a harmless call: arguments that make the function return at once. */
   resolveAll(): void {
-    const scratch = this.allocate(4096).address
+    const scratch = this.allocate(4096).address // mmap by syscall, and memset
     this.call('posix_spawn_file_actions_init', scratch)
     this.call('posix_spawn_file_actions_adddup2', scratch, 0, 0)
     this.call('posix_spawn_file_actions_addopen', scratch, 0, scratch + 2048, 0, 0)
@@ -154,7 +166,7 @@ class FfiLibc implements Libc {
     this.call('posix_spawnattr_setsigmask', scratch, scratch + 2048)
     this.call('posix_spawnattr_setsigdefault', scratch, scratch + 2048)
     this.call('posix_spawnattr_destroy', scratch)
-    // An empty file is no program: ENOENT, before anything is started.
+    // The empty path names no program: ENOENT, and nothing is started.
     this.call('posix_spawn', scratch, scratch + 2048, 0, 0, scratch + 2048, scratch + 2048)
   }
 
@@ -165,47 +177,53 @@ class FfiLibc implements Libc {
     this.syscall(syscallNumber('memfd_create', this.architecture), BigInt(name.address), closeOnExec)
   }
 
-  call(symbol: LibcSymbol, ...args: readonly number[]): number {
-    return this.invoke(symbol, args.map(BigInt)) as number
+  call(symbol: LibcFunction, ...args: readonly number[]): number {
+    if (args.length !== symbols[symbol]) {
+      throw new InvalidArgumentError(`${symbol} takes ${symbols[symbol]} arguments, not ${args.length}`)
+    }
+    const values = args.map((arg) => {
+      if (!Number.isSafeInteger(arg)) throw new InvalidArgumentError(`${symbol}: ${String(arg)} is no integer`)
+      return BigInt(arg)
+    })
+    return this.invoke(symbol, values) as number
   }
 
   syscall(number: number, ...args: readonly bigint[]): number {
-    const padded = args.length === 6 ? args : [...args, ...zeros].slice(0, 6)
-    const result = this.invoke('syscall', [BigInt(number), ...padded.map((arg) => BigInt.asIntN(64, arg))]) as {
-      value: bigint | number
-      errnoCode: number
+    if (!Number.isInteger(number) || number < 0) throw new InvalidArgumentError(`${number} is no system call`)
+    if (args.length > maxArguments) throw new InvalidArgumentError('a system call has at most six arguments')
+    const values = [BigInt(number)]
+    for (let i = 0; i < maxArguments; i++) {
+      const arg = args[i] ?? 0n
+      if (typeof arg !== 'bigint' || arg < -(2n ** 63n) || arg >= 2n ** 64n) {
+        throw new InvalidArgumentError(`system call ${number}: ${String(arg)} is no bigint of 64 bits`)
+      }
+      values.push(BigInt.asIntN(64, arg))
     }
+    const result = this.invoke('syscall', values) as { value: bigint | number; errnoCode: number }
     // errno means something only when the call says that it failed.
     return Number(result.value) === -1 ? -result.errnoCode : Number(result.value)
   }
 
   allocate(size: number): Memory {
-    const { ffi } = this
     // PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
     const mmap = syscallNumber('mmap', this.architecture)
     const address = this.syscall(mmap, 0n, BigInt(size), 3n, 0x22n, -1n, 0n)
     if (address < 0 && address > -4096) {
       throw new UnsupportedError('the kernel interface', `no memory: mmap of ${size} bytes gave ${errnoName(-address)}`)
     }
-    return { address, bytes: ffi.createExternalBuffer(this.pointer(address), size) }
-  }
-
-  /** A native pointer to `address`: a libc function that returns its argument would do; a syscall can't. */
-  private pointer(address: number): unknown {
-    const { ffi } = this
-    return ffi.load({
-      library,
-      funcName: 'memset',
-      retType: ffi.DataType.External,
-      paramsType: [ffi.DataType.BigInt, ffi.DataType.I32, ffi.DataType.BigInt],
-      paramsValue: [BigInt(address), 0, 0n],
-      errno: false,
-    })
+    // memset of nothing returns its argument as the native pointer that a Buffer is made from.
+    const pointer = this.invoke('memset', [BigInt(address), 0n, 0n])
+    return { address, bytes: this.ffi.createExternalBuffer(pointer, size) }
   }
 
   private invoke(symbol: LibcSymbol, paramsValue: readonly unknown[]): unknown {
     const request = this.requests.get(symbol)
-    if (request === undefined) throw new UnsupportedError(symbol, 'it is not in the table of libc functions')
-    return this.ffi.load({ ...request, paramsValue })
+    if (request === undefined) throw new InvalidArgumentError(`${symbol} is not in the table of libc functions`)
+    try {
+      return this.ffi.load({ ...request, paramsValue })
+    } catch (cause) {
+      // ffi-rs' own message is often empty.
+      throw new UnsupportedError(`the function ${symbol} of libc`, 'ffi-rs could not call it', { cause })
+    }
   }
 }

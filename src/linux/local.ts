@@ -19,7 +19,7 @@ export function perform(call: Call): number {
   return performFor(call).value
 }
 
-/** {@link perform} for a call that writes to memory; `bytes` copies what it wrote. */
+/** {@link perform} for a call that writes to memory; `bytes` gives what it wrote. */
 export function performFor(call: Call): { readonly value: number; bytes(out: Out): Buffer } {
   if (call.childSocket !== undefined) {
     throw new InvalidArgumentError(`${call.name}: a child can't be made in this process, only in a remote process`)
@@ -28,16 +28,20 @@ export function performFor(call: Call): { readonly value: number; bytes(out: Out
   arena ??= door.allocate(arenaSize)
   const memory = arena
   const { replySize, outs } = encode([call], memory.bytes, { architecture: door.architecture, address: memory.address })
+  // The call lies behind the part that a reply would have.
   const args: bigint[] = []
   for (let i = 0; i < 6; i++) args.push(memory.bytes.readBigInt64LE(replySize + 8 + i * 8))
   const value = door.syscall(memory.bytes.readUInt32LE(replySize), ...args)
   if (value < 0 && value > -4096 && !isTolerated(call, -value)) throw syscallError(call, -value)
+  // Copied now: the next call uses the same memory.
+  const written = new Map<Out, Buffer>()
+  for (const [out, at] of outs) written.set(out, Buffer.from(memory.bytes.subarray(at, at + out.size)))
   return {
     value,
     bytes(out) {
-      const at = outs.get(out)
-      if (at === undefined) throw new InvalidArgumentError(`${call.name} does not write to that memory`)
-      return Buffer.from(memory.bytes.subarray(at, at + out.size))
+      const bytes = written.get(out)
+      if (bytes === undefined) throw new InvalidArgumentError(`${call.name} does not write to that memory`)
+      return bytes
     },
   }
 }

@@ -1,18 +1,13 @@
 import { Socket } from 'node:net'
 import { InvalidArgumentError, RemoteExitError } from '../../errors.ts'
 import type { Architecture } from '../architecture.ts'
-import type { Call, Out } from '../call.ts'
+import type { Call } from '../call.ts'
 import { encode, type Layout } from '../encode.ts'
 import { syscallError } from '../errno.ts'
+import type { CallRunner, Results } from '../runner.ts'
 import { headerSize, messageAddress, messageCapacity } from './memory.ts'
 
-/** What a batch gave. */
-export interface Results {
-  /** Result of a call of the batch; negative errno where that errno is tolerated. */
-  value(call: Call): number
-  /** What the kernel wrote to a piece of memory. */
-  bytes(out: Out): Buffer
-}
+export type { Results } from '../runner.ts'
 
 interface Batch {
   readonly calls: readonly Call[]
@@ -30,11 +25,14 @@ export interface ChannelOptions {
   readonly prelude?: readonly Call[] | undefined
 }
 
+/** Largest errno; results from -4095 to -1 are failures. */
+const maxErrno = 4095
+
 // One for all channels: a message is encoded and handed to the kernel in one go.
 let scratch: Buffer | undefined
 
 /** This end of the socket on which a remote process takes batches. */
-export class Channel {
+export class Channel implements CallRunner {
   /** Bytes that one batch may take, arguments included. */
   static readonly capacity: number = messageCapacity
 
@@ -63,7 +61,7 @@ export class Channel {
     })
   }
 
-  /** Descriptor of the socket, for handing it on. */
+  /** Whether a batch may still be handed over. */
   get isOpen(): boolean {
     return !this.socket.destroyed
   }
@@ -81,7 +79,7 @@ export class Channel {
       if (all.length === 0) throw new InvalidArgumentError('a batch must have at least one call')
       this.write(all, (layout) => this.waiting.push({ calls: all, layout, resolve, reject }))
       this.started = true
-      this.socket.ref()
+      this.socket.ref() // an answer is on its way
     })
   }
 
@@ -95,11 +93,23 @@ export class Channel {
     const memory = scratch ?? Buffer.allocUnsafeSlow(headerSize + messageCapacity)
     scratch = undefined
     const { architecture, outlive } = this.options
-    const layout = encode(calls, memory, { architecture, address: messageAddress, outlive: outlive === true })
+    let layout: Layout
+    try {
+      layout = encode(calls, memory, { architecture, address: messageAddress, outlive: outlive === true })
+    } catch (error) {
+      scratch = memory
+      throw error
+    }
     encoded(layout)
-    this.socket.write(memory.subarray(0, layout.size))
-    // What the kernel did not take at once is still to be read from that memory.
-    if (this.socket.writableLength === 0) scratch = memory
+    let returned = false
+    const giveBack = (): void => {
+      // Once: another batch may be on its way from that memory by the time of the second.
+      if (!returned) scratch = memory
+      returned = true
+    }
+    this.socket.write(memory.subarray(0, layout.size), giveBack)
+    // What the kernel does not take at once is still to be read from that memory.
+    if (this.socket.writableLength === 0) giveBack()
   }
 
   private receive(chunk: Buffer): void {
@@ -114,7 +124,7 @@ export class Channel {
       this.receivedSize = rest.length
       this.waiting.shift()
       if (this.waiting.length === 0) this.socket.unref()
-      settle(batch, reply)
+      if (!settle(batch, reply)) this.socket.destroy()
     }
   }
 
@@ -125,18 +135,25 @@ export class Channel {
   }
 }
 
-function settle(batch: Batch, reply: Buffer): void {
+/** Hands the answer over. @returns false when it is none: then the other end is no longer our program. */
+function settle(batch: Batch, reply: Buffer): boolean {
   const { calls, layout } = batch
   const notMade = reply.readInt32LE(12)
-  if (notMade >= 0) {
+  if (notMade !== -1) {
     const index = calls.length - 1 - notMade
-    const failed = calls[index] as Call
-    batch.reject(syscallError(failed, -resultAt(reply, index)))
-    return
+    const failed = calls[index]
+    const errno = failed === undefined ? 0 : -resultAt(reply, index)
+    if (failed === undefined || errno <= 0 || errno > maxErrno) {
+      batch.reject(new RemoteExitError('the remote process gave an answer that makes no sense'))
+      return false
+    }
+    batch.reject(syscallError(failed, errno))
+    return true
   }
-  const indexes = new Map(calls.map((call, index) => [call, index]))
+  let indexes: Map<Call, number> | undefined
   batch.resolve({
     value(call) {
+      indexes ??= new Map(calls.map((each, index) => [each, index]))
       const index = indexes.get(call)
       if (index === undefined) throw new InvalidArgumentError(`${call.name} is not part of the batch`)
       return resultAt(reply, index)
@@ -147,6 +164,7 @@ function settle(batch: Batch, reply: Buffer): void {
       return reply.subarray(at, at + out.size)
     },
   })
+  return true
 }
 
 function resultAt(reply: Buffer, index: number): number {

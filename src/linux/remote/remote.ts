@@ -1,22 +1,12 @@
-import { UnsupportedError } from '../../errors.ts'
-import { delay } from '../../internal/abort.ts'
+import { InvalidArgumentError } from '../../errors.ts'
 import { hostArchitecture } from '../architecture.ts'
 import { type Call, out } from '../call.ts'
 import { close, closeRange } from '../calls/files.ts'
-import {
-  checkPeer,
-  kill,
-  PR,
-  prctl,
-  SIGKILL,
-  SOCK_CLOEXEC,
-  SOCK_STREAM,
-  socketpair,
-  WNOHANG,
-  wait4,
-} from '../calls/processes.ts'
+import { checkPeer, kill, PR, prctl, SIGKILL, SOCK_CLOEXEC, SOCK_STREAM, socketpair } from '../calls/processes.ts'
 import { perform, performFor } from '../local.ts'
-import { Channel, type Results } from './channel.ts'
+import type { CallRunner, Results } from '../runner.ts'
+import { Channel } from './channel.ts'
+import { orphan, reap, reapOrphans } from './reap.ts'
 import { type Descriptors, spawnProgram } from './spawn.ts'
 
 /** Descriptor of a remote process on which it takes its batches. */
@@ -39,7 +29,7 @@ export interface RemoteOptions {
  * A small process that makes system calls for this one: it can enter namespaces, change its root
  * and become another program, which Node can't.
  */
-export class Remote implements AsyncDisposable {
+export class Remote implements CallRunner, AsyncDisposable {
   /** Bytes that one batch may take, arguments included. */
   readonly capacity: number = Channel.capacity
   readonly pid: number
@@ -54,13 +44,20 @@ export class Remote implements AsyncDisposable {
     this.closed = channel.closed
   }
 
-  /** Starts a remote process. Nothing of it has run when this returns; the first batch starts it. */
+  /**
+   * Starts a remote process. Its program runs when this returns and waits for the first batch: with that it
+   * closes what it inherited, binds its life to this process's and hides from /proc.
+   * @throws SyscallError when the kernel refuses: no descriptors (EMFILE), no processes (EAGAIN), no memory.
+   * @throws InvalidArgumentError for descriptors that can't be given.
+   */
   static spawn(options: RemoteOptions = {}): Remote {
+    checkDescriptors(options.descriptors)
+    reapOrphans()
     const { here, there } = socketPair()
     const descriptors = new Map(options.descriptors).set(channelDescriptor, there)
     try {
+      const prelude = preludeOf(options, [0, 1, 2, ...descriptors.keys()])
       const pid = spawnProgram(descriptors)
-      const prelude = preludeOf(options, Math.max(...descriptors.keys()))
       const channel = new Channel(here, { architecture: hostArchitecture(), outlive: options.outlive, prelude })
       return new Remote(pid, channel)
     } catch (error) {
@@ -76,7 +73,11 @@ export class Remote implements AsyncDisposable {
     return this.channel.run(calls)
   }
 
-  /** Ends it (SIGKILL, also in the middle of a batch) and waits until it is gone. Idempotent. */
+  /**
+   * Ends it (SIGKILL, also in the middle of a batch: what waits is rejected with RemoteExitError) and waits until
+   * it is gone. Idempotent; after {@link release} it does nothing.
+   * @throws TimeoutError when it is not gone after two seconds, for example in a frozen cgroup.
+   */
   close(): Promise<void> {
     this.ending ??= this.end()
     return this.ending
@@ -87,10 +88,15 @@ export class Remote implements AsyncDisposable {
   }
 
   /**
-   * Lets go of a process that outlives this one: the socket is closed, the process is not waited for.
+   * Lets go of a process that outlives this one: the socket is closed, batches that wait are rejected here
+   * but made there. It is not waited for; when it ends before this process, a later spawn removes it from the
+   * process table.
    */
   async release(): Promise<void> {
-    this.ending ??= this.channel.close()
+    if (this.ending === undefined) {
+      orphan(this.pid)
+      this.ending = this.channel.close()
+    }
     await this.ending
   }
 
@@ -102,9 +108,25 @@ export class Remote implements AsyncDisposable {
   }
 }
 
-function preludeOf(options: RemoteOptions, highest: number): readonly Call[] {
+function checkDescriptors(descriptors: Descriptors = new Map()): void {
+  for (const [there, here] of descriptors) {
+    for (const fd of [there, here]) {
+      if (!Number.isInteger(fd) || fd < 0) throw new InvalidArgumentError(`${fd} is no descriptor`)
+    }
+    if (there === channelDescriptor) {
+      throw new InvalidArgumentError(`descriptor ${channelDescriptor} of a remote process is the socket of its batches`)
+    }
+  }
+}
+
+function preludeOf(options: RemoteOptions, kept: readonly number[]): readonly Call[] {
   const step = 'prepare the remote process'
-  const calls: Call[] = [closeRange(highest + 1, 0xffffffff, 0, { step })]
+  const calls: Call[] = []
+  const ascending = [...new Set(kept)].sort((a, b) => a - b)
+  ascending.forEach((fd, index) => {
+    const next = ascending[index + 1] ?? 2 ** 32
+    if (next > fd + 1) calls.push(closeRange(fd + 1, next - 1, 0, { step }))
+  })
   if (options.outlive !== true) {
     calls.push(prctl(PR.SET_PDEATHSIG, SIGKILL, 0, { step }))
     // The parent may have died before that: then there is nobody at the other end.
@@ -120,15 +142,4 @@ export function socketPair(): { readonly here: number; readonly there: number } 
   const result = performFor(socketpair(SOCK_STREAM | SOCK_CLOEXEC, pair, { step: 'make a socket pair' }))
   const bytes = result.bytes(pair)
   return { here: bytes.readInt32LE(0), there: bytes.readInt32LE(4) }
-}
-
-/** Waits for the end of a killed child and removes it from the process table. */
-async function reap(pid: number): Promise<void> {
-  const status = out(4)
-  for (let pause = 1; pause <= 1024; pause *= 2) {
-    const done = perform(wait4(pid, status, WNOHANG, { tolerate: 'ECHILD' }))
-    if (done !== 0) return
-    await delay(pause)
-  }
-  throw new UnsupportedError('ending a remote process', `process ${pid} does not react to SIGKILL`)
 }

@@ -18,14 +18,23 @@ const shared = {
   dts: { entry: library },
   // Errors are recognised across copies by the names of their classes.
   keepNames: true,
+  removeNodeProtocol: false,
   silent: true,
 } as const
 
 const config: ReturnType<typeof defineConfig> = defineConfig([
   { ...shared, format: 'esm', entry: [...library, 'src/cli/main.ts'] },
-  // node-fetch has no CommonJS build, and require() of an ES module needs Node 22.12: it is bundled here.
-  // shims: import.meta.url, which loads ffi-rs on first use, has to mean something here too.
-  { ...shared, format: 'cjs', entry: library, noExternal: ['node-fetch'], shims: true },
+  {
+    ...shared,
+    format: 'cjs',
+    entry: library,
+    // It has no CommonJS build, and require() of an ES module needs Node 22.12.
+    noExternal: ['node-fetch'],
+    // Has rollup write the chunks; tsup's other way to split CommonJS rewrites classes and `?.` for old engines.
+    treeshake: true,
+    // For createRequire, which takes both.
+    define: { 'import.meta.url': '__filename' },
+  },
 ])
 
 export default config

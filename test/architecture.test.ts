@@ -146,9 +146,16 @@ describe('imports', () => {
   })
 
   it.each(Object.entries(packages))('of %s are in one file, in %s', (name, place) => {
-    const users = [...sources, ...sourcesBelow('scripts')].filter((source) => source.imports.some((i) => packageName(i.specifier) === name))
+    const users = [...sources, ...sourcesBelow('scripts')].filter((source) =>
+      source.imports.some((i) => packageName(i.specifier) === name),
+    )
     expect(users.map((source) => source.path).filter((path) => !path.startsWith(place))).toEqual([])
     expect(users.length, users.map((source) => source.path).join(', ')).toBeLessThanOrEqual(1)
+  })
+
+  it('of the module itself, import.meta, are for createRequire only: in the CommonJS build it is a path', () => {
+    const uses = written.flatMap(({ text }) => text.match(/.*import\.meta.*/g) ?? [])
+    expect(uses.filter((line) => !line.includes('createRequire(import.meta.url)'))).toEqual([])
   })
 
   it('name modules that the rules know', () => {

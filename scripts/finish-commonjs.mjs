@@ -1,0 +1,17 @@
+// import() in a CommonJS file works in Node, but not in Jest, whose users the CommonJS build is for.
+// tsup can't say that it be written as require(), so that is done here, after it.
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { transformSync } from 'esbuild'
+
+const dist = fileURLToPath(new URL('../dist', import.meta.url))
+
+for (const name of readdirSync(dist, { recursive: true })) {
+  if (!name.endsWith('.cjs')) continue
+  const path = join(dist, name)
+  const text = readFileSync(path, 'utf8')
+  if (!text.includes('import(')) continue
+  const { code } = transformSync(text, { platform: 'node', target: 'node20', supported: { 'dynamic-import': false } })
+  writeFileSync(path, code)
+}

@@ -1,1 +1,32 @@
-export {}
+/**
+ * Registries: a client of distribution-spec.
+ *
+ * A repository is a content store, so that `copy` pulls, pushes and mirrors:
+ *
+ * ```ts
+ * const repository = openRepository('docker.io/library/alpine')
+ * await copy(repository, '3.20', store)
+ * ```
+ *
+ * @packageDocumentation
+ */
+
+export {
+  anonymous,
+  type Credential,
+  type CredentialProvider,
+  type CredentialRequest,
+  staticCredentials,
+} from './auth/credential.ts'
+export { type DockerConfigOptions, dockerConfigCredentials } from './auth/docker-config.ts'
+export type { FetchInit, FetchLike, ResponseLike } from './fetch.ts'
+export type { Insecure } from './origin.ts'
+export {
+  createRegistryClient,
+  openRepository,
+  type RegistryClient,
+  type RegistryClientOptions,
+  type RegistryTimeouts,
+} from './registry-client.ts'
+export type { Repository } from './repository.ts'
+export type { RetryOptions } from './retry.ts'

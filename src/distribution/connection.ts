@@ -1,0 +1,116 @@
+import { NetworkError } from '../errors.ts'
+import type { Authorizer } from './auth/authorizer.ts'
+import { responseError } from './response.ts'
+import {
+  type Attempt,
+  isTransientError,
+  isTransientStatus,
+  parseRetryAfter,
+  type RetryPolicy,
+  retrying,
+} from './retry.ts'
+import type { HttpRequest, HttpResponse, Transport } from './transport.ts'
+
+/** A request to a registry. */
+export interface RegistryRequest extends Omit<HttpRequest, 'authorization' | 'redirects'> {
+  /** What the request is about, for messages: `127.0.0.1:5000/app:1`. */
+  readonly subject: string
+  readonly repository: string
+  /** Scope of token authentication that it needs. */
+  readonly scope: string
+  /** Statuses that the caller deals with; every other one is thrown. */
+  readonly accept: readonly number[]
+  /** Whether sending it twice may do harm. A body that is a stream is never sent twice. Default false. */
+  readonly once?: boolean | undefined
+}
+
+/** What a {@link Connection} works with. */
+export interface ConnectionOptions {
+  readonly origin: URL
+  readonly transport: Transport
+  readonly authorizer: Authorizer
+  readonly retry: RetryPolicy
+}
+
+/** Answers to a 401 within one request: a token that had expired, then one with the scope it was told. */
+const maxAuthRounds = 2
+
+/** Requests to one registry, with authentication and repetition. */
+export class Connection {
+  readonly origin: URL
+  readonly retry: RetryPolicy
+  readonly #transport: Transport
+  readonly #authorizer: Authorizer
+
+  constructor({ origin, transport, authorizer, retry }: ConnectionOptions) {
+    this.origin = origin
+    this.retry = retry
+    this.#transport = transport
+    this.#authorizer = authorizer
+  }
+
+  /**
+   * Sends `request` until it is answered with a status of `accept`, or it makes no sense to go on.
+   * @throws NotFoundError for 404, RegistryError for any other status, NetworkError without an answer.
+   */
+  request(request: RegistryRequest): Promise<HttpResponse> {
+    return retrying(this.retry, request.signal, () => this.#attempt(request))
+  }
+
+  async #attempt(request: RegistryRequest): Promise<Attempt<HttpResponse>> {
+    const repeatable = request.once !== true && !isStream(request)
+    let response: HttpResponse
+    try {
+      response = await this.#authorized(request)
+    } catch (error) {
+      if (repeatable && error instanceof NetworkError && isTransientError(error)) return { error }
+      throw error
+    }
+    if (request.accept.includes(response.status)) return { value: response }
+    const retryAfter = parseRetryAfter(response.headers.get('retry-after'))
+    const hint = this.#hint(response, retryAfter)
+    const error = await responseError(response, request.subject, { hint, signal: request.signal })
+    if (repeatable && isTransientStatus(response.status)) return { error, retryAfter }
+    throw error
+  }
+
+  async #authorized(request: RegistryRequest): Promise<HttpResponse> {
+    const ours = request.url.origin === this.origin.origin
+    let authorization = ours ? await this.#authorizer.authorization(request) : undefined
+    for (let round = 0; ; round++) {
+      const response = await this.#transport.send({ ...request, authorization })
+      // A 401 of a host that a redirect or a Location led to is none of our registry's.
+      if (response.status !== 401 || !ours || response.url.origin !== this.origin.origin) return response
+      if (round === maxAuthRounds || isStream(request)) return response
+      const answer = await this.#answer(request, response, authorization)
+      if (answer === undefined) return response
+      response.discard()
+      authorization = answer
+    }
+  }
+
+  async #answer(
+    request: RegistryRequest,
+    response: HttpResponse,
+    refused: string | undefined,
+  ): Promise<string | undefined> {
+    try {
+      return await this.#authorizer.answer(response.headers.get('www-authenticate'), request, refused)
+    } catch (error) {
+      response.discard()
+      throw error
+    }
+  }
+
+  #hint(response: HttpResponse, retryAfter: number | undefined): string | undefined {
+    if (response.status === 401 && response.url.origin === this.origin.origin) {
+      return 'The repository may not exist, or needs (other) credentials: pass the option `credentials`, or log in with `docker login`.'
+    }
+    if (retryAfter === undefined) return undefined
+    return `The registry asks to wait ${Math.ceil(retryAfter / 1000)} seconds.`
+  }
+}
+
+function isStream({ body }: RegistryRequest): boolean {
+  return body !== undefined && !(body instanceof Uint8Array)
+}

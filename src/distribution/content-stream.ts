@@ -1,0 +1,202 @@
+import { Readable } from 'node:stream'
+import { destroyOnAbort } from '../content/stream-abort.ts'
+import { NetworkError, ProtocolError, SizeMismatchError, TimeoutError } from '../errors.ts'
+import { delay } from '../internal/abort.ts'
+import { redactUrl } from '../internal/redact.ts'
+import { quote } from '../internal/text.ts'
+import { contentLength } from './response.ts'
+import { backoff, type RetryPolicy } from './retry.ts'
+import { StallTimer } from './stall-timer.ts'
+import { type HttpResponse, networkError } from './transport.ts'
+
+/** What {@link openContent} reads. */
+export interface ContentSource {
+  /** Digest or reference, for messages. */
+  readonly subject: string
+  /** Bytes of the whole content. */
+  readonly size: number
+  /**
+   * Requests the content: from `from` on by `Range` when it is given, else all of it. Returns
+   * statuses 200, 206 and 416, and throws for any other.
+   */
+  request(from: number | undefined, signal: AbortSignal): Promise<HttpResponse>
+  readonly retry: RetryPolicy
+}
+
+/** Bytes that a connection must have brought for the count of failures to begin anew. */
+const progressThreshold = 256 * 1024
+
+/**
+ * Opens content of a known size as a stream that survives dropped connections: it asks for the rest
+ * by `Range`, or, where the server sends everything again, skips what it has already passed on.
+ * Nothing is verified but the length.
+ */
+export async function openContent(source: ContentSource, offset: number, signal?: AbortSignal): Promise<Readable> {
+  signal?.throwIfAborted()
+  const stream = destroyOnAbort(new ContentStream(source, offset), signal)
+  try {
+    await stream.open()
+  } catch (error) {
+    stream.on('error', () => {}).destroy()
+    throw error
+  }
+  return stream
+}
+
+/** A body that is being read. */
+interface Part {
+  readonly body: Readable
+  readonly url: URL
+  readonly stall: StallTimer
+  /** Whether it began before the position: the server sent again what we had. */
+  readonly resent: boolean
+  /** Bytes that still lie before the position. */
+  skip: number
+}
+
+class ContentStream extends Readable {
+  readonly #source: ContentSource
+  readonly #controller: AbortController = new AbortController()
+  /** Offset in the content of the next byte to pass on. */
+  #position: number
+  /** The position when the count of failures last began. */
+  #mark: number
+  #failures = 0
+  #part: Part | undefined
+  /** The server's answers to ranges can't be used. */
+  #noRange = false
+
+  constructor(source: ContentSource, offset: number) {
+    super({ highWaterMark: 256 * 1024 })
+    this.#source = source
+    this.#position = offset
+    this.#mark = offset
+  }
+
+  /** Requests what is missing and begins to read it. */
+  async open(): Promise<void> {
+    const from = this.#position === 0 || this.#noRange ? undefined : this.#position
+    const response = await this.#source.request(from, this.#controller.signal)
+    if (this.destroyed) return response.discard()
+    const start = startOf(response, this.#source, this.#position)
+    if (start === from || start === 0) return this.#attach(response, this.#position - start)
+    response.discard()
+    if (from === undefined) throw new ProtocolError(redactUrl(response.url), 'answered a plain GET with a range')
+    this.#noRange = true
+    return this.open()
+  }
+
+  override _read(): void {
+    if (!this.#part?.body.isPaused()) return
+    this.#part.stall.progress()
+    this.#part.body.resume()
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#detach()
+    this.#controller.abort(error ?? undefined)
+    done(error)
+  }
+
+  #attach({ body, url, stallTimeout }: HttpResponse, skip: number): void {
+    const stall = new StallTimer(stallTimeout, () =>
+      this.#drop(new TimeoutError('the next part of the content', stallTimeout)),
+    )
+    const part: Part = { body, url, stall, resent: skip > 0, skip }
+    this.#part = part
+    stall.progress()
+    const current = (action: () => void) => (): void => {
+      if (this.#part === part) action()
+    }
+    body.once(
+      'end',
+      current(() => this.#drop(undefined)),
+    )
+    body.once(
+      'close',
+      current(() => this.#drop(new Error('the connection was closed'))),
+    )
+    body.on('error', (error) => current(() => this.#drop(error))())
+    body.on('data', (chunk: Uint8Array) => {
+      if (this.#part === part) this.#accept(part, chunk)
+    })
+  }
+
+  #detach(): void {
+    this.#part?.stall.stop()
+    const body = this.#part?.body
+    this.#part = undefined
+    body?.destroy()
+  }
+
+  #accept(part: Part, chunk: Uint8Array): void {
+    part.stall.progress()
+    const skipped = Math.min(part.skip, chunk.byteLength)
+    part.skip -= skipped
+    if (skipped === chunk.byteLength) return
+    const bytes = skipped === 0 ? chunk : chunk.subarray(skipped)
+    const { subject, size } = this.#source
+    this.#position += bytes.byteLength
+    if (this.#position > size) {
+      this.destroy(new SizeMismatchError(subject, size, this.#position))
+    } else if (!this.push(bytes)) {
+      part.body.pause()
+      part.stall.rest()
+    }
+  }
+
+  /** The body has ended or broken off: is all of it there, or where does the rest come from? */
+  #drop(cause: unknown): void {
+    const part = this.#part
+    this.#detach()
+    const { subject, size, retry } = this.#source
+    if (this.#position === size) {
+      this.push(null)
+      return
+    }
+    // A server that sends everything again can't be asked without end: the cost grows with the square of the size.
+    if (this.#position - this.#mark >= progressThreshold && part?.resent !== true) {
+      this.#mark = this.#position
+      this.#failures = 0
+    }
+    this.#failures++
+    if (this.#failures >= retry.attempts) {
+      const url = part?.url
+      if (cause === undefined) this.destroy(new SizeMismatchError(subject, size, this.#position))
+      else
+        this.destroy(cause instanceof NetworkError || url === undefined ? (cause as Error) : networkError(url, cause))
+      return
+    }
+    this.#reopen().catch((error: unknown) => {
+      if (this.destroyed) return
+      if (error instanceof NetworkError) this.#drop(error)
+      else this.destroy(error as Error)
+    })
+  }
+
+  async #reopen(): Promise<void> {
+    const wait = this.#failures === 1 ? 0 : backoff(this.#failures - 1, this.#source.retry)
+    await delay(wait, this.#controller.signal)
+    await this.open()
+  }
+}
+
+/** Offset in the content of a response's first byte. Throws when the response is not about content of that size. */
+function startOf(response: HttpResponse, { subject, size }: ContentSource, position: number): number {
+  const mismatch = (actual: number): never => {
+    response.discard()
+    throw new SizeMismatchError(subject, size, actual)
+  }
+  if (response.status === 416) return mismatch(position)
+  if (response.status === 200) {
+    const announced = contentLength(response)
+    return announced === undefined || announced === size ? 0 : mismatch(announced)
+  }
+  const header = response.headers.get('content-range') ?? ''
+  const [, start, total] = /^bytes (\d{1,15})-\d{1,15}\/(\d{1,15}|\*)$/i.exec(header) ?? []
+  if (start === undefined) {
+    response.discard()
+    throw new ProtocolError(redactUrl(response.url), `answered 206 with the content range ${quote(header)}`)
+  }
+  return total === '*' || Number(total) === size ? Number(start) : mismatch(Number(total))
+}

@@ -1,0 +1,58 @@
+import { InvalidArgumentError } from '../errors.ts'
+import { isDigest } from '../image/digest.ts'
+import { quote } from '../internal/text.ts'
+import { repositoryScope } from './auth/scope.ts'
+import type { Connection, RegistryRequest } from './connection.ts'
+import type { ManifestCache } from './manifest-cache.ts'
+import type { HttpResponse } from './transport.ts'
+
+/** One repository of one registry, as requests need it. */
+export interface Endpoint {
+  readonly connection: Connection
+  /** Registry as references name it. */
+  readonly registry: string
+  /** Repository, without the registry. */
+  readonly repository: string
+  /** Bytes; larger manifests are refused. */
+  readonly maxManifestSize: number
+  readonly manifests: ManifestCache
+}
+
+/** A request below `/v2/<repository>/`. */
+export interface EndpointRequest extends Omit<RegistryRequest, 'url' | 'repository' | 'scope' | 'subject'> {
+  /** Below the repository: `blobs/uploads/`. A URL when a registry has named one. */
+  readonly path: string | URL
+  readonly actions: readonly ('pull' | 'push' | 'delete')[]
+  /** Tag or digest that the request is about; default the repository as a whole. */
+  readonly reference?: string | undefined
+}
+
+/** Sends a request about a repository. */
+export function send(endpoint: Endpoint, request: EndpointRequest): Promise<HttpResponse> {
+  const { connection, repository } = endpoint
+  const { path, actions, reference, ...rest } = request
+  return connection.request({
+    ...rest,
+    url: typeof path === 'string' ? new URL(`/v2/${repository}/${path}`, connection.origin) : path,
+    repository,
+    scope: repositoryScope(repository, ...actions),
+    subject: subjectOf(endpoint, reference),
+  })
+}
+
+/** How messages call a tag or digest of a repository. */
+export function subjectOf({ registry, repository }: Endpoint, reference?: string): string {
+  if (reference === undefined) return `${registry}/${repository}`
+  return `${registry}/${repository}${reference.includes(':') ? '@' : ':'}${reference}`
+}
+
+/** @throws InvalidArgumentError when `reference` is neither a tag nor a digest: it becomes part of a URL. */
+export function assertReference(reference: string): void {
+  if (isTag(reference) || isDigest(reference)) return
+  throw new InvalidArgumentError(`${quote(reference)} is neither a tag nor a digest`, { subject: reference })
+}
+
+/** Whether a string is a tag by the grammar of distribution-spec. */
+export function isTag(text: string): boolean {
+  return /^\w[\w.-]{0,127}$/.test(text)
+}

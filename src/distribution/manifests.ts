@@ -1,0 +1,149 @@
+import type { Readable } from 'node:stream'
+import { collect, verified } from '../content/verify.ts'
+import { DigestMismatchError, InvalidArgumentError, LimitError } from '../errors.ts'
+import { type Descriptor, verifyBytes } from '../image/descriptor.ts'
+import {
+  type Digest,
+  type DigestAlgorithm,
+  digestAlgorithm,
+  digestOf,
+  isDigest,
+  isVerifiable,
+} from '../image/digest.ts'
+import { parseManifestOrIndex } from '../image/manifest.ts'
+import { isIndexType, isManifestType, isSchema1Type, mediaType, mediaTypeEssence } from '../image/media-type.ts'
+import { assertReference, type Endpoint, isTag, send, subjectOf } from './endpoint.ts'
+import { contentLength, readBody } from './response.ts'
+import type { HttpResponse } from './transport.ts'
+
+/** Types that are asked for, the preferred ones first. */
+const acceptedTypes = [mediaType.ociIndex, mediaType.ociManifest, mediaType.dockerIndex, mediaType.dockerManifest]
+
+/** Types by which a server says that it does not know what it serves. */
+const vagueTypes: ReadonlySet<string> = new Set(['', 'application/json', 'application/octet-stream', 'text/plain'])
+
+/** Whether content of this type is found below `manifests/` rather than `blobs/`. */
+export function isManifest(type: string): boolean {
+  return isManifestType(type) || isIndexType(type) || isSchema1Type(type)
+}
+
+/** Value of `Accept` for manifests, with one more type where a descriptor names it. */
+export function acceptHeader(type?: string): Readonly<Record<string, string>> {
+  const types = type === undefined || acceptedTypes.some((t) => t === type) ? acceptedTypes : [type, ...acceptedTypes]
+  return { accept: types.join(', ') }
+}
+
+/**
+ * Finds what a tag or digest names: by HEAD, or by GET where the answer to HEAD does not tell
+ * everything. What GET returns is hashed, and kept for the fetch that follows.
+ */
+export async function resolveManifest(
+  endpoint: Endpoint,
+  reference: string,
+  signal: AbortSignal | undefined,
+): Promise<Descriptor> {
+  assertReference(reference)
+  const path = `manifests/${reference}`
+  const request = { path, reference, actions: ['pull'], headers: acceptHeader(), signal } as const
+  // Some registries refuse HEAD; others answer it with less than GET. Neither says anything about the manifest.
+  const head = await send(endpoint, { ...request, method: 'HEAD', accept: [200, 400, 403, 405, 406, 501] })
+  head.discard()
+  const descriptor = head.status === 200 ? describeHead(endpoint, reference, head) : undefined
+  if (descriptor !== undefined) return descriptor
+  const response = await send(endpoint, { ...request, method: 'GET', accept: [200] })
+  const subject = `manifest ${subjectOf(endpoint, reference)}`
+  const bytes = await readBody(response, endpoint.maxManifestSize, subject, signal)
+  return describeBody(endpoint, reference, response, bytes)
+}
+
+/** What an answer to HEAD says of a manifest; undefined when a part is missing. */
+function describeHead(endpoint: Endpoint, reference: string, head: HttpResponse): Descriptor | undefined {
+  const type = mediaTypeEssence(head.headers.get('content-type') ?? '')
+  const size = contentLength(head)
+  const digest = announcedDigest(head)
+  if (vagueTypes.has(type) || size === undefined || size === 0 || digest === undefined) return undefined
+  if (size > endpoint.maxManifestSize) {
+    throw new LimitError(`manifest ${subjectOf(endpoint, reference)}`, endpoint.maxManifestSize, 'bytes')
+  }
+  if (!isDigest(reference)) return { mediaType: type, digest, size }
+  assertSameDigest(reference, digest)
+  return { mediaType: type, digest: reference, size }
+}
+
+function describeBody(endpoint: Endpoint, reference: string, response: HttpResponse, bytes: Uint8Array): Descriptor {
+  const announced = announcedDigest(response)
+  const known = isDigest(reference) ? reference : announced
+  const algorithm = known !== undefined && isVerifiable(known) ? (digestAlgorithm(known) as DigestAlgorithm) : 'sha256'
+  const actual = digestOf(bytes, algorithm)
+  for (const expected of [known, announced]) if (expected !== undefined) assertSameDigest(expected, actual)
+  const digest = isDigest(reference) ? reference : actual
+  const stated = mediaTypeEssence(response.headers.get('content-type') ?? '')
+  const type = vagueTypes.has(stated) ? parseManifestOrIndex(bytes).mediaType : stated
+  if (isVerifiable(digest)) endpoint.manifests.set(digest, bytes)
+  return { mediaType: type, digest, size: bytes.byteLength }
+}
+
+/** `Docker-Content-Digest`, which older registries leave out. */
+function announcedDigest(response: HttpResponse): Digest | undefined {
+  const header = response.headers.get('docker-content-digest')?.trim() ?? ''
+  return isDigest(header) ? header : undefined
+}
+
+/** Digests of different algorithms can't be compared, and say nothing about each other. */
+function assertSameDigest(expected: Digest, actual: Digest): void {
+  if (digestAlgorithm(expected) === digestAlgorithm(actual) && expected !== actual) {
+    throw new DigestMismatchError(expected, actual)
+  }
+}
+
+/** @throws DigestMismatchError when a registry says that it has stored something else. */
+export function assertStored(response: HttpResponse, digest: Digest): void {
+  const stored = announcedDigest(response)
+  if (stored !== undefined) assertSameDigest(digest, stored)
+}
+
+/** Stores a verified manifest, byte for byte, under a tag or under its own digest. */
+export async function putManifest(
+  endpoint: Endpoint,
+  reference: string,
+  descriptor: Descriptor,
+  bytes: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const response = await send(endpoint, {
+    method: 'PUT',
+    path: `manifests/${reference}`,
+    reference,
+    actions: ['pull', 'push'],
+    headers: { 'content-type': descriptor.mediaType },
+    body: bytes,
+    accept: [200, 201],
+    signal,
+  })
+  response.discard()
+  assertStored(response, descriptor.digest)
+  if (isVerifiable(descriptor.digest)) endpoint.manifests.set(descriptor.digest, bytes)
+}
+
+/** @throws InvalidArgumentError when `reference` can't be given to a manifest. */
+export function assertTag(reference: string): void {
+  if (!isTag(reference))
+    throw new InvalidArgumentError(`${JSON.stringify(reference)} is not a tag`, { subject: reference })
+}
+
+/**
+ * A manifest to be pushed, in memory; verified.
+ * @throws LimitError before anything is read when its descriptor says that it is too large.
+ */
+export async function readManifest(
+  endpoint: Endpoint,
+  descriptor: Descriptor,
+  content: Readable | Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array> {
+  const { digest, size } = descriptor
+  if (size > endpoint.maxManifestSize) throw new LimitError(`manifest ${digest}`, endpoint.maxManifestSize, 'bytes')
+  if (!(content instanceof Uint8Array)) return collect(verified(descriptor, content, { signal }))
+  verifyBytes(descriptor, content)
+  return content
+}

@@ -1,0 +1,114 @@
+import { parseReference, type Reference } from '../image/reference.ts'
+import { type Duration, toMilliseconds } from '../internal/units.ts'
+import { Authorizer } from './auth/authorizer.ts'
+import type { CredentialProvider } from './auth/credential.ts'
+import { dockerConfigCredentials } from './auth/docker-config.ts'
+import { Connection } from './connection.ts'
+import type { FetchLike } from './fetch.ts'
+import { ManifestCache } from './manifest-cache.ts'
+import { type Insecure, registryOrigin } from './origin.ts'
+import { Repository } from './repository.ts'
+import { type RetryOptions, type RetryPolicy, retryPolicy } from './retry.ts'
+import { Transport } from './transport.ts'
+
+/** How registries are spoken to. */
+export interface RegistryClientOptions {
+  /** Where credentials come from; default Docker's config.json. `anonymous` uses none. */
+  readonly credentials?: CredentialProvider | undefined
+  /** Which registries are spoken to in plain http; default those on this machine. */
+  readonly insecure?: Insecure | undefined
+  /** Sends the requests; default node-fetch with kept connections. For proxies, private CAs, tests. */
+  readonly fetch?: FetchLike | undefined
+  /** `User-Agent`; default `oci-ts`. */
+  readonly userAgent?: string | undefined
+  /** How failures that may pass are repeated. */
+  readonly retry?: RetryOptions | undefined
+  /** The longest silence that is waited out. Neither is a limit on how long a transfer takes. */
+  readonly timeouts?: RegistryTimeouts | undefined
+  /** Bytes of a manifest or index; larger ones are refused. Default 4 MiB, what every registry must accept. */
+  readonly maxManifestSize?: number | undefined
+  /** Aborts everything that the client does. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** How long silence is taken for life. */
+export interface RegistryTimeouts {
+  /** From the request to the response's headers; default 30 seconds. A blob's commit is given 5 minutes. */
+  readonly headers?: Duration | undefined
+  /** Between two parts of a body, either way; default 30 seconds. */
+  readonly stall?: Duration | undefined
+}
+
+/** Registries, with their connections, challenges and tokens kept for the next request. */
+export interface RegistryClient extends AsyncDisposable {
+  /**
+   * The repository that a reference names, as a content store; its tag and digest are not looked at.
+   * No request is sent.
+   * @throws InvalidReferenceError
+   */
+  repository(reference: string | Reference): Repository
+  /** Closes idle connections. Not necessary: they keep no process alive and close by themselves. */
+  close(): void
+}
+
+/** Makes a client; nothing is loaded, read or connected before its first request. */
+export function createRegistryClient(options: RegistryClientOptions = {}): RegistryClient {
+  return new Client(options)
+}
+
+/** One repository with a client of its own: `openRepository('ghcr.io/org/app')`. */
+export function openRepository(reference: string | Reference, options: RegistryClientOptions = {}): Repository {
+  return createRegistryClient(options).repository(reference)
+}
+
+class Client implements RegistryClient {
+  readonly #options: RegistryClientOptions
+  readonly #transport: Transport
+  readonly #retry: RetryPolicy
+  readonly #connections: Map<string, Connection> = new Map()
+
+  constructor(options: RegistryClientOptions) {
+    const { timeouts = {} } = options
+    this.#options = options
+    this.#retry = retryPolicy(options.retry)
+    this.#transport = new Transport({
+      fetch: options.fetch,
+      userAgent: options.userAgent ?? 'oci-ts',
+      headersTimeout: toMilliseconds(timeouts.headers ?? '30s', 'timeouts.headers'),
+      stallTimeout: toMilliseconds(timeouts.stall ?? '30s', 'timeouts.stall'),
+    })
+  }
+
+  repository(reference: string | Reference): Repository {
+    const parsed = typeof reference === 'string' ? parseReference(reference) : reference
+    const { domain, repository } = parsed
+    const endpoint = {
+      connection: this.#connection(domain),
+      registry: domain,
+      repository,
+      maxManifestSize: this.#options.maxManifestSize ?? 4 * 1024 * 1024,
+      manifests: new ManifestCache(),
+    }
+    return new Repository(parsed, endpoint, this.#options.signal)
+  }
+
+  close(): void {
+    this.#transport.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close()
+  }
+
+  #connection(registry: string): Connection {
+    const known = this.#connections.get(registry)
+    if (known !== undefined) return known
+    const origin = registryOrigin(registry, this.#options.insecure)
+    const [transport, retry] = [this.#transport, this.#retry]
+    const credentials = this.#options.credentials ?? dockerConfigCredentials()
+    const authorizer = new Authorizer({ registry, origin, credentials, transport, retry, clientId: 'oci-ts' })
+    const connection = new Connection({ origin, transport, authorizer, retry })
+    this.#connections.set(registry, connection)
+    return connection
+  }
+}

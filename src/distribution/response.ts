@@ -1,0 +1,129 @@
+import {
+  LimitError,
+  type NetworkError,
+  NotFoundError,
+  type OciError,
+  RegistryError,
+  type RegistryErrorDetail,
+  TimeoutError,
+} from '../errors.ts'
+import { redactText, redactUrl } from '../internal/redact.ts'
+import { StallTimer } from './stall-timer.ts'
+import { type HttpResponse, networkError } from './transport.ts'
+
+/** Bytes of an error response that are read. */
+const errorBodyLimit = 64 * 1024
+/** Errors of one response that are kept. */
+const maxDetails = 16
+
+/**
+ * Reads the whole body of a response.
+ * @throws LimitError as soon as it has more than `limit` bytes, or announces more.
+ * @throws NetworkError when it breaks off.
+ */
+export async function readBody(
+  response: HttpResponse,
+  limit: number,
+  subject: string,
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
+  const announced = contentLength(response)
+  if (announced !== undefined && announced > limit && response.method !== 'HEAD') {
+    response.body.on('error', () => {}).destroy()
+    throw new LimitError(subject, limit, 'bytes')
+  }
+  const { bytes, complete } = await collect(response, limit, signal)
+  if (!complete) throw new LimitError(subject, limit, 'bytes')
+  return bytes
+}
+
+/** What a response's `Content-Length` says; undefined when it is absent or no number. */
+export function contentLength(response: HttpResponse): number | undefined {
+  const header = response.headers.get('content-length')
+  return header !== null && /^\d{1,15}$/.test(header) ? Number(header) : undefined
+}
+
+/** What is wrong when `response` is not one that was hoped for: its errors are read from the body. */
+export async function responseError(
+  response: HttpResponse,
+  subject: string,
+  options: { readonly hint?: string | undefined; readonly signal?: AbortSignal | undefined } = {},
+): Promise<OciError> {
+  let errors: readonly RegistryErrorDetail[] = []
+  try {
+    errors = parseErrors((await collect(response, errorBodyLimit, options.signal)).bytes)
+  } catch {
+    // The status says enough.
+    options.signal?.throwIfAborted()
+  }
+  const { method, status } = response
+  const url = redactUrl(response.url)
+  const error = new RegistryError({ method, url, status, errors, subject, hint: options.hint })
+  if (status !== 404) return error
+  const [first] = errors
+  const detail = first === undefined ? '' : ` (${first.code}: ${first.message})`
+  return new NotFoundError(subject, `${subject} not found${detail}`, { cause: error, hint: options.hint })
+}
+
+/** The error list of distribution-spec ("Error Codes"); other shapes give none. */
+function parseErrors(bytes: Uint8Array): readonly RegistryErrorDetail[] {
+  const body: unknown = JSON.parse(new TextDecoder().decode(bytes))
+  const list: unknown = typeof body === 'object' && body !== null ? Reflect.get(body, 'errors') : undefined
+  if (!Array.isArray(list)) return []
+  return list.slice(0, maxDetails).flatMap((entry: unknown) => {
+    if (typeof entry !== 'object' || entry === null) return []
+    const code: unknown = Reflect.get(entry, 'code')
+    const message: unknown = Reflect.get(entry, 'message')
+    return [{ code: text(code) || 'UNKNOWN', message: text(message) }]
+  })
+}
+
+function text(value: unknown): string {
+  return typeof value === 'string' ? redactText(value) : ''
+}
+
+/** Up to `limit` bytes of a body; the rest of a longer one is not read. */
+function collect(
+  response: HttpResponse,
+  limit: number,
+  signal: AbortSignal | undefined,
+): Promise<{ readonly bytes: Uint8Array; readonly complete: boolean }> {
+  const { body, stallTimeout } = response
+  return new Promise((resolve, reject) => {
+    const chunks: Uint8Array[] = []
+    let size = 0
+    const timer = new StallTimer(stallTimeout, () =>
+      fail(new TimeoutError('the next part of the response', stallTimeout)),
+    )
+    const onAbort = (): void => settle(() => reject(signal?.reason))
+    const fail = (error: unknown): void => settle(() => reject(networkFailure(response, error)))
+    const settle = (finish: () => void): void => {
+      timer.stop()
+      signal?.removeEventListener('abort', onAbort)
+      body.off('data', onData)
+      body.destroy()
+      finish()
+    }
+    const onData = (chunk: Uint8Array): void => {
+      timer.progress()
+      size += chunk.byteLength
+      if (size > limit) settle(() => resolve({ bytes: concat(chunks), complete: false }))
+      else chunks.push(chunk)
+    }
+    if (signal?.aborted) return onAbort()
+    signal?.addEventListener('abort', onAbort, { once: true })
+    timer.progress()
+    body.on('error', fail)
+    body.once('end', () => settle(() => resolve({ bytes: concat(chunks), complete: true })))
+    body.once('close', () => fail(new Error('the connection was closed')))
+    body.on('data', onData)
+  })
+}
+
+function networkFailure(response: HttpResponse, error: unknown): NetworkError {
+  return networkError(response.url, error)
+}
+
+function concat(chunks: readonly Uint8Array[]): Uint8Array {
+  return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)
+}

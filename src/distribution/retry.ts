@@ -1,0 +1,112 @@
+import { delay } from '../internal/abort.ts'
+
+/** When and how often a request is repeated. */
+export interface RetryOptions {
+  /** How often a request is sent at most, the first time included; default 5. 1 repeats nothing. */
+  readonly attempts?: number | undefined
+  /** Milliseconds before the first repetition; each further one waits twice as long. Default 250. */
+  readonly minDelay?: number | undefined
+  /** The longest wait of our own choice, in milliseconds; default 10000. */
+  readonly maxDelay?: number | undefined
+  /** The longest `Retry-After` that is obeyed, in milliseconds; a longer one ends the operation. Default 60000. */
+  readonly maxRetryAfter?: number | undefined
+}
+
+/** {@link RetryOptions} with every default filled in. */
+export interface RetryPolicy {
+  readonly attempts: number
+  readonly minDelay: number
+  readonly maxDelay: number
+  readonly maxRetryAfter: number
+}
+
+/** Fills in the defaults. */
+export function retryPolicy(options: RetryOptions = {}): RetryPolicy {
+  return {
+    attempts: Math.max(1, options.attempts ?? 5),
+    minDelay: options.minDelay ?? 250,
+    maxDelay: options.maxDelay ?? 10_000,
+    maxRetryAfter: options.maxRetryAfter ?? 60_000,
+  }
+}
+
+/** What one attempt came to. */
+export type Attempt<T> =
+  | { readonly value: T }
+  /** A failure that may pass; `retryAfter` is the wait the server asked for, in milliseconds. */
+  | { readonly error: unknown; readonly retryAfter?: number | undefined }
+
+/**
+ * Calls `attempt` until it has a value, with waits that double and vary, or as long as the server
+ * asked if that is longer. What `attempt` throws is final; a failure it returns is thrown when no attempt is left.
+ */
+export async function retrying<T>(
+  policy: RetryPolicy,
+  signal: AbortSignal | undefined,
+  attempt: () => Promise<Attempt<T>>,
+): Promise<T> {
+  for (let count = 1; ; count++) {
+    const outcome = await attempt()
+    if ('value' in outcome) return outcome.value
+    const asked = outcome.retryAfter ?? 0
+    if (count >= policy.attempts || asked > policy.maxRetryAfter) throw outcome.error
+    await delay(Math.max(asked, backoff(count, policy)), signal)
+  }
+}
+
+/** Milliseconds to wait after failure number `count`: between half and the whole of a time that doubles. */
+export function backoff(count: number, policy: RetryPolicy, random: () => number = Math.random): number {
+  const ceiling = Math.min(policy.maxDelay, policy.minDelay * 2 ** Math.min(count - 1, 30))
+  return Math.round(ceiling * (0.5 + random() / 2))
+}
+
+/**
+ * Statuses by which a server says that the same request may succeed later. 499 and 522 come from
+ * proxies that lost their client or their origin.
+ */
+const transientStatuses: ReadonlySet<number> = new Set([408, 425, 429, 499, 500, 502, 503, 504, 522])
+
+/** Whether a status may pass by itself. */
+export function isTransientStatus(status: number): boolean {
+  return transientStatuses.has(status)
+}
+
+/**
+ * Errors after which the same request may succeed. A refused connection, an unknown host and a
+ * certificate that does not fit are not among them: waiting does not help, it only delays the message.
+ */
+const transientCodes: ReadonlySet<string> = new Set([
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EAI_AGAIN',
+  'ENETUNREACH',
+  'EHOSTUNREACH',
+  'ENETDOWN',
+  'ECONNABORTED',
+  'ERR_STREAM_PREMATURE_CLOSE',
+  'UND_ERR_SOCKET',
+  'UND_ERR_CONNECT_TIMEOUT',
+  'ERR_OCI_TIMEOUT',
+])
+
+/** Whether a network failure may pass by itself; looks through `cause`. */
+export function isTransientError(error: unknown): boolean {
+  for (let e = error, depth = 0; e instanceof Error && depth < 5; e = e.cause, depth++) {
+    const code: unknown = Reflect.get(e, 'code')
+    if (typeof code === 'string' && transientCodes.has(code)) return true
+  }
+  return false
+}
+
+/**
+ * Milliseconds that a `Retry-After` header asks for (RFC 9110, 10.2.3: seconds or an HTTP date);
+ * undefined when it is absent or malformed. A date in the past is 0.
+ */
+export function parseRetryAfter(header: string | null, now: number = Date.now()): number | undefined {
+  const text = header?.trim() ?? ''
+  if (/^\d{1,9}$/.test(text)) return Number(text) * 1000
+  if (!/^[A-Z][a-z]{2,8}, \d{2}[ -][A-Z][a-z]{2}[ -]\d{2,4} \d{2}:\d{2}:\d{2} GMT$/.test(text)) return undefined
+  const date = Date.parse(text)
+  return Number.isNaN(date) ? undefined : Math.max(0, date - now)
+}

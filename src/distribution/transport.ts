@@ -1,0 +1,232 @@
+import { Readable } from 'node:stream'
+import { NetworkError, ProtocolError, TimeoutError } from '../errors.ts'
+import { untilAborted } from '../internal/abort.ts'
+import { redactText, redactUrl } from '../internal/redact.ts'
+import { createPooledFetch, type FetchInit, type FetchLike, type PooledFetch, type ResponseLike } from './fetch.ts'
+import { refusalOf } from './origin.ts'
+import { type OutgoingBody, type StreamBody, sendBody } from './request-body.ts'
+
+/** One request; what HTTP needs to know of it. */
+export interface HttpRequest {
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+  readonly url: URL
+  readonly headers?: Readonly<Record<string, string>> | undefined
+  /** `Authorization`; sent to the origin of `url` and, when a redirect leaves that, no further. */
+  readonly authorization?: string | undefined
+  readonly body?: Uint8Array | StreamBody | undefined
+  /** `refuse` makes every redirect an error: for requests whose body is a secret. Default `follow`. */
+  readonly redirects?: 'follow' | 'refuse' | undefined
+  /** Milliseconds from the last byte sent to the response's headers; default that of the transport. */
+  readonly headersTimeout?: number | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/** The answer to a request. */
+export interface HttpResponse {
+  readonly method: string
+  /** Where the response came from, after redirects. */
+  readonly url: URL
+  readonly status: number
+  readonly headers: { get(name: string): string | null }
+  /** Must be read to its end, destroyed, or discarded. Nothing but its reader watches it. */
+  readonly body: Readable
+  /** Milliseconds of silence after which a reader of the body should give up. */
+  readonly stallTimeout: number
+  /** Lets go of the body; a short one is read, so that the connection can be used again. */
+  discard(): void
+}
+
+/** How a {@link Transport} sends. Times in milliseconds. */
+export interface TransportOptions {
+  readonly fetch?: FetchLike | undefined
+  readonly userAgent: string
+  readonly headersTimeout: number
+  readonly stallTimeout: number
+}
+
+/** Redirects of one request. */
+const maxRedirects = 5
+/** Bytes of an unwanted body that are worth reading to keep a connection. */
+const drainLimit = 64 * 1024
+
+/**
+ * Sends HTTP requests: timeouts, redirects by our own rules, bodies of exact length. It knows
+ * nothing of registries; what a status means is for its callers.
+ */
+export class Transport {
+  readonly #pool: PooledFetch
+  readonly #fetch: FetchLike
+  readonly #options: TransportOptions
+
+  constructor(options: TransportOptions) {
+    this.#pool = createPooledFetch()
+    this.#fetch = options.fetch ?? this.#pool.fetch
+    this.#options = options
+  }
+
+  /**
+   * Sends `request` and follows redirects. Every status that is no redirect is returned.
+   * @throws NetworkError when there is no answer; ProtocolError for a redirect that is not followed.
+   */
+  async send(request: HttpRequest): Promise<HttpResponse> {
+    let { url, authorization } = request
+    for (let hop = 0; ; hop++) {
+      const response = await this.#exchange(request, url, authorization)
+      const target = redirectTarget(request, response)
+      if (target === undefined) return response
+      response.discard()
+      if (hop === maxRedirects) throw new ProtocolError(redactUrl(request.url), `more than ${maxRedirects} redirects`)
+      // Once dropped it stays dropped: another host must not choose which of our URLs gets the credential.
+      if (target.origin !== url.origin) authorization = undefined
+      url = target
+    }
+  }
+
+  /** Closes idle connections. */
+  close(): void {
+    this.#pool.close()
+  }
+
+  async #exchange(request: HttpRequest, url: URL, authorization: string | undefined): Promise<HttpResponse> {
+    const { signal } = request
+    signal?.throwIfAborted()
+    const controller = new AbortController()
+    const forward = (): void => controller.abort(signal?.reason)
+    signal?.addEventListener('abort', forward, { once: true })
+    let timer: NodeJS.Timeout | undefined
+    const startTimer = (): void => {
+      const ms = request.headersTimeout ?? this.#options.headersTimeout
+      timer = setTimeout(() => controller.abort(new TimeoutError('the wait for a response', ms)), ms)
+    }
+    const outgoing = this.#outgoing(request, url, controller, startTimer)
+    if (outgoing === undefined) startTimer()
+    try {
+      const pending = this.#fetch(url.href, this.#init(request, authorization, outgoing, controller.signal))
+      discardIfLate(pending, controller.signal)
+      return this.#wrap(request.method, url, await untilAborted(pending, controller.signal), outgoing)
+    } catch (error) {
+      outgoing?.release()
+      signal?.throwIfAborted()
+      throw outgoing?.failure() ?? networkError(url, controller.signal.aborted ? controller.signal.reason : error)
+    } finally {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', forward)
+    }
+  }
+
+  #outgoing(request: HttpRequest, url: URL, controller: AbortController, onSent: () => void): OutgoingBody | undefined {
+    if (request.body === undefined || request.body instanceof Uint8Array) return undefined
+    const { stallTimeout } = this.#options
+    const onStall = (): void => controller.abort(new TimeoutError('the next part of the upload', stallTimeout))
+    return sendBody(`body of ${request.method} ${redactUrl(url)}`, request.body, { stallTimeout, onStall, onSent })
+  }
+
+  #init(
+    request: HttpRequest,
+    authorization: string | undefined,
+    outgoing: OutgoingBody | undefined,
+    signal: AbortSignal,
+  ): FetchInit {
+    const bytes = request.body instanceof Uint8Array ? request.body : undefined
+    const size = bytes?.byteLength ?? (request.body as StreamBody | undefined)?.size
+    const body = outgoing?.payload ?? bytes
+    return {
+      method: request.method,
+      headers: {
+        'user-agent': this.#options.userAgent,
+        'accept-encoding': 'identity',
+        ...request.headers,
+        ...(size === undefined ? {} : { 'content-length': String(size) }),
+        ...(authorization === undefined ? {} : { authorization }),
+      },
+      ...(body === undefined ? {} : { body }),
+      redirect: 'manual',
+      signal,
+      duplex: 'half',
+    }
+  }
+
+  #wrap(method: string, url: URL, response: ResponseLike, outgoing: OutgoingBody | undefined): HttpResponse {
+    const body = toReadable(response.body)
+    const { stallTimeout } = this.#options
+    // An answer may come before the whole request was sent; once it has been read, nothing more is sent.
+    if (outgoing !== undefined) body.once('close', () => outgoing.release())
+    return {
+      method,
+      url,
+      status: response.status,
+      headers: response.headers,
+      body,
+      stallTimeout,
+      discard: () => drain(body, stallTimeout),
+    }
+  }
+}
+
+function toReadable(body: ResponseLike['body']): Readable {
+  if (body === null) return Readable.from([])
+  return body instanceof Readable ? body : Readable.fromWeb(body)
+}
+
+/** A fetch function that does not obey its signal may still answer; that answer must not hold a connection. */
+function discardIfLate(pending: Promise<ResponseLike>, signal: AbortSignal): void {
+  pending.then(
+    (response) => {
+      if (signal.aborted)
+        toReadable(response.body)
+          .on('error', () => {})
+          .destroy()
+    },
+    () => {},
+  )
+}
+
+/** Reads up to {@link drainLimit} bytes of `body` and then destroys it. */
+function drain(body: Readable, timeout: number): void {
+  let seen = 0
+  const timer = setTimeout(() => body.destroy(), timeout)
+  timer.unref()
+  body.on('error', () => {})
+  body.once('close', () => clearTimeout(timer))
+  body.on('data', (chunk: Uint8Array) => {
+    seen += chunk.byteLength
+    if (seen > drainLimit) body.destroy()
+  })
+}
+
+/** Where a response sends us, or undefined when it is no redirect. */
+function redirectTarget(request: HttpRequest, response: HttpResponse): URL | undefined {
+  const { status, url } = response
+  if (![301, 302, 303, 307, 308].includes(status)) return undefined
+  const refuse = (reason: string): never => {
+    response.discard()
+    throw new ProtocolError(
+      redactUrl(url),
+      `answered ${request.method} with a redirect that is not followed: ${reason}`,
+    )
+  }
+  if (request.redirects === 'refuse') return refuse('none is expected here')
+  const location = response.headers.get('location')
+  if (location === null || location === '' || !URL.canParse(location, url.href))
+    return refuse('it names no valid location')
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    if (status !== 307 && status !== 308) return refuse(`status ${status} would change the method`)
+    if (request.body !== undefined && !(request.body instanceof Uint8Array))
+      return refuse('the body can be sent once only')
+  }
+  const target = new URL(location, url)
+  target.hash = ''
+  const reason = refusalOf(url, target)
+  return reason === undefined ? target : refuse(`${redactUrl(target)}: ${reason}`)
+}
+
+/** What went wrong between us and `url`, without the secrets that messages of the network may carry. */
+export function networkError(url: URL, cause: unknown): NetworkError {
+  const causes: unknown[] = []
+  for (let e = cause; e !== undefined && causes.length < 5; e = e instanceof Error ? e.cause : undefined) causes.push(e)
+  const deepest = causes.at(-1)
+  const code: unknown = deepest instanceof Error ? Reflect.get(deepest, 'code') : undefined
+  const message = deepest instanceof Error ? redactText(deepest.message) : 'the request failed'
+  const prefix = typeof code === 'string' && !message.includes(code) && !code.startsWith('ERR_OCI') ? `${code}: ` : ''
+  return new NetworkError(redactUrl(url), `${prefix}${message}`, { cause })
+}

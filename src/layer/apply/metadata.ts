@@ -1,0 +1,81 @@
+import type { Call } from '../../linux/call.ts'
+import type { TarEntry, TarEntryType, Timestamp, Xattr } from '../tar/entry.ts'
+import { type Place, setMode, setOwner, setTimes, setXattr } from './calls.ts'
+import { type ByteString, bytesToText, nameError } from './names.ts'
+import type { CallSink, PlanOptions } from './planner.ts'
+import { storedXattrs, xattrFault } from './xattrs.ts'
+
+/** What an entry says of its owner, rights, times and extended attributes, checked. */
+export interface Attributes {
+  /** Name of the entry, for warnings. */
+  readonly entry: string
+  readonly uid: number
+  readonly gid: number
+  readonly mode: number
+  readonly mtime: Timestamp
+  readonly xattrs: readonly Xattr[]
+}
+
+/** Largest id; the one above it means "leave it". */
+const maxId = 0xffff_fffe
+
+/** The attributes of an entry as they go on disk. @throws LayerError for what no file can have. */
+export function attributesOf(entry: TarEntry, name: ByteString): Attributes {
+  const { uid, gid, mode, mtime } = entry
+  if (uid > maxId || gid > maxId) {
+    throw nameError(name, `its owner ${uid}:${gid} is out of range`, 'User and group ids go up to 4294967294.')
+  }
+  return { entry: bytesToText(name), uid, gid, mode, mtime, xattrs: storedXattrs(entry.xattrs, name) }
+}
+
+/**
+ * Plans the calls that give something its attributes, in the one order that works: chown takes
+ * set-user-id bits and file capabilities away and must come first; a POSIX ACL changes the mode; all of
+ * them change times.
+ */
+export class MetadataPlan {
+  readonly #sink: CallSink
+  readonly #options: PlanOptions
+  readonly #opaque: string
+
+  constructor(sink: CallSink, options: PlanOptions) {
+    this.#sink = sink
+    this.#options = options
+    this.#opaque = options.userNamespace ? 'user.overlay.opaque' : 'trusted.overlay.opaque'
+  }
+
+  /** Calls for something that has just been made with `mode & 0o777`, as root and without umask. */
+  calls(place: Place, type: TarEntryType, attributes: Attributes): readonly Call[] {
+    const { uid, gid, mode, xattrs } = attributes
+    const calls: Call[] = []
+    // What we make is ours: root's, or the one user's there is.
+    const owned = this.#options.singleOwner || (uid === 0 && gid === 0 && type !== 'directory')
+    if (!owned) calls.push(setOwner(place, uid, gid))
+    for (const xattr of xattrs) calls.push(this.#xattr(place, type, attributes, xattr))
+    const exact = (mode & 0o7000) === 0 && xattrs.length === 0 && type !== 'directory'
+    if (!exact && type !== 'symlink') calls.push(setMode(place, mode))
+    calls.push(setTimes(place, attributes.mtime))
+    return calls
+  }
+
+  /** Adds {@link calls} as a unit of their own. */
+  add(place: Place, type: TarEntryType, attributes: Attributes): void {
+    this.#sink.add(this.calls(place, type, attributes))
+  }
+
+  /** Marks a directory as opaque for overlayfs. */
+  addOpaque(place: Place): void {
+    const { tolerate, ...call } = setXattr(place, this.#opaque, Buffer.from('y'))
+    this.#sink.add([call])
+  }
+
+  #xattr(place: Place, type: TarEntryType, attributes: Attributes, { name, value }: Xattr): Call {
+    const call = setXattr(place, name, value)
+    this.#sink.expect(call, (result) => {
+      const reason = xattrFault(call, result, name, type, this.#options.userNamespace)
+      if (reason === undefined) return
+      this.#options.onWarning?.({ entry: attributes.entry, message: `attribute ${name} is not set: ${reason}` })
+    })
+    return call
+  }
+}

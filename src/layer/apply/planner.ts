@@ -1,0 +1,264 @@
+import type { Call } from '../../linux/call.ts'
+import { makeDevice, S_IFBLK, S_IFCHR, S_IFIFO } from '../../linux/calls/files.ts'
+import { displayName, type TarEntry, type TarHandler } from '../tar/entry.ts'
+import {
+  makeDirectory,
+  makeHardLink,
+  makeNode,
+  makeSymlink,
+  type Place,
+  placeOf,
+  removeName,
+  setMode,
+} from './calls.ts'
+import { FilePlan } from './file.ts'
+import { type Attributes, attributesOf, MetadataPlan } from './metadata.ts'
+import { type ByteString, bytesToText, classify, nameError, normalize } from './names.ts'
+import { type DirectoryNode, LayerTree, type Node } from './tree.ts'
+
+/** Something of the layer that this machine can't hold as it is; the layer is applied without it. */
+export interface LayerWarning {
+  /** Name of the archive entry. */
+  readonly entry: string
+  readonly message: string
+}
+
+/** A directory that no entry has named. */
+export interface UnnamedDirectory {
+  /** Relative to the root of the layer; empty for the root. */
+  readonly path: Buffer
+  /** Gives it attributes. */
+  inherit(attributes: Pick<Attributes, 'uid' | 'gid' | 'mode' | 'mtime'>): void
+}
+
+/** Where the calls of a plan go. */
+export interface CallSink {
+  /** Calls that belong together: one may use the results of the others. */
+  add(calls: readonly Call[]): void
+  /** Has `judge` called with the result of `call`, which is part of the next calls that are added. */
+  expect(call: Call, judge: (result: number) => void): void
+}
+
+/** How a layer is planned. */
+export interface PlanOptions {
+  readonly maxDepth: number
+  /**
+   * Whether the calls are made in a user namespace: overlayfs' marks are `user.overlay.…` then, and
+   * devices become empty files.
+   */
+  readonly userNamespace: boolean
+  /** Whether every owner is the one user that there is: nothing is chowned. */
+  readonly singleOwner: boolean
+  /** Whether there is no layer below: whiteouts mean nothing then. */
+  readonly bottom: boolean
+  readonly onWarning?: (warning: LayerWarning) => void
+}
+
+/**
+ * Turns the entries of a layer into system calls that make the layer in an empty directory, in the form
+ * that overlayfs stacks: what is whited out becomes a character device 0:0, an opaque directory gets
+ * overlayfs' attribute. Pure: it makes no call, it only adds them to the sink.
+ *
+ * Whiteouts speak of lower layers only (image-spec, layer.md), wherever in the archive they stand, so they
+ * are written at the end, as are the attributes of directories: until then every directory belongs to us.
+ */
+export class LayerPlanner implements TarHandler {
+  /** Whether the layer hides all lower ones: it has an opaque whiteout in its root. */
+  opaqueRoot = false
+  readonly #sink: CallSink
+  readonly #options: PlanOptions
+  readonly #tree: LayerTree
+  readonly #metadata: MetadataPlan
+  readonly #attributes = new Map<DirectoryNode, Attributes>()
+  /** The file whose content comes; undefined while the content of anything else is passed over. */
+  #file: FilePlan | undefined
+
+  constructor(sink: CallSink, options: PlanOptions) {
+    this.#sink = sink
+    this.#options = options
+    this.#metadata = new MetadataPlan(sink, options)
+    this.#tree = new LayerTree(
+      {
+        makeDirectory: (node) => sink.add([makeDirectory(placeOf(node.path), 0o755)]),
+        remove: (node) => this.#removed(node),
+      },
+      options.maxDepth,
+    )
+  }
+
+  entry(entry: TarEntry): void {
+    const name = entry.name.toString('latin1')
+    const path = normalize(name)
+    if (path === '') {
+      if (entry.type !== 'directory') throw nameError(name, 'it stands for the root of the layer but is no directory')
+      this.#attributes.set(this.#tree.root, attributesOf(entry, name))
+      return
+    }
+    const cut = path.lastIndexOf('/')
+    const base = path.slice(cut + 1)
+    const kind = classify(base, name)
+    if (kind.kind === 'ignored' || isAufs(path)) return
+    const parent = this.#tree.directory(cut === -1 ? '' : path.slice(0, cut), name)
+    if (kind.kind === 'opaque') parent.opaque = true
+    else if (kind.kind === 'whiteout') parent.whiteouts.add(kind.name)
+    else if (isOverlayWhiteout(entry)) parent.whiteouts.add(base)
+    else if (entry.type === 'directory') this.#directory(parent, base, entry, name)
+    else if (entry.type === 'hardlink') this.#hardLink(parent, base, entry, name)
+    else this.#leaf(parent, base, entry, name)
+  }
+
+  data(chunk: Buffer): void {
+    this.#file?.data(chunk)
+  }
+
+  hole(length: number): void {
+    this.#file?.hole(length)
+  }
+
+  entryEnd(): void {
+    this.#file?.end()
+    this.#file = undefined
+  }
+
+  /**
+   * Directories that no entry gave attributes, the root perhaps among them. What lower layers have under
+   * that path gives them theirs (containerd does the same): overlayfs shows those of the highest layer.
+   */
+  unnamedDirectories(): readonly UnnamedDirectory[] {
+    const unnamed: UnnamedDirectory[] = []
+    const stack = [this.#tree.root]
+    for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
+      if (!this.#attributes.has(node)) unnamed.push(this.#unnamed(node))
+      for (const child of node.children.values()) if (child.kind === 'directory') stack.push(child)
+    }
+    return unnamed
+  }
+
+  #unnamed(node: DirectoryNode): UnnamedDirectory {
+    return {
+      path: Buffer.from(node.path, 'latin1'),
+      inherit: (attributes) => {
+        this.#attributes.set(node, { ...attributes, entry: bytesToText(node.path), xattrs: [] })
+      },
+    }
+  }
+
+  /**
+   * Adds what can only be done when all entries are known: whiteouts, opaque directories, attributes of
+   * directories. Each step of the iteration is one directory, so that a caller can let others run.
+   */
+  *finish(): Generator<void, void, undefined> {
+    this.opaqueRoot = this.#tree.root.opaque
+    if (!this.#options.bottom) yield* this.#hide(this.#tree.root, false)
+    if (!this.#attributes.has(this.#tree.root)) this.#sink.add([setMode(placeOf(''), 0o755)])
+    for (const [node, attributes] of this.#attributes) {
+      this.#metadata.add(placeOf(node.path), 'directory', attributes)
+      yield
+    }
+  }
+
+  #directory(parent: DirectoryNode, base: ByteString, entry: TarEntry, name: ByteString): void {
+    const attributes = attributesOf(entry, name)
+    let node: Node | undefined = parent.children.get(base)
+    if (node !== undefined && node.kind !== 'directory') this.#tree.remove(parent, base)
+    if (node?.kind !== 'directory') {
+      node = this.#tree.addDirectory(parent, base, name)
+      this.#sink.add([makeDirectory(placeOf(node.path), 0o755)])
+    }
+    this.#attributes.set(node, attributes)
+  }
+
+  #hardLink(parent: DirectoryNode, base: ByteString, entry: TarEntry, name: ByteString): void {
+    const linkName = entry.linkName.toString('latin1')
+    const target = this.#tree.lookup(normalize(linkName, name), name)
+    const shown = displayName(entry.linkName)
+    if (target === undefined)
+      throw nameError(name, `it is a hard link to ${JSON.stringify(shown)}, which this layer does not hold`)
+    if (target.kind === 'directory')
+      throw nameError(name, `it is a hard link to the directory ${JSON.stringify(shown)}`)
+    if (parent.children.get(base) === target) return
+    this.#tree.remove(parent, base)
+    const node = this.#tree.addLeaf(parent, base, name, target.kind === 'symlink' ? target.target : undefined)
+    // Attributes are those of the file, which has them already.
+    this.#sink.add([makeHardLink(placeOf(node.path), placeOf(target.path))])
+  }
+
+  #leaf(parent: DirectoryNode, base: ByteString, entry: TarEntry, name: ByteString): void {
+    const attributes = attributesOf(entry, name)
+    const target = entry.type === 'symlink' ? symlinkTarget(entry, name) : undefined
+    // Never written in place: another name of the old file must keep the old content.
+    this.#tree.remove(parent, base)
+    const node = this.#tree.addLeaf(parent, base, name, target)
+    const place = placeOf(node.path)
+    if (entry.type === 'file') {
+      this.#file = new FilePlan(place, entry.size, attributes, this.#sink, this.#metadata)
+      return
+    }
+    if (target !== undefined) this.#sink.add([makeSymlink(place, target)])
+    else if (!this.#device(place, entry, attributes, name)) return
+    this.#metadata.add(place, entry.type, attributes)
+  }
+
+  /** Makes a device or fifo; false when an empty file takes its place. */
+  #device(place: Place, entry: TarEntry, attributes: Attributes, name: ByteString): boolean {
+    const device = entry.type === 'fifo' ? 0 : deviceOf(entry, name)
+    const type = entry.type === 'fifo' ? S_IFIFO : entry.type === 'block' ? S_IFBLK : S_IFCHR
+    if (entry.type === 'fifo' || !this.#options.userNamespace) {
+      this.#sink.add([makeNode(place, type | (attributes.mode & 0o777), device)])
+      return true
+    }
+    this.#options.onWarning?.({
+      entry: attributes.entry,
+      message: 'a device can not be made in a user namespace; an empty file takes its place',
+    })
+    const file = new FilePlan(place, 0, { ...attributes, mode: 0 }, this.#sink, this.#metadata)
+    file.end()
+    return false
+  }
+
+  #removed(node: Node): void {
+    const isDirectory = node.kind === 'directory'
+    if (isDirectory) this.#attributes.delete(node)
+    this.#sink.add([removeName(placeOf(node.path), isDirectory)])
+  }
+
+  /** Writes the marks for overlayfs. Below an opaque directory they would be seen as what they are. */
+  *#hide(node: DirectoryNode, hidden: boolean): Generator<void, void, undefined> {
+    if (node.opaque && !hidden && node !== this.#tree.root) this.#metadata.addOpaque(placeOf(node.path))
+    const inside = hidden || node.opaque
+    for (const name of node.whiteouts) {
+      const child = node.children.get(name)
+      if (child?.kind === 'directory') child.opaque = true
+      else if (child === undefined && !inside) {
+        const place = placeOf(this.#tree.addLeaf(node, name, name).path)
+        this.#sink.add([makeNode(place, S_IFCHR, 0)])
+      }
+    }
+    yield
+    for (const child of node.children.values()) if (child.kind === 'directory') yield* this.#hide(child, inside)
+  }
+}
+
+/** A character device 0:0 is overlayfs' own mark of something removed. */
+function isOverlayWhiteout(entry: TarEntry): boolean {
+  return entry.type === 'character' && entry.deviceMajor === 0 && entry.deviceMinor === 0
+}
+
+/** AUFS kept its hard link pool in such a directory. */
+function isAufs(path: ByteString): boolean {
+  return path.startsWith('.wh..wh.') && path.includes('/')
+}
+
+function symlinkTarget(entry: TarEntry, name: ByteString): ByteString {
+  const target = entry.linkName.toString('latin1')
+  if (target === '' || target.length > 4095) throw nameError(name, 'it is a symbolic link without a usable target')
+  return target
+}
+
+/** Device numbers have 12 bits for the major and 20 for the minor part. */
+function deviceOf({ deviceMajor, deviceMinor }: TarEntry, name: ByteString): number {
+  if (deviceMajor > 0xfff || deviceMinor > 0xfffff) {
+    throw nameError(name, `no device can have the number ${deviceMajor}:${deviceMinor}`)
+  }
+  return makeDevice(deviceMajor, deviceMinor)
+}

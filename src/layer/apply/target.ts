@@ -1,0 +1,60 @@
+import { readFile } from 'node:fs/promises'
+import type { Call } from '../../linux/call.ts'
+import { AT_FDCWD, chdir, chroot, close, O, openat, umask, write } from '../../linux/calls/files.ts'
+import { CLONE, PR, prctl, unshare } from '../../linux/calls/processes.ts'
+import { Remote } from '../../linux/remote/remote.ts'
+
+/** With which rights layers are unpacked. */
+export interface Ownership {
+  /** Whether the kernel sees a user namespace around it: marks of overlayfs are `user.overlay.…` then. */
+  readonly userNamespace: boolean
+  /** Whether every owner is mapped to the one user that there is. */
+  readonly singleOwner: boolean
+}
+
+/** The rights of this process: root's, root's in a user namespace, or those of an ordinary user. */
+export async function ownership(): Promise<Ownership> {
+  if (process.geteuid?.() !== 0) return { userNamespace: true, singleOwner: true }
+  const map = await readFile('/proc/self/uid_map', 'latin1').catch(() => '')
+  const all = /^\s*0\s+0\s+4294967295\s*$/.test(map)
+  return { userNamespace: map !== '' && !all, singleOwner: false }
+}
+
+/**
+ * Starts a remote process whose root and working directory are `directory`: whatever path it is given, it
+ * can't touch anything else. For an ordinary user it is root in a user namespace of its own.
+ * @throws SyscallError when the kernel refuses: without the right to chroot, or to make user namespaces.
+ */
+export async function openTarget(directory: string, { singleOwner }: Ownership): Promise<Remote> {
+  const remote = Remote.spawn({ dumpable: singleOwner })
+  try {
+    await remote.run([
+      ...(singleOwner ? enterUserNamespace(process.geteuid?.() ?? 0, process.getegid?.() ?? 0) : []),
+      umask(0),
+      chroot(directory, { step: 'enter the target of the layer' }),
+      chdir('/'),
+    ])
+    return remote
+  } catch (error) {
+    await remote.close()
+    throw error
+  }
+}
+
+/** A user namespace in which the user is root and there is nobody else. */
+function enterUserNamespace(uid: number, gid: number): readonly Call[] {
+  const step = 'enter a user namespace'
+  return [
+    unshare(CLONE.NEWUSER, { step }),
+    // Without it an ordinary user may not map a group.
+    ...writeFile('/proc/self/setgroups', 'deny', step),
+    ...writeFile('/proc/self/uid_map', `0 ${uid} 1`, step),
+    ...writeFile('/proc/self/gid_map', `0 ${gid} 1`, step),
+    prctl(PR.SET_DUMPABLE, 0, 0, { step }),
+  ]
+}
+
+function writeFile(path: string, content: string, step: string): readonly Call[] {
+  const fd = openat(AT_FDCWD, path, O.WRONLY, 0, { step })
+  return [fd, write(fd, content, { step }), close(fd)]
+}

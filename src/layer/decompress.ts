@@ -1,0 +1,87 @@
+import { pipeline, type Readable, type Transform } from 'node:stream'
+import * as zlib from 'node:zlib'
+import { UnsupportedError } from '../errors.ts'
+
+/** How a layer blob is compressed. */
+export type Compression = 'gzip' | 'zstd' | 'none'
+
+/** Output of zlib in one piece: with Node's 16 KiB inflating takes twice as long. */
+const chunkSize = 256 * 1024
+
+/**
+ * Tells the compression by the first bytes, not by the media type, as peers do: registries hold layers
+ * whose type lies. Four bytes are enough; fewer are not compressed, nor is an empty blob.
+ */
+export function detectCompression(head: Uint8Array): Compression {
+  if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip'
+  if (head.length < 4) return 'none'
+  const magic = Buffer.from(head.buffer, head.byteOffset, 4).readUInt32LE()
+  const isSkippableFrame = (magic & 0xfffffff0) >>> 0 === 0x184d2a50
+  return magic === 0xfd2fb528 || isSkippableFrame ? 'zstd' : 'none'
+}
+
+/** What {@link decompress} tells while it works. */
+export interface DecompressionCounters {
+  /** Bytes taken from the source so far. */
+  compressed: number
+  /** Set when the first bytes have been seen. */
+  compression?: Compression
+}
+
+/**
+ * The content of a layer blob, uncompressed: gzip (also of several members, and with zeros behind it),
+ * zstd where Node has it, or as it is. An error of the source comes out as it is; ending the iteration
+ * early destroys the source.
+ * @throws UnsupportedError for zstd on a Node without it. Damaged gzip data throws zlib's error.
+ */
+export async function* decompress(
+  source: Readable,
+  counters: DecompressionCounters = { compressed: 0 },
+): AsyncGenerator<Buffer, void, undefined> {
+  const input = counted(source, counters)
+  try {
+    const head = await readHead(input)
+    counters.compression = detectCompression(head)
+    const decoder = decoderFor(counters.compression)
+    if (decoder === undefined) {
+      yield* chain(head, input)
+      return
+    }
+    // The callback is there so that an error is not unhandled: the iteration below throws it.
+    pipeline(chain(head, input), decoder, () => {})
+    yield* decoder as AsyncIterable<Buffer>
+  } finally {
+    source.destroy()
+  }
+}
+
+async function* counted(source: Readable, counters: DecompressionCounters): AsyncGenerator<Buffer, void, undefined> {
+  for await (const chunk of source as AsyncIterable<Buffer>) {
+    counters.compressed += chunk.length
+    yield chunk
+  }
+}
+
+async function readHead(input: AsyncGenerator<Buffer, void, undefined>): Promise<Buffer> {
+  let head: Buffer = Buffer.alloc(0)
+  while (head.length < 4) {
+    const { value, done } = await input.next()
+    if (done === true || value === undefined) break
+    head = head.length === 0 ? value : Buffer.concat([head, value])
+  }
+  return head
+}
+
+async function* chain(head: Buffer, rest: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
+  if (head.length > 0) yield head
+  yield* rest
+}
+
+function decoderFor(compression: Compression): Transform | undefined {
+  if (compression === 'none') return undefined
+  if (compression === 'gzip') return zlib.createGunzip({ chunkSize })
+  if (typeof zlib.createZstdDecompress === 'function') return zlib.createZstdDecompress({ chunkSize })
+  throw new UnsupportedError('zstd', `Node ${process.versions.node} has no zstd decompressor`, {
+    hint: 'Use Node 22.15 or newer, or an image with gzip layers.',
+  })
+}

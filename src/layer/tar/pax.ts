@@ -1,0 +1,142 @@
+import { isUtf8 } from 'node:buffer'
+import { entryError, type Timestamp } from './entry.ts'
+import { parseDecimal, parsePaxTime } from './numbers.ts'
+import { parseSparsePairs, type SparseSegment } from './sparse.ts'
+
+/** What the extended header in front of an entry says of it; what is absent stands in the entry's own header. */
+export interface PaxFields {
+  path?: Buffer
+  linkPath?: Buffer
+  size?: number
+  uid?: number
+  gid?: number
+  mtime?: Timestamp
+  /** By name; a later record of the same name wins. */
+  xattrs: Map<string, Buffer>
+  sparse?: PaxSparse
+}
+
+/** GNU's records for sparse files, in one of their three forms. */
+export interface PaxSparse {
+  /** 1 when the map stands in front of the content (form 1.0). */
+  major: number
+  name?: Buffer
+  /** Bytes of the file with its holes. */
+  realSize?: number
+  /** The map, of forms 0.0 and 0.1. */
+  map?: SparseSegment[]
+}
+
+const xattrPrefix = 'SCHILY.xattr.'
+const sparsePrefix = 'GNU.sparse.'
+const equals = 0x3d
+const newline = 0x0a
+const blank = 0x20
+
+/**
+ * Parses the body of a PAX extended header: `length keyword=value\n`, value as bytes (POSIX.1-2008, pax,
+ * "pax Extended Header"). A record with an empty value takes the keyword back.
+ * @throws LayerError for malformed records.
+ */
+export function parsePax(body: Buffer, subject: Buffer): PaxFields {
+  const fields: PaxFields = { xattrs: new Map() }
+  const pairs: string[] = []
+  let at = 0
+  while (at < body.length) {
+    const end = at + recordLength(body, at, subject)
+    const keyStart = body.indexOf(blank, at) + 1
+    const split = body.indexOf(equals, keyStart)
+    if (split < keyStart + 1 || split >= end || end > body.length || body[end - 1] !== newline) {
+      throw entryError(subject, 'its extended header has a malformed record')
+    }
+    apply(fields, pairs, body.toString('latin1', keyStart, split), body.subarray(split + 1, end - 1), subject)
+    at = end
+  }
+  if (fields.sparse !== undefined && pairs.length > 0) fields.sparse.map = parseSparsePairs(pairs, subject)
+  return fields
+}
+
+function recordLength(body: Buffer, at: number, subject: Buffer): number {
+  let length = 0
+  for (let i = at; i < at + 8 && i < body.length; i += 1) {
+    const byte = body[i] ?? 0
+    if (byte === blank && i > at) {
+      if (length < i - at + 4) break
+      return length
+    }
+    if (byte < 0x30 || byte > 0x39) break
+    length = length * 10 + byte - 0x30
+  }
+  throw entryError(subject, 'its extended header has a record without a valid length')
+}
+
+type Setter = (fields: PaxFields, value: Buffer, subject: Buffer) => void
+
+function setter<K extends 'path' | 'linkPath' | 'size' | 'uid' | 'gid' | 'mtime'>(
+  key: K,
+  parse: (value: Buffer, keyword: string, subject: Buffer) => NonNullable<PaxFields[K]>,
+): Setter {
+  return (fields, value, subject) => {
+    if (value.length === 0) delete fields[key]
+    else fields[key] = parse(value, key, subject)
+  }
+}
+
+const decimal = (value: Buffer, keyword: string, subject: Buffer): number =>
+  parseDecimal(value.toString('latin1'), keyword, subject)
+const time = (value: Buffer, keyword: string, subject: Buffer): Timestamp =>
+  parsePaxTime(value.toString('latin1'), keyword, subject)
+
+const setters: ReadonlyMap<string, Setter> = new Map([
+  ['path', setter('path', nameOf)],
+  ['linkpath', setter('linkPath', nameOf)],
+  ['size', setter('size', decimal)],
+  ['uid', setter('uid', decimal)],
+  ['gid', setter('gid', decimal)],
+  ['mtime', setter('mtime', time)],
+])
+
+function apply(fields: PaxFields, pairs: string[], key: string, value: Buffer, subject: Buffer): void {
+  if (key.startsWith(xattrPrefix)) setXattr(fields, key.slice(xattrPrefix.length), value, subject)
+  else if (key.startsWith(sparsePrefix)) setSparse(fields, pairs, key.slice(sparsePrefix.length), value, subject)
+  else setters.get(key)?.(fields, value, subject)
+}
+
+function setSparse(fields: PaxFields, pairs: string[], key: string, value: Buffer, subject: Buffer): void {
+  fields.sparse ??= { major: 0 }
+  const { sparse } = fields
+  switch (key) {
+    case 'major':
+      sparse.major = decimal(value, key, subject)
+      break
+    case 'name':
+      sparse.name = nameOf(value, key, subject)
+      break
+    case 'size':
+    case 'realsize':
+      sparse.realSize = decimal(value, key, subject)
+      break
+    case 'map':
+      // An empty map is a file that is one hole.
+      sparse.map = []
+      if (value.length > 0) for (const part of value.toString('latin1').split(',')) pairs.push(part)
+      break
+    case 'offset':
+    case 'numbytes':
+      pairs.push(value.toString('latin1'))
+      break
+  }
+}
+
+function nameOf(value: Buffer, keyword: string, subject: Buffer): Buffer {
+  if (value.includes(0)) throw entryError(subject, `the ${keyword} in its extended header has a NUL byte in it`)
+  return Buffer.from(value)
+}
+
+function setXattr(fields: PaxFields, key: string, value: Buffer, subject: Buffer): void {
+  const name = Buffer.from(key, 'latin1')
+  if (name.length === 0 || name.includes(0) || !isUtf8(name)) {
+    throw entryError(subject, 'an extended attribute has a name that no file system can hold')
+  }
+  fields.xattrs.set(name.toString('utf8'), Buffer.from(value))
+}

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig, type ViteUserConfig } from 'vitest/config'
 import { supportNode20 } from './scripts/vitest-on-node-20.ts'
 
@@ -15,6 +16,8 @@ const config: ViteUserConfig = defineConfig({
   test: {
     // ffi-rs crashes Node when worker threads open libraries, so every test file gets a process of its own.
     pool: 'forks',
+    // On two cores vitest would use one; most of our tests wait for a process or a socket.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     testTimeout: 60_000,
     hookTimeout: 60_000,
     projects: runLong

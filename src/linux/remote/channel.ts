@@ -115,7 +115,10 @@ export class Channel implements CallRunner {
   private receive(chunk: Buffer): void {
     this.received.push(chunk)
     this.receivedSize += chunk.length
-    for (let batch = this.waiting[0]; batch !== undefined; batch = this.waiting[0]) {
+    while (this.receivedSize > 0) {
+      const batch = this.waiting[0]
+      // Nobody asked for that: the other end is no longer our program.
+      if (batch === undefined) return void this.socket.destroy()
       if (this.receivedSize < batch.layout.replySize) return
       const all = this.received.length === 1 ? (this.received[0] as Buffer) : Buffer.concat(this.received)
       const reply = all.subarray(0, batch.layout.replySize)

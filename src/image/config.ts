@@ -67,10 +67,10 @@ export interface ImageConfig extends Platform {
 }
 
 /**
- * Parses an image config. Unknown members are no faults.
+ * Parses an image config; `type` is its descriptor's media type. Unknown members are no faults.
  * @throws SpecError with every fault: no JSON, duplicate names, what the schema demands.
  */
-export function parseImageConfig(raw: Uint8Array): Parsed<ImageConfig> {
+export function parseImageConfig(raw: Uint8Array, type: string = mediaType.ociConfig): Parsed<ImageConfig> {
   const document = parseDocument(raw, 'image config')
   const { config, rootfs, history } = document.members
   dropNulls(config)
@@ -79,5 +79,5 @@ export function parseImageConfig(raw: Uint8Array): Parsed<ImageConfig> {
   if (Array.isArray(history)) for (const entry of history) dropNulls(entry)
   assertValid(document, validateConfig)
   // The schema has just said so.
-  return { raw, value: document.members as unknown as ImageConfig, mediaType: mediaType.ociConfig }
+  return { raw, value: document.members as unknown as ImageConfig, mediaType: type }
 }

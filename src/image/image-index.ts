@@ -3,6 +3,7 @@ import type { Descriptor } from './descriptor.ts'
 import { isIndexType, mediaType } from './media-type.ts'
 import {
   assertValid,
+  type Document,
   dropDescriptorNulls,
   embeddedIssues,
   type Parsed,
@@ -29,7 +30,11 @@ export interface ImageIndex {
  * instead of an index or both at once (CVE-2021-41190), `data` that is not what its descriptor says.
  */
 export function parseIndex(raw: Uint8Array, type?: string): Parsed<ImageIndex> {
-  const document = parseDocument(raw, 'image index', ['manifests'])
+  return asIndex(raw, parseDocument(raw, 'image index', ['manifests']), type)
+}
+
+/** {@link parseIndex} of what has been read as JSON already. */
+export function asIndex(raw: Uint8Array, document: Document, type: string | undefined): Parsed<ImageIndex> {
   const { members } = document
   const stated = statedMediaType(document, type) ?? mediaType.ociIndex
   const issues: SpecIssue[] = []

@@ -1,6 +1,6 @@
 import { SpecError, type SpecIssue } from '../errors.ts'
 import type { Descriptor } from './descriptor.ts'
-import { type ImageIndex, parseIndex } from './image-index.ts'
+import { asIndex, type ImageIndex } from './image-index.ts'
 import { isIndexType, isManifestType, mediaType } from './media-type.ts'
 import {
   assertValid,
@@ -69,7 +69,7 @@ export function parseManifestOrIndex(raw: Uint8Array, type?: string): Parsed<Ima
     const message = `must be the type of an image manifest or index, not ${JSON.stringify(stated)}`
     throw new SpecError(document.name, [{ pointer: '/mediaType', message }])
   }
-  return index ? parseIndex(raw, type) : asManifest(raw, document, type)
+  return index ? asIndex(raw, document, type) : asManifest(raw, document, type)
 }
 
 /** Whether a parsed document is an index. */

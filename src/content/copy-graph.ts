@@ -1,0 +1,186 @@
+import { DigestMismatchError, InvalidDigestError, LimitError, SizeMismatchError } from '../errors.ts'
+import { type Descriptor, embeddedContent } from '../image/descriptor.ts'
+import { type Digest, isVerifiable } from '../image/digest.ts'
+import { parseManifestOrIndex, successors } from '../image/manifest.ts'
+import { isForeignLayerType, isIndexType, isManifestType } from '../image/media-type.ts'
+import { Semaphore } from '../internal/semaphore.ts'
+import { type CopyFailure, noteFailure } from './copy-failure.ts'
+import { type CopyProgress, ProgressMeter, type TransferMeter } from './copy-progress.ts'
+import type { ContentOptions, Fetcher, Pusher } from './interfaces.ts'
+import { documentLimits } from './limits.ts'
+import { readAll, verified } from './verify.ts'
+
+/** Reads a document of the source whole, verified; each one once. */
+export type DocumentReader = (descriptor: Descriptor, limit: number) => Promise<Uint8Array>
+
+/** What {@link CopyGraph} needs to know. */
+export interface CopyGraphOptions extends ContentOptions {
+  readonly concurrency: number
+  readonly onProgress: ((progress: CopyProgress) => void) | undefined
+}
+
+/**
+ * Bounds on a graph that a stranger made: indexes inside indexes, descriptors, and bytes of manifests,
+ * all of which are held in memory until what they name has been copied.
+ */
+const maxDepth = 8
+const maxDescriptors = 100_000
+const maxManifestBytes = 64 * 2 ** 20
+
+/** One copy of a graph of content. Made for one use. */
+export class CopyGraph {
+  readonly #source: Fetcher
+  readonly #target: Pusher
+  readonly #signal: AbortSignal | undefined
+  /** Aborts everything at the first failure; its reason is that failure, or the caller's. */
+  readonly #controller = new AbortController()
+  /** Places for requests and transfers. Nobody waits for other content while holding one. */
+  readonly #places: Semaphore
+  readonly #meter: ProgressMeter
+  readonly #documents = new Map<Digest, Uint8Array>()
+  readonly #tasks = new Map<string, Promise<void>>()
+  #manifestBytes = 0
+
+  constructor(source: Fetcher, target: Pusher, options: CopyGraphOptions) {
+    this.#source = source
+    this.#target = target
+    this.#signal = options.signal
+    this.#places = new Semaphore(options.concurrency)
+    this.#meter = new ProgressMeter(options.onProgress)
+  }
+
+  /** Copies the graph below the root that `choose` names; returns that root. */
+  async copy(choose: (read: DocumentReader) => Promise<Descriptor>): Promise<Descriptor> {
+    const onAbort = (): void => this.#controller.abort(this.#signal?.reason)
+    if (this.#signal?.aborted) onAbort()
+    else this.#signal?.addEventListener('abort', onAbort, { once: true })
+    try {
+      return await this.#guard(async () => {
+        const root = await choose((descriptor, limit) => this.#read(descriptor, limit))
+        await this.#visit(root, 0)
+        return root
+      })
+    } catch {
+      await Promise.allSettled(this.#tasks.values())
+      throw this.#controller.signal.reason
+    } finally {
+      this.#signal?.removeEventListener('abort', onAbort)
+    }
+  }
+
+  /** The first failure of any work aborts all other. */
+  async #guard<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      this.#controller.signal.throwIfAborted()
+      return await work()
+    } catch (error) {
+      this.#controller.abort(error)
+      throw error
+    }
+  }
+
+  /** Waits for a place, unless everything has been aborted meanwhile. */
+  async #inPlace<T>(work: () => Promise<T>): Promise<T> {
+    return this.#places.run(async () => {
+      this.#controller.signal.throwIfAborted()
+      return work()
+    })
+  }
+
+  /** Notes on an error where it happened. What only echoes an abort happened nowhere. */
+  async #at<T>(side: CopyFailure['side'], descriptor: Descriptor, work: () => T | Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      if (!this.#controller.signal.aborted) noteFailure(error, { side, descriptor })
+      throw error
+    }
+  }
+
+  async #read(descriptor: Descriptor, limit: number): Promise<Uint8Array> {
+    const { signal } = this.#controller
+    const held = this.#documents.get(descriptor.digest)
+    if (held !== undefined) return held
+    if (!isVerifiable(descriptor.digest)) {
+      throw new InvalidDigestError(descriptor.digest, 'a manifest or config is read only when it can be verified')
+    }
+    const bytes = await this.#inPlace(() =>
+      this.#at('source', descriptor, () => readAll(this.#source, descriptor, limit, { signal })),
+    )
+    this.#documents.set(descriptor.digest, bytes)
+    return bytes
+  }
+
+  /** Copies a descriptor and all below it; whoever asks for the same one again waits for the same work. */
+  #visit(descriptor: Descriptor, depth: number): Promise<void> {
+    const isNode = isManifestType(descriptor.mediaType) || isIndexType(descriptor.mediaType)
+    const key = `${isNode ? 'manifest' : 'blob'} ${descriptor.digest}`
+    const known = this.#tasks.get(key)
+    if (known !== undefined) return known
+    const task = this.#guard(async () => {
+      if (this.#tasks.size > maxDescriptors) throw new LimitError('content of one copy', maxDescriptors, 'descriptors')
+      if (depth > maxDepth) throw new LimitError(descriptor.digest, maxDepth, 'levels of indexes')
+      this.#meter.found(descriptor)
+      if (await this.#isThere(descriptor)) this.#meter.skipped(descriptor)
+      else if (isNode) await this.#copyManifest(descriptor, depth)
+      else await this.#transfer(descriptor)
+    })
+    this.#tasks.set(key, task)
+    return task
+  }
+
+  async #isThere(descriptor: Descriptor): Promise<boolean> {
+    if (isForeignLayerType(descriptor.mediaType)) return true
+    const { signal } = this.#controller
+    return this.#inPlace(() => this.#at('target', descriptor, () => this.#target.exists(descriptor, { signal })))
+  }
+
+  async #copyManifest(descriptor: Descriptor, depth: number): Promise<void> {
+    this.#manifestBytes += descriptor.size
+    if (this.#manifestBytes > maxManifestBytes) {
+      throw new LimitError('manifests of one copy', maxManifestBytes, 'bytes')
+    }
+    const { mediaType } = descriptor
+    const raw = await this.#read(descriptor, isIndexType(mediaType) ? documentLimits.index : documentLimits.manifest)
+    const children = await this.#at('source', descriptor, () => successors(parseManifestOrIndex(raw, mediaType)))
+    await Promise.all(children.map((child) => this.#visit(child, depth + 1)))
+    await this.#transfer(descriptor)
+  }
+
+  async #transfer(descriptor: Descriptor): Promise<void> {
+    const { signal } = this.#controller
+    const embedded = await this.#at('source', descriptor, () => embeddedContent(descriptor))
+    const bytes = this.#documents.get(descriptor.digest) ?? embedded
+    await this.#inPlace(async () => {
+      const meter = this.#meter.started(descriptor)
+      if (bytes === undefined) await this.#stream(descriptor, meter)
+      else await this.#at('target', descriptor, () => this.#target.push(descriptor, bytes, { signal }))
+      meter.done()
+    })
+    this.#documents.delete(descriptor.digest)
+  }
+
+  async #stream(descriptor: Descriptor, meter: TransferMeter): Promise<void> {
+    const { signal } = this.#controller
+    const source = await this.#at('source', descriptor, () => this.#source.fetch(descriptor, { signal }))
+    let side: CopyFailure['side'] = 'target'
+    source.once('error', () => {
+      side = 'source'
+    })
+    const content = verified(descriptor, source, { signal, onBytes: (bytes) => meter.add(bytes) })
+    try {
+      await this.#target.push(descriptor, content, { signal })
+    } catch (error) {
+      if (isMismatch(error)) side = 'source'
+      if (!signal.aborted) noteFailure(error, { side, descriptor })
+      throw error
+    } finally {
+      content.destroy()
+    }
+  }
+}
+
+/** What the verified stream says when the source's content is not what was announced. */
+function isMismatch(error: unknown): boolean {
+  return error instanceof SizeMismatchError || error instanceof DigestMismatchError
+}

@@ -1,0 +1,65 @@
+import { InvalidArgumentError } from '../errors.ts'
+import type { Descriptor } from '../image/descriptor.ts'
+import { isDigest } from '../image/digest.ts'
+import type { Platform } from '../image/platform.ts'
+import { CopyGraph } from './copy-graph.ts'
+import type { CopyProgress } from './copy-progress.ts'
+import type { ContentOptions, Fetcher, Pusher, Resolver, Tagger } from './interfaces.ts'
+import { selectPlatform } from './select-platform.ts'
+
+export { type CopyFailure, copyFailure } from './copy-failure.ts'
+export type { CopyProgress } from './copy-progress.ts'
+
+/** Options of {@link copy}. */
+export interface CopyOptions extends ContentOptions {
+  /**
+   * Which image of an index to copy; it is then the root: the index itself is not copied. `'all'`
+   * copies what the reference names, an index with every image of it. Default `'all'`.
+   */
+  readonly platform?: Platform | 'all' | undefined
+  /** Transfers and requests at the same time, 1 to 64; default 3, as other clients have it. */
+  readonly concurrency?: number | undefined
+  /** Name at the target. Default: the reference, unless it is a digest; then none is given. */
+  readonly as?: string | undefined
+  /** Told of every step. An error it throws ends the copy. */
+  readonly onProgress?: ((progress: CopyProgress) => void) | undefined
+}
+
+/**
+ * Copies what `reference` names, and everything it refers to, from `source` to `target`; then tags it
+ * there. Pull, push, save, load and mirroring are this. Returns the descriptor of what was copied.
+ *
+ * Every byte is checked against its descriptor while it streams. Content goes before the manifests
+ * that name it, so that whoever finds a manifest at the target finds all of it; for the same reason
+ * whatever the target has already is taken to be complete there. Foreign layers are left out. Each
+ * digest is transferred once. The first failure ends all other transfers; the promise settles when
+ * they have ended, with nothing left running. Content that had arrived whole stays at the target.
+ *
+ * @throws NotFoundError when the reference does not exist; PlatformError when it has no image for the
+ * platform; SizeMismatchError, DigestMismatchError, SpecError, LimitError for content that is not what
+ * it should be; whatever the two sides throw ({@link copyFailure} tells which side it was);
+ * `signal.reason` when aborted.
+ */
+export async function copy(
+  source: Fetcher & Resolver,
+  reference: string,
+  target: Pusher & Partial<Tagger>,
+  options: CopyOptions = {},
+): Promise<Descriptor> {
+  const { platform = 'all', concurrency = 3, signal, as, onProgress } = options
+  if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 64) {
+    throw new InvalidArgumentError(`concurrency must be 1 to 64, not ${concurrency}`, { subject: 'concurrency' })
+  }
+  if (as !== undefined && target.tag === undefined) {
+    throw new InvalidArgumentError('the target can not name content', { subject: 'as' })
+  }
+  signal?.throwIfAborted()
+  const named = await source.resolve(reference, { signal })
+  const graph = new CopyGraph(source, target, { concurrency, signal, onProgress })
+  const root = await graph.copy(async (read) =>
+    platform === 'all' ? named : selectPlatform(read, reference, named, platform),
+  )
+  const name = as ?? (isDigest(reference) ? undefined : reference)
+  if (name !== undefined) await target.tag?.(root, name, { signal })
+  return root
+}

@@ -1,0 +1,246 @@
+import type { FileHandle } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { InvalidArgumentError, NotFoundError } from '../errors.ts'
+import { type Descriptor, verifyBytes } from '../image/descriptor.ts'
+import { type Digest, digestAlgorithm, digestEncoded, isDigest, parseDigest } from '../image/digest.ts'
+import { layoutVersion, parseLayoutHeader } from '../image/layout-header.ts'
+import { parseManifestOrIndex } from '../image/manifest.ts'
+import { mediaType } from '../image/media-type.ts'
+import { fileError, hasCode } from '../internal/file-error.ts'
+import { type Exclusive, fileLock } from './file-lock.ts'
+import type { ContentOptions, ContentStore, FetchOptions } from './interfaces.ts'
+import { LayoutIndex, type NamedDescriptor } from './layout-index.ts'
+import { documentLimits } from './limits.ts'
+import { isAlive, ownerOf, ownOwner } from './owner.ts'
+import { publish, syncFolder } from './publish.ts'
+import { destroyOnAbort } from './stream-abort.ts'
+import { verified } from './verify.ts'
+
+export type { Exclusive } from './file-lock.ts'
+export type { NamedDescriptor } from './layout-index.ts'
+
+/** Options of {@link LayoutStore}. */
+export interface LayoutOptions extends ContentOptions {
+  /**
+   * Guards changes of `index.json` against other processes. Default: a lock file in `ingest`. Whoever
+   * writes to the same layout must use the same lock.
+   */
+  readonly lock?: Exclusive | undefined
+  /** Whether to wait until content is on the disk before it is seen; default true. */
+  readonly sync?: boolean | undefined
+  /** Bytes of `index.json` at most; default 4 MiB. */
+  readonly maxIndexBytes?: number | undefined
+}
+
+/** Folder, in the layout, for what is not complete yet. */
+const ingest = 'ingest'
+
+/** Size of the pieces in which content is read, in bytes. */
+const chunkSize = 256 * 1024
+
+/**
+ * Content in an OCI image layout directory (image-spec, image-layout.md), which skopeo, umoci and
+ * others read and write too. Blobs appear whole or not at all; any number of processes may write.
+ *
+ * Names are kept in `index.json` as the annotation `org.opencontainers.image.ref.name`; one that holds
+ * a slash, such as `127.0.0.1:5000/x:1`, also as `io.containerd.image.name`. What arrives is
+ * collected in the folder `ingest`.
+ */
+export class LayoutStore implements ContentStore {
+  /** The directory. */
+  readonly path: string
+  readonly #index: LayoutIndex
+  readonly #sync: boolean
+
+  private constructor(path: string, options: LayoutOptions) {
+    this.path = path
+    this.#sync = options.sync ?? true
+    this.#index = new LayoutIndex(join(path, 'index.json'), {
+      lock: options.lock ?? fileLock(join(path, ingest, 'index.lock')),
+      sync: this.#sync,
+      folder: join(path, ingest),
+      maxBytes: options.maxIndexBytes ?? documentLimits.index,
+    })
+  }
+
+  /**
+   * Opens a layout.
+   * @throws NotFoundError when the directory is no layout; SpecError when its version is not 1.
+   */
+  static async open(path: string, options: LayoutOptions = {}): Promise<LayoutStore> {
+    options.signal?.throwIfAborted()
+    try {
+      parseLayoutHeader(await readFile(join(path, 'oci-layout')))
+    } catch (error) {
+      if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) {
+        throw new NotFoundError(path, `${path} is not an OCI image layout: it has no file oci-layout`, { cause: error })
+      }
+      throw fileError(error, 'reading an image layout', path)
+    }
+    return new LayoutStore(path, options)
+  }
+
+  /**
+   * Opens a layout, and makes it first where it is missing; directories above it too. Removes what
+   * processes that have died left in `ingest`.
+   */
+  static async create(path: string, options: LayoutOptions = {}): Promise<LayoutStore> {
+    options.signal?.throwIfAborted()
+    const sync = options.sync ?? true
+    const folder = join(path, ingest)
+    try {
+      await mkdir(join(path, 'blobs', 'sha256'), { recursive: true })
+      await mkdir(folder, { recursive: true })
+      const index = { schemaVersion: 2, mediaType: mediaType.ociIndex, manifests: [] }
+      const header = { imageLayoutVersion: layoutVersion }
+      await publish(join(path, 'index.json'), JSON.stringify(index), { sync, folder, replace: false })
+      // The last one: with it the layout is complete.
+      await publish(join(path, 'oci-layout'), JSON.stringify(header), { sync, folder, replace: false })
+    } catch (error) {
+      throw fileError(error, 'making an image layout', path)
+    }
+    const store = await LayoutStore.open(path, options)
+    await store.#removeAbandoned()
+    return store
+  }
+
+  /** Where the content of a digest is, or would be. @throws InvalidDigestError */
+  blobPath(digest: Digest): string {
+    const checked = parseDigest(digest)
+    return join(this.path, 'blobs', digestAlgorithm(checked), digestEncoded(checked))
+  }
+
+  async fetch(descriptor: Descriptor, options: FetchOptions = {}): Promise<Readable> {
+    const { signal, offset = 0 } = options
+    signal?.throwIfAborted()
+    if (!Number.isSafeInteger(offset) || offset < 0) {
+      throw new InvalidArgumentError(`offset must be a number of bytes, not ${offset}`, { subject: 'offset' })
+    }
+    const file = await this.#open(descriptor.digest)
+    return destroyOnAbort(file.createReadStream({ start: offset, highWaterMark: chunkSize }), signal)
+  }
+
+  async #open(digest: Digest): Promise<FileHandle> {
+    try {
+      return await open(this.blobPath(digest))
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) throw new NotFoundError(digest, `${digest} is not in ${this.path}`)
+      throw fileError(error, `reading ${digest}`, digest)
+    }
+  }
+
+  /** Content counts as there only when its size is right: a crash may leave files without their content. */
+  async exists(descriptor: Descriptor, options: ContentOptions = {}): Promise<boolean> {
+    options.signal?.throwIfAborted()
+    return (await this.#size(descriptor.digest)) === descriptor.size
+  }
+
+  async #size(digest: Digest): Promise<number | undefined> {
+    try {
+      const found = await stat(this.blobPath(digest))
+      return found.isFile() ? found.size : undefined
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return undefined
+      throw fileError(error, `looking for ${digest}`, digest)
+    }
+  }
+
+  async push(descriptor: Descriptor, content: Readable | Uint8Array, options: ContentOptions = {}): Promise<void> {
+    const { signal } = options
+    const { digest } = descriptor
+    try {
+      signal?.throwIfAborted()
+      if (await this.exists(descriptor)) return
+      const target = this.blobPath(digest)
+      const folder = join(this.path, ingest)
+      await mkdir(join(this.path, 'blobs', digestAlgorithm(digest)), { recursive: true })
+      if (!(content instanceof Readable)) verifyBytes(descriptor, content)
+      const write = async (file: FileHandle): Promise<void> => {
+        if (!(content instanceof Readable)) return file.writeFile(content)
+        const source = verified(descriptor, content, { signal })
+        await pipeline(source, file.createWriteStream({ autoClose: false, highWaterMark: 4 * chunkSize }))
+      }
+      await publish(target, write, { sync: this.#sync, folder, replace: true })
+    } catch (error) {
+      signal?.throwIfAborted()
+      if (content instanceof Readable && content.errored === error) throw error
+      throw fileError(error, `writing ${digest}`, digest)
+    } finally {
+      if (content instanceof Readable) content.destroy()
+    }
+  }
+
+  /**
+   * By name, or by digest, of which the media type is found out from `index.json` or the content.
+   * @throws NotFoundError
+   * @throws ConflictError when `index.json` has the name for different contents.
+   */
+  async resolve(reference: string, options: ContentOptions = {}): Promise<Descriptor> {
+    options.signal?.throwIfAborted()
+    const named = await this.#index.find(reference)
+    if (named !== undefined) return named
+    const size = isDigest(reference) ? await this.#size(reference) : undefined
+    if (!isDigest(reference) || size === undefined) {
+      throw new NotFoundError(reference, `${reference} is not in ${this.path}`)
+    }
+    return { mediaType: await this.#mediaType(reference, size), digest: reference, size }
+  }
+
+  /** The type by the content: what is neither manifest nor index is bytes. */
+  async #mediaType(digest: Digest, size: number): Promise<string> {
+    const bytes = 'application/octet-stream'
+    if (size > documentLimits.manifest) return bytes
+    try {
+      return parseManifestOrIndex(await readFile(this.blobPath(digest))).mediaType
+    } catch {
+      return bytes
+    }
+  }
+
+  /** @throws NotFoundError when the content is not there. */
+  async tag(descriptor: Descriptor, reference: string, options: ContentOptions = {}): Promise<void> {
+    options.signal?.throwIfAborted()
+    if (!(await this.exists(descriptor))) {
+      throw new NotFoundError(descriptor.digest, `${descriptor.digest} is not in ${this.path}`)
+    }
+    await this.#index.set(reference, descriptor, options.signal)
+  }
+
+  /** Takes a name away; whether it was there. The content stays. */
+  async untag(reference: string, options: ContentOptions = {}): Promise<boolean> {
+    options.signal?.throwIfAborted()
+    return this.#index.delete(reference, options.signal)
+  }
+
+  /** What `index.json` lists, in its order; entries without a name too. */
+  async list(options: ContentOptions = {}): Promise<readonly NamedDescriptor[]> {
+    options.signal?.throwIfAborted()
+    return this.#index.entries()
+  }
+
+  async #removeAbandoned(): Promise<void> {
+    const folder = join(this.path, ingest)
+    const here = await ownOwner()
+    for (const name of await readdir(folder)) {
+      const owner = ownerOf(name)
+      const dead = owner !== undefined && isAlive(owner, here) === false
+      if (dead || (await isForgotten(join(folder, name)))) await rm(join(folder, name), { force: true })
+    }
+    if (this.#sync) await syncFolder(folder)
+  }
+}
+
+/** Age from which a file of unknown origin in `ingest` is taken for left behind, in milliseconds: a day. */
+const forgottenAge = 86_400_000
+
+async function isForgotten(path: string): Promise<boolean> {
+  try {
+    return Date.now() - (await stat(path)).mtimeMs > forgottenAge
+  } catch {
+    // Its owner has moved or removed it.
+    return false
+  }
+}

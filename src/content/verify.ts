@@ -1,0 +1,125 @@
+import { Buffer } from 'node:buffer'
+import { type Readable, Transform, type TransformCallback } from 'node:stream'
+import { DigestMismatchError, LimitError, SizeMismatchError } from '../errors.ts'
+import { type Descriptor, embeddedContent } from '../image/descriptor.ts'
+import { createDigester, type Digester, digestAlgorithm, isVerifiable } from '../image/digest.ts'
+import type { ContentOptions, Fetcher } from './interfaces.ts'
+import { destroyOnAbort } from './stream-abort.ts'
+
+/** Options of {@link verified}. */
+export interface VerifyOptions extends ContentOptions {
+  /** Called for each piece that passes, with its bytes. An error it throws ends the stream. */
+  readonly onBytes?: ((bytes: number) => void) | undefined
+}
+
+/**
+ * Passes the content of `source` on and checks it against its descriptor on the way: first the size,
+ * then the digest (image-spec, descriptor.md, "Verification"). The stream that is returned errors
+ * before its `end` when either is wrong, never gives a byte beyond `descriptor.size`, and stops
+ * reading the source there. Of a digest whose algorithm can't be computed only the size is checked.
+ *
+ * Destroying the returned stream destroys the source. A stream that has been verified against the
+ * same descriptor already is returned as it is, so that nothing is hashed twice.
+ *
+ * Errors of the stream: SizeMismatchError, DigestMismatchError, the source's own, the signal's reason.
+ */
+export function verified(descriptor: Descriptor, source: Readable, options: VerifyOptions = {}): Readable {
+  if (source instanceof Verifier && source.checks(descriptor) && options.onBytes === undefined) return source
+  const verifier = new Verifier(descriptor, options.onBytes)
+  // Who reads the stream learns of its error also when it comes before they have begun to listen.
+  verifier.on('error', () => {})
+  const onSourceError = (error: Error): void => {
+    verifier.destroy(error)
+  }
+  const onSourceClose = (): void => {
+    // Closed without an end or an error: the rest of the content is missing.
+    if (!source.readableEnded && !verifier.writableEnded) verifier.destroy(verifier.shortage())
+  }
+  source.on('error', onSourceError)
+  source.once('close', onSourceClose)
+  // The listener for errors stays: one that comes late must not end the process.
+  verifier.once('close', () => {
+    source.off('close', onSourceClose)
+    source.destroy()
+  })
+  if (source.errored) verifier.destroy(source.errored)
+  else if (source.destroyed) verifier.destroy(verifier.shortage())
+  else source.pipe(verifier)
+  return destroyOnAbort(verifier, options.signal)
+}
+
+/**
+ * Reads content whole into memory, verified. What a descriptor carries in `data` is taken from there,
+ * without asking the fetcher.
+ * @throws LimitError when the content is larger than `limit` bytes, before a byte of it is read.
+ * @throws SizeMismatchError
+ * @throws DigestMismatchError
+ */
+export async function readAll(
+  fetcher: Fetcher,
+  descriptor: Descriptor,
+  limit: number,
+  options: ContentOptions = {},
+): Promise<Uint8Array> {
+  options.signal?.throwIfAborted()
+  if (descriptor.size > limit) throw new LimitError(descriptor.digest, limit, 'bytes')
+  const embedded = embeddedContent(descriptor)
+  if (embedded !== undefined) return embedded
+  const source = await fetcher.fetch(descriptor, { signal: options.signal })
+  return collect(verified(descriptor, source, { signal: options.signal }))
+}
+
+/** All bytes of a stream of bytes; the caller has bounded it. */
+export async function collect(stream: Readable): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = []
+  for await (const chunk of stream) chunks.push(chunk as Uint8Array)
+  return Buffer.concat(chunks)
+}
+
+class Verifier extends Transform {
+  readonly #descriptor: Descriptor
+  readonly #digester: Digester | undefined
+  readonly #onBytes: ((bytes: number) => void) | undefined
+  #seen = 0
+
+  constructor(descriptor: Descriptor, onBytes: ((bytes: number) => void) | undefined) {
+    super({ decodeStrings: true })
+    this.#descriptor = descriptor
+    this.#digester = isVerifiable(descriptor.digest) ? createDigester(digestAlgorithm(descriptor.digest)) : undefined
+    this.#onBytes = onBytes
+  }
+
+  checks({ digest, size }: Descriptor): boolean {
+    return digest === this.#descriptor.digest && size === this.#descriptor.size
+  }
+
+  shortage(): SizeMismatchError {
+    return new SizeMismatchError(this.#descriptor.digest, this.#descriptor.size, this.#seen)
+  }
+
+  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+    const { digest, size } = this.#descriptor
+    if (this.#seen + chunk.byteLength > size) {
+      done(new SizeMismatchError(digest, size, size + 1))
+      return
+    }
+    this.#seen += chunk.byteLength
+    this.#digester?.update(chunk)
+    try {
+      this.#onBytes?.(chunk.byteLength)
+    } catch (error) {
+      done(error instanceof Error ? error : new Error(String(error)))
+      return
+    }
+    done(null, chunk)
+  }
+
+  override _flush(done: TransformCallback): void {
+    if (this.#seen < this.#descriptor.size) {
+      done(this.shortage())
+      return
+    }
+    const actual = this.#digester?.digest() ?? this.#descriptor.digest
+    done(actual === this.#descriptor.digest ? null : new DigestMismatchError(this.#descriptor.digest, actual))
+  }
+}

@@ -86,9 +86,22 @@ describe('the packed package', () => {
     const subpaths = Object.keys(manifest.exports).filter((name) => !name.includes('*') && !name.endsWith('.json'))
     const imports = subpaths.map((name, i) => `import * as m${i} from 'oci-ts${name.slice(1)}'\nvoid m${i}`)
     await project.write(`types.${ending}`, [...imports, ''].join('\n'))
-    const compiler = join(root, 'node_modules/typescript/bin/tsc')
-    const options = '--noEmit --strict --exactOptionalPropertyTypes --target es2023 --module nodenext --types node'
-    const types = ['--typeRoots', join(root, 'node_modules/@types'), `types.${ending}`]
-    await output(process.execPath, [compiler, ...options.split(' '), ...types], project.directory)
+    await compile(`types.${ending}`)
+  })
+
+  it('does what the README shows, by its types', async () => {
+    const readme = readFileSync(join(root, 'README.md'), 'utf8')
+    const blocks = [...readme.matchAll(/^```ts\n(.*?)^```/gms)].map(([, code = '']) => code)
+    expect(blocks.length).toBeGreaterThan(0)
+    const names = blocks.map((_, i) => `readme-${i}.mts`)
+    await Promise.all(blocks.map((code, i) => project.write(`readme-${i}.mts`, code)))
+    await compile(...names)
   })
 })
+
+function compile(...files: readonly string[]): Promise<string> {
+  const compiler = join(root, 'node_modules/typescript/bin/tsc')
+  const options = '--noEmit --strict --exactOptionalPropertyTypes --target es2023 --lib es2023,esnext.disposable'
+  const modules = ['--module', 'nodenext', '--types', 'node', '--typeRoots', join(root, 'node_modules/@types')]
+  return output(process.execPath, [compiler, ...options.split(' '), ...modules, ...files], project.directory)
+}

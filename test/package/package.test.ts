@@ -58,6 +58,7 @@ describe('the packed package', () => {
           digest: 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
           error: { name: 'InvalidReferenceError', code: 'ERR_OCI_INVALID_REFERENCE', isOciError: true },
           invalid: { name: 'SpecError', issues: true, isOciError: true },
+          layers: 1,
           schema: 'object',
           version: manifest.version,
         })

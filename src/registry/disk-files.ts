@@ -66,34 +66,27 @@ export async function writeDurably(file: string, content: string | Uint8Array, t
  * file, or it can't have more names.
  */
 export async function linkDurably(file: string, name: string): Promise<boolean> {
+  if ((await statIfExists(file)) === undefined) return false
   try {
-    await inDirectory(name, async () => {
-      try {
-        await link(file, name)
-      } catch (error) {
-        if (hasCode(error, 'ENOENT') && (await statIfExists(file)) === undefined) throw new NoSource()
-        throw error
-      }
-    })
+    await inDirectory(name, () => link(file, name))
   } catch (error) {
-    if (error instanceof NoSource || hasCode(error, 'EMLINK')) return false
+    if (hasCode(error, 'ENOENT', 'EMLINK')) return false
     if (!hasCode(error, 'EEXIST')) throw error
   }
   await syncDirectory(dirname(name))
   return true
 }
 
-/** Removes files of a directory that were not written to for `idleMs` milliseconds. */
-export async function removeStale(directory: string, idleMs: number): Promise<void> {
+/** Removes files of a directory that were not written to for `idleMs` milliseconds and are not to be kept. */
+export async function removeStale(directory: string, idleMs: number, keep: (name: string) => boolean): Promise<void> {
   const before = Date.now() - idleMs
   for (const name of (await ifExists(readdir(directory))) ?? []) {
+    if (keep(name)) continue
     const file = join(directory, name)
     const stats = await statIfExists(file)
     if (stats?.isFile() && stats.mtimeMs < before) await unlinkIfExists(file)
   }
 }
-
-class NoSource extends Error {}
 
 /** Does what needs the directory of `file`, which is made when it is missing. */
 async function inDirectory<T>(file: string, work: () => Promise<T>): Promise<T> {

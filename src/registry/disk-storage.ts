@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { NotFoundError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import { type Digest, digestAlgorithm, digestEncoded, digestOf, isDigest } from '../image/digest.ts'
 import { DiskUpload, openFile } from './disk-blob.ts'
@@ -36,6 +37,9 @@ import type { Referrer, RegistryStorage, StoredBlob, StoredManifest, StoredUploa
 export function diskStorage(directory: string): RegistryStorage {
   return new DiskStorage(directory)
 }
+
+/** Characters of an upload's file name that stand for its repository. */
+const ownerLength = 16
 
 class DiskStorage implements RegistryStorage {
   readonly #root: string
@@ -74,11 +78,17 @@ class DiskStorage implements RegistryStorage {
   async recoverUpload(repository: string, id: string): Promise<StoredUpload | undefined> {
     const file = this.#upload(repository, id)
     const stats = await statIfExists(file)
-    return stats && new DiskUpload(file, stats.size, (digest) => this.#commit(file, repository, digest))
+    if (stats === undefined) return undefined
+    if (stats.nlink > 1) {
+      // It became a blob before the server died: whoever wrote to it now would write to the blob.
+      await unlinkIfExists(file)
+      return undefined
+    }
+    return new DiskUpload(file, stats.size, (digest) => this.#commit(file, repository, digest))
   }
 
-  async removeStaleUploads(idleMs: number): Promise<void> {
-    await removeStale(this.#uploads, idleMs)
+  async removeStaleUploads(idleMs: number, live: ReadonlySet<string>): Promise<void> {
+    await removeStale(this.#uploads, idleMs, (name) => live.has(name.slice(ownerLength + 1)))
   }
 
   async has(repository: string, digest: Digest): Promise<boolean> {
@@ -119,14 +129,13 @@ class DiskStorage implements RegistryStorage {
     return true
   }
 
-  async listReferrers(repository: string, subject: Digest): Promise<readonly Descriptor[]> {
+  async *referrers(repository: string, subject: Digest, after: string): AsyncGenerator<Descriptor> {
     const directory = this.#referrers(repository, subject)
-    const descriptors: Descriptor[] = []
-    for (const name of (await ifExists(readdir(directory))) ?? []) {
+    const names = (await ifExists(readdir(directory))) ?? []
+    for (const name of names.filter((name) => name > after.replace(':', '-')).sort()) {
       const content = await ifExists(readFile(join(directory, name), 'utf8'))
-      if (content !== undefined) descriptors.push(JSON.parse(content))
+      if (content !== undefined) yield JSON.parse(content)
     }
-    return descriptors
   }
 
   async getTag(repository: string, tag: string): Promise<Digest | undefined> {
@@ -167,7 +176,8 @@ class DiskStorage implements RegistryStorage {
     const link = this.#blobLink(repository, digest)
     await linkDurably(file, blob)
     // The blob may be removed in between, or have as many links as the file system allows.
-    if (!(await linkDurably(blob, link))) await linkDurably(file, link)
+    if ((await linkDurably(blob, link)) || (await linkDurably(file, link))) return
+    throw new NotFoundError(digest, `the upload of ${digest} is gone`)
   }
 
   async #removeIfEmpty(repository: string): Promise<void> {
@@ -205,7 +215,7 @@ class DiskStorage implements RegistryStorage {
 
   /** The name says whose upload it is, so that no other repository can take it up. */
   #upload(repository: string, id: string): string {
-    return join(this.#uploads, `${digestEncoded(digestOf(Buffer.from(repository))).slice(0, 16)}-${id}`)
+    return join(this.#uploads, `${digestEncoded(digestOf(Buffer.from(repository))).slice(0, ownerLength)}-${id}`)
   }
 }
 

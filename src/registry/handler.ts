@@ -1,4 +1,4 @@
-import { LimitError } from '../errors.ts'
+import { InvalidArgumentError, LimitError } from '../errors.ts'
 import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/units.ts'
 import { deleteBlob, getBlob } from './blobs.ts'
 import { Fault, faultResponse, jsonResponse } from './fault.ts'
@@ -32,8 +32,8 @@ export interface RegistryHandlerOptions {
    * knows the digest of a blob can read it then: turn it off where repositories must not see each other's.
    */
   readonly anonymousMount?: boolean | undefined
-  /** Called with what went wrong when a request is answered with a 5xx status. */
-  readonly onError?: ((error: unknown, request: Request) => void) | undefined
+  /** Called with what went wrong when a request is answered with a 5xx status, or no connection could be accepted. */
+  readonly onError?: ((error: unknown, request?: Request) => void) | undefined
 }
 
 type Endpoints = UploadEndpoints & ManifestEndpoints
@@ -44,12 +44,15 @@ type Endpoints = UploadEndpoints & ManifestEndpoints
  * @throws InvalidArgumentError
  */
 export function createRegistryHandler(options: RegistryHandlerOptions): RegistryHandler {
-  const { storage } = options
+  const { storage, maxUploads = 1000 } = options
+  if (!Number.isSafeInteger(maxUploads) || maxUploads < 1) {
+    throw new InvalidArgumentError('maxUploads must be a positive integer', { subject: 'maxUploads' })
+  }
   const endpoints: Endpoints = {
     storage,
     locks: new RepositoryLocks(),
     sessions: new UploadSessions(storage, {
-      sessions: options.maxUploads ?? 1000,
+      sessions: maxUploads,
       idle: toMilliseconds(options.uploadTimeout ?? '1h', 'uploadTimeout'),
       blob: toBytes(options.maxBlobSize ?? '64g', 'maxBlobSize'),
     }),

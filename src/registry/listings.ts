@@ -38,30 +38,22 @@ export async function listReferrers(
   const subject = requestDigest(text)
   const artifactType = query.get('artifactType') ?? ''
   const last = query.get('last') ?? ''
-  const all = await storage.listReferrers(repository, subject)
-  const wanted = all
-    .filter((entry) => entry.digest > last && (artifactType === '' || entry.artifactType === artifactType))
-    .sort((a, b) => (a.digest < b.digest ? -1 : 1))
-  const manifests = firstBytes(wanted, maxReferrersSize)
+  const manifests: Descriptor[] = []
+  let next: string | undefined
+  let size = 0
+  for await (const entry of storage.referrers(repository, subject, last)) {
+    if (artifactType !== '' && entry.artifactType !== artifactType) continue
+    size += Buffer.byteLength(JSON.stringify(entry))
+    if (size > maxReferrersSize) next = manifests.at(-1)?.digest
+    if (next !== undefined) break
+    manifests.push(entry)
+  }
+  const filter: Record<string, string> = artifactType === '' ? {} : { artifactType }
   const headers: Record<string, string> = artifactType === '' ? {} : { 'OCI-Filters-Applied': 'artifactType' }
-  const end = manifests.at(-1)
-  if (end !== undefined && manifests.length < wanted.length) {
-    headers.Link = nextLink(`/v2/${repository}/referrers/${subject}`, {
-      ...(artifactType === '' ? {} : { artifactType }),
-      last: end.digest,
-    })
+  if (next !== undefined) {
+    headers.Link = nextLink(`/v2/${repository}/referrers/${subject}`, { ...filter, last: next })
   }
   return jsonResponse({ schemaVersion: 2, mediaType: mediaType.ociIndex, manifests }, 200, headers, mediaType.ociIndex)
-}
-
-/** As many entries as fit into `limit` bytes of JSON, at least one. */
-function firstBytes(entries: readonly Descriptor[], limit: number): readonly Descriptor[] {
-  let size = 0
-  const end = entries.findIndex((entry, index) => {
-    size += Buffer.byteLength(JSON.stringify(entry))
-    return index > 0 && size > limit
-  })
-  return end < 0 ? entries : entries.slice(0, end)
 }
 
 interface Page {

@@ -29,6 +29,9 @@ interface SharedBlob {
 /** How much of a blob one read of a response takes, in bytes. */
 const readSize = 256 * 1024
 
+/** What a name, a link or a manifest takes beside its content, in bytes: they are many when a client wants them to be. */
+const entrySize = 512
+
 class MemoryStorage implements RegistryStorage {
   readonly #limit: number
   #used = 0
@@ -56,11 +59,12 @@ class MemoryStorage implements RegistryStorage {
     const blob = found?.blobs.get(digest)
     if (found === undefined || blob === undefined) return false
     found.blobs.delete(digest)
+    this.#reserve(-entrySize)
     this.#dropIfEmpty(repository)
     blob.uses -= 1
     if (blob.uses === 0) {
       this.#blobs.delete(digest)
-      this.#used -= blob.bytes.byteLength
+      this.#reserve(-blob.bytes.byteLength)
     }
     return true
   }
@@ -70,10 +74,10 @@ class MemoryStorage implements RegistryStorage {
       reserve: (size) => this.#reserve(size),
       commit: (digest, bytes) => {
         const known = this.#blobs.get(digest)
-        if (known !== undefined) this.#reserve(-bytes.byteLength)
         const blob = known ?? { bytes, uses: 0 }
-        this.#blobs.set(digest, blob)
         this.#link(repository, digest, blob)
+        if (known === undefined) this.#blobs.set(digest, blob)
+        else this.#reserve(-bytes.byteLength)
       },
     })
   }
@@ -94,10 +98,9 @@ class MemoryStorage implements RegistryStorage {
   }
 
   async putManifest(repository: string, digest: Digest, manifest: StoredManifest, referrer?: Referrer): Promise<void> {
-    const { manifests } = this.#repository(repository)
-    const before = manifests.get(digest)?.manifest.raw.byteLength ?? 0
-    this.#reserve(manifest.raw.byteLength - before)
-    manifests.set(digest, { manifest, referrer })
+    const before = this.#repositories.get(repository)?.manifests.get(digest)
+    this.#reserve(manifestSize(manifest) - (before === undefined ? 0 : manifestSize(before.manifest)))
+    this.#repository(repository).manifests.set(digest, { manifest, referrer })
   }
 
   async deleteManifest(repository: string, digest: Digest): Promise<boolean> {
@@ -105,15 +108,18 @@ class MemoryStorage implements RegistryStorage {
     const entry = found?.manifests.get(digest)
     if (found === undefined || entry === undefined) return false
     found.manifests.delete(digest)
-    this.#reserve(-entry.manifest.raw.byteLength)
-    for (const [tag, target] of found.tags) if (target === digest) found.tags.delete(tag)
+    this.#reserve(-manifestSize(entry.manifest))
+    for (const [tag, target] of found.tags) if (target === digest) await this.deleteTag(repository, tag)
     this.#dropIfEmpty(repository)
     return true
   }
 
-  async listReferrers(repository: string, subject: Digest): Promise<readonly Descriptor[]> {
-    const manifests = this.#repositories.get(repository)?.manifests.values() ?? []
-    return [...manifests].flatMap(({ referrer }) => (referrer?.subject === subject ? [referrer.descriptor] : []))
+  async *referrers(repository: string, subject: Digest, after: string): AsyncGenerator<Descriptor> {
+    const manifests = this.#repositories.get(repository)?.manifests ?? []
+    const found = [...manifests].filter(([digest, { referrer }]) => referrer?.subject === subject && digest > after)
+    for (const [, { referrer }] of found.sort(([a], [b]) => (a < b ? -1 : 1))) {
+      if (referrer !== undefined) yield referrer.descriptor
+    }
   }
 
   async getTag(repository: string, tag: string): Promise<Digest | undefined> {
@@ -121,11 +127,15 @@ class MemoryStorage implements RegistryStorage {
   }
 
   async putTag(repository: string, tag: string, digest: Digest): Promise<void> {
-    this.#repository(repository).tags.set(tag, digest)
+    const { tags } = this.#repository(repository)
+    if (!tags.has(tag)) this.#reserve(entrySize)
+    tags.set(tag, digest)
   }
 
   async deleteTag(repository: string, tag: string): Promise<boolean> {
-    return this.#repositories.get(repository)?.tags.delete(tag) ?? false
+    const found = this.#repositories.get(repository)?.tags.delete(tag) ?? false
+    if (found) this.#reserve(-entrySize)
+    return found
   }
 
   async listTags(repository: string): Promise<readonly string[] | undefined> {
@@ -152,9 +162,9 @@ class MemoryStorage implements RegistryStorage {
   }
 
   #link(repository: string, digest: Digest, blob: SharedBlob): void {
-    const { blobs } = this.#repository(repository)
-    if (blobs.has(digest)) return
-    blobs.set(digest, blob)
+    if (this.#repositories.get(repository)?.blobs.has(digest)) return
+    this.#reserve(entrySize)
+    this.#repository(repository).blobs.set(digest, blob)
     blob.uses += 1
   }
 
@@ -162,6 +172,10 @@ class MemoryStorage implements RegistryStorage {
     if (this.#used + size > this.#limit) throw new LimitError('the memory of the registry', this.#limit, 'bytes')
     this.#used += size
   }
+}
+
+function manifestSize({ raw }: StoredManifest): number {
+  return raw.byteLength + entrySize
 }
 
 interface MemoryUploadTarget {

@@ -1,21 +1,37 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { NetworkError } from '../errors.ts'
 import type { RegistryHandler } from './handler.ts'
 
 /** How much of a body nobody wants is read, in bytes, so that the client gets to see the answer. */
-const maxDiscarded = 8 * 1024 * 1024
+const maxDiscarded = 16 * 1024 * 1024
+
+/** The requests that a server is answering. */
+export interface Exchanges {
+  /** Resolves when those that have begun are over, whatever came of them. */
+  settled(): Promise<void>
+}
 
 /** Answers the requests of a Node HTTP server by a fetch-style handler. `idle` is in milliseconds. */
-export function serve(server: Server, handler: RegistryHandler, idle: number): void {
-  const answer = (request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void => {
-    respond(request, response, handler, idle, expectsContinue).catch(() => {
-      // The client is gone, or did not get all of the response: it must not take it for complete.
-      response.destroy()
-      request.destroy()
-    })
+export function serve(server: Server, handler: RegistryHandler, idle: number): Exchanges {
+  const running = new Set<Promise<void>>()
+  const answer = (incoming: IncomingMessage, outgoing: ServerResponse, expectsContinue: boolean): void => {
+    const exchange = respond(incoming, outgoing, handler, idle, expectsContinue)
+      .catch(() => {
+        // The client is gone, or did not get all of the response: it must not take it for complete.
+        outgoing.destroy()
+        incoming.destroy()
+      })
+      .finally(() => running.delete(exchange))
+    running.add(exchange)
   }
-  server.on('request', (request, response) => answer(request, response, false))
+  server.on('request', (incoming, outgoing) => answer(incoming, outgoing, false))
   // `Expect: 100-continue`: the client sends its body only when the handler wants to read it.
-  server.on('checkContinue', (request, response) => answer(request, response, true))
+  server.on('checkContinue', (incoming, outgoing) => answer(incoming, outgoing, true))
+  return {
+    async settled() {
+      await Promise.all(running)
+    },
+  }
 }
 
 async function respond(
@@ -37,11 +53,12 @@ async function respond(
     return
   }
   const response = await handler(request)
-  const reusable = expectsContinue && !body.wanted ? false : await body.discard(maxDiscarded)
-  if (!reusable) outgoing.setHeader('Connection', 'close')
+  // The client may or may not send the body it was not asked for: nobody knows where its next request begins.
+  if (expectsContinue && !body.wanted) outgoing.setHeader('Connection', 'close')
   outgoing.writeHead(response.status, Object.fromEntries(response.headers))
   if (response.body !== null) await send(response.body, outgoing, idle)
   outgoing.end()
+  if (!expectsContinue || body.wanted) await body.discard(maxDiscarded)
 }
 
 /** Undefined for what is no HTTP request that fetch knows: a strange method or target. */
@@ -49,11 +66,11 @@ function toRequest(incoming: IncomingMessage, body: ReadableStream<Uint8Array>):
   const { method = 'GET', url = '' } = incoming
   // Host is the client's to choose, and nothing here depends on it.
   if (!url.startsWith('/')) return undefined
-  const headers = new Headers()
-  for (const [name, value] of Object.entries(incoming.headers)) {
-    if (value !== undefined) headers.set(name, Array.isArray(value) ? value.join(', ') : value)
-  }
   try {
+    const headers = new Headers()
+    for (const [name, value] of Object.entries(incoming.headers)) {
+      if (value !== undefined) headers.set(name, Array.isArray(value) ? value.join(', ') : value)
+    }
     const init = { method, headers }
     const bare = method === 'GET' || method === 'HEAD' || !hasBody(incoming)
     return new Request(`http://registry.invalid${url}`, bare ? init : { ...init, body, duplex: 'half' })
@@ -96,17 +113,15 @@ class IncomingBody {
     )
   }
 
-  /** Reads what the handler left, at most `limit` bytes. Returns whether that was all. */
-  async discard(limit: number): Promise<boolean> {
-    if (!hasBody(this.#incoming)) return true
+  /** Reads what the handler left, so that the next request can come; ends the connection when that is too much. */
+  async discard(limit: number): Promise<void> {
     let rest = limit
-    while (!this.#incoming.complete || this.#incoming.readableLength > 0) {
+    while (hasBody(this.#incoming) && (!this.#incoming.complete || this.#incoming.readableLength > 0)) {
       const next = await this.#next()
-      if (next.done) break
+      if (next.done) return
       rest -= next.value.byteLength
-      if (rest < 0) return false
+      if (rest < 0) this.#incoming.destroy()
     }
-    return true
   }
 
   /** The next chunk; the connection ends when it does not come in time. */
@@ -145,8 +160,8 @@ function drained(outgoing: ServerResponse, idle: number): Promise<void> {
       else reject(error)
     }
     const onDrain = (): void => settle()
-    const onClose = (): void => settle(new Error('the client went away'))
-    const timer = setTimeout(() => settle(new Error('the client does not read')), idle)
+    const onClose = (): void => settle(new NetworkError('client', 'went away'))
+    const timer = setTimeout(() => settle(new NetworkError('client', 'does not read')), idle)
     outgoing.once('drain', onDrain)
     outgoing.once('close', onClose)
     if (outgoing.destroyed) onClose()

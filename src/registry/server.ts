@@ -48,16 +48,22 @@ export async function createRegistryServer(options: RegistryServerOptions = {}):
   const idle = toMilliseconds(options.idleTimeout ?? '1m', 'idleTimeout')
   const grace = toMilliseconds(options.closeTimeout ?? '1s', 'closeTimeout')
   // A blob may take hours: what ends a request is a client that does nothing.
-  const server = createServer({ requestTimeout: 0, headersTimeout: Math.max(idle, 1), keepAliveTimeout: 30_000 })
+  const server = createServer({
+    requestTimeout: 0,
+    headersTimeout: Math.max(idle, 1),
+    connectionsCheckingInterval: Math.min(Math.max(idle, 100), 30_000),
+    keepAliveTimeout: 30_000,
+  })
   server.maxConnections = options.maxConnections ?? 1000
-  serve(server, handler, idle)
+  const exchanges = serve(server, handler, idle)
   await listen(server, port, options.host ?? '127.0.0.1')
+  server.on('error', (error) => options.onError?.(error))
   if (options.unref) server.unref()
   const { address, family, port: actual } = server.address() as AddressInfo
   const host = `${family === 'IPv6' ? `[${address}]` : address}:${actual}`
   let closing: Promise<void> | undefined
   const close = (): Promise<void> => {
-    closing ??= closeServer(server, grace)
+    closing ??= closeServer(server, grace).then(() => exchanges.settled())
     return closing
   }
   return { host, port: actual, url: `http://${host}`, close, [Symbol.asyncDispose]: close }

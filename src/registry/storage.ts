@@ -28,8 +28,11 @@ export interface RegistryStorage {
   createUpload(repository: string, id: string): Promise<StoredUpload>
   /** Takes up an upload that a server which is gone left behind; undefined when there is none. */
   recoverUpload(repository: string, id: string): Promise<StoredUpload | undefined>
-  /** Removes what uploads left behind that nobody wrote to for `idleMs` milliseconds. */
-  removeStaleUploads(idleMs: number): Promise<void>
+  /**
+   * Removes what uploads left behind that nobody wrote to for `idleMs` milliseconds, except those
+   * whose id is in `live`.
+   */
+  removeStaleUploads(idleMs: number, live: ReadonlySet<string>): Promise<void>
 
   /** Whether the repository has a blob or a manifest of that digest. */
   has(repository: string, digest: Digest): Promise<boolean>
@@ -39,8 +42,8 @@ export interface RegistryStorage {
   putManifest(repository: string, digest: Digest, manifest: StoredManifest, referrer?: Referrer): Promise<void>
   /** Removes a manifest, its entry as a referrer, and the tags that point at it. Returns whether it was there. */
   deleteManifest(repository: string, digest: Digest): Promise<boolean>
-  /** The manifests whose subject is `subject`, in any order; empty when there are none. */
-  listReferrers(repository: string, subject: Digest): Promise<readonly Descriptor[]>
+  /** The manifests whose subject is `subject`, in the order of their digests, from the first that comes after `after`. */
+  referrers(repository: string, subject: Digest, after: string): AsyncIterable<Descriptor>
 
   /** What a tag points at. */
   getTag(repository: string, tag: string): Promise<Digest | undefined>

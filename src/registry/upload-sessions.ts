@@ -21,6 +21,14 @@ export interface UploadSession {
   readonly size: number
 }
 
+/** What a request says of the body it brings. */
+export interface Chunk {
+  /** Where in the blob it belongs; undefined for right after what arrived so far. */
+  readonly start?: number
+  /** Its bytes; undefined when that is not known. */
+  readonly length: number | undefined
+}
+
 interface Session extends UploadSession {
   readonly upload: StoredUpload
   /** Follows the bytes as they arrive; undefined for a session whose beginning another process received. */
@@ -41,7 +49,7 @@ export class UploadSessions {
   /** Sessions that have a place but are not in the map yet. */
   #pending = 0
   #timer: NodeJS.Timeout | undefined
-  #swept = false
+  #swept = Number.NEGATIVE_INFINITY
 
   constructor(storage: RegistryStorage, limits: UploadLimits) {
     this.#storage = storage
@@ -65,17 +73,16 @@ export class UploadSessions {
 
   /**
    * Appends a body. When it breaks off, what arrived is kept, so that a client can go on from there.
-   * @param length The bytes that the body must have; undefined when that is not known.
    * @throws Fault
    */
   async append(
     repository: string,
     id: string,
     body: ReadableStream<Uint8Array> | null,
-    expected: { readonly start?: number | undefined; readonly length?: number | undefined },
+    chunk: Chunk,
   ): Promise<UploadSession> {
     return this.#use(repository, id, async (session) => {
-      await this.#append(session, body, expected)
+      await this.#append(session, body, chunk)
       return session
     })
   }
@@ -85,11 +92,11 @@ export class UploadSessions {
     repository: string,
     id: string,
     body: ReadableStream<Uint8Array> | null,
-    expected: { readonly start?: number | undefined; readonly length?: number | undefined },
+    chunk: Chunk,
     digest: Digest,
   ): Promise<void> {
     await this.#use(repository, id, async (session) => {
-      await this.#append(session, body, expected)
+      await this.#append(session, body, chunk)
       try {
         const actual = await digestOfSession(session, digestAlgorithm(digest))
         if (actual !== digest) {
@@ -110,26 +117,22 @@ export class UploadSessions {
     await this.#use(repository, id, (session) => this.#discard(session))
   }
 
-  async #append(
-    session: Session,
-    body: ReadableStream<Uint8Array> | null,
-    expected: { readonly start?: number | undefined; readonly length?: number | undefined },
-  ): Promise<void> {
+  async #append(session: Session, body: ReadableStream<Uint8Array> | null, chunk: Chunk): Promise<void> {
     const begin = session.size
-    if (expected.start !== undefined && expected.start !== begin) throw outOfOrder(session)
+    if (chunk.start !== undefined && chunk.start !== begin) throw outOfOrder(session)
     const tooLarge = (): Fault =>
       new Fault('SIZE_INVALID', `a blob can have at most ${this.#limits.blob} bytes`, { status: 413 })
-    if (begin + (expected.length ?? 0) > this.#limits.blob) throw tooLarge()
+    if (begin + (chunk.length ?? 0) > this.#limits.blob) throw tooLarge()
     for await (const batch of batches(body)) {
-      const size = batch.reduce((sum, chunk) => sum + chunk.byteLength, 0)
+      const size = batch.reduce((sum, bytes) => sum + bytes.byteLength, 0)
       const arrived = session.size + size
-      if (arrived > this.#limits.blob || (expected.length !== undefined && arrived > begin + expected.length)) {
+      if (arrived > this.#limits.blob || (chunk.length !== undefined && arrived > begin + chunk.length)) {
         await this.#discard(session)
         throw arrived > this.#limits.blob ? tooLarge() : wrongLength()
       }
       await this.#write(session, batch)
     }
-    if (expected.length !== undefined && session.size !== begin + expected.length) throw wrongLength()
+    if (chunk.length !== undefined && session.size !== begin + chunk.length) throw wrongLength()
   }
 
   /** Hashes while the storage writes. */
@@ -138,7 +141,7 @@ export class UploadSessions {
       const written = session.upload.write(batch)
       // The digest may throw first; an unhandled rejection would end the process.
       written.catch(() => {})
-      for (const chunk of batch) session.digester?.update(chunk)
+      for (const bytes of batch) session.digester?.update(bytes)
       await written
       session.touched = Date.now()
     } catch (error) {
@@ -194,9 +197,9 @@ export class UploadSessions {
     }
     this.#pending += 1
     try {
-      if (!this.#swept) {
-        this.#swept = true
-        await this.#storage.removeStaleUploads(this.#limits.idle)
+      if (Date.now() - this.#swept > this.#limits.idle) {
+        this.#swept = Date.now()
+        await this.#storage.removeStaleUploads(this.#limits.idle, new Set(this.#sessions.keys()))
       }
       const session = await open()
       if (session !== undefined) {

@@ -4,7 +4,7 @@ import { Fault } from './fault.ts'
 import { contentDigest, isRepository } from './names.ts'
 import { parseContentRange } from './range.ts'
 import type { RegistryStorage } from './storage.ts'
-import { type UploadSession, type UploadSessions, uploadRange } from './upload-sessions.ts'
+import { type Chunk, type UploadSession, type UploadSessions, uploadRange } from './upload-sessions.ts'
 
 export interface UploadEndpoints {
   readonly storage: RegistryStorage
@@ -96,13 +96,13 @@ export async function cancelUpload({ sessions }: UploadEndpoints, repository: st
   return new Response(null, { status: 204 })
 }
 
-function chunkOf(request: Request): { start?: number; length: number | undefined } {
+function chunkOf(request: Request): Chunk {
   const length = contentLength(request)
   const header = request.headers.get('content-range')
   if (header === null) return { length }
   const range = parseContentRange(header)
   if (range === undefined) {
-    throw new Fault('BLOB_UPLOAD_INVALID', 'Content-Range must have the form <first>-<last>', { status: 416 })
+    throw new Fault('BLOB_UPLOAD_INVALID', 'Content-Range must have the form <first>-<last>')
   }
   const size = range.end - range.start
   if (length !== undefined && length !== size) {

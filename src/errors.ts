@@ -38,6 +38,7 @@ export class OciError extends Error {
     Object.defineProperty(this, brand, { value: ancestry(new.target) })
   }
 
+  /** Answers `instanceof` by the brand: true for errors of another copy of this class, too. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     if (typeof value !== 'object' || value === null) return false
     const names: unknown = Reflect.get(value, brand)

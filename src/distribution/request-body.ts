@@ -1,4 +1,4 @@
-import { pipeline, type Readable, Transform, type TransformCallback } from 'node:stream'
+import { type Readable, Transform, type TransformCallback } from 'node:stream'
 import { SizeMismatchError } from '../errors.ts'
 
 /** A body whose bytes come once. */
@@ -24,6 +24,8 @@ export interface OutgoingBodyOptions {
   onStall(): void
   /** The last byte has been handed to the network. */
   onSent(): void
+  /** The body itself is at fault: the source failed, or has another length. */
+  onFailure(error: Error): void
 }
 
 /** Passes exactly `size` bytes on, so that no request has another length than its `Content-Length` says. */
@@ -46,7 +48,11 @@ class SizedBody extends Transform {
   }
 
   override _flush(done: TransformCallback): void {
-    done(this.seen === this.#size ? null : new SizeMismatchError(this.#subject, this.#size, this.seen))
+    done(this.seen === this.#size ? null : this.shortage())
+  }
+
+  shortage(): SizeMismatchError {
+    return new SizeMismatchError(this.#subject, this.#size, this.seen)
   }
 }
 
@@ -54,12 +60,18 @@ class SizedBody extends Transform {
 export function sendBody(subject: string, body: StreamBody, options: OutgoingBodyOptions): OutgoingBody {
   const payload = new SizedBody(subject, body.size)
   let failure: unknown
-  // When the connection breaks, the source is destroyed with the connection's error: that is not its own failure.
-  body.stream.once('error', (error) => {
-    if (!payload.destroyed) failure = error
+  const fail = (error: Error): void => {
+    failure ??= error
+    payload.destroy(error)
+    options.onFailure(error)
+  }
+  // No `pipeline`: it would destroy the source with the connection's error, and which of the two failed could not be told.
+  body.stream.on('error', fail)
+  body.stream.once('close', () => {
+    if (!body.stream.readableEnded && !payload.destroyed) fail(payload.shortage())
   })
-  payload.once('error', (error) => {
-    if (error instanceof SizeMismatchError) failure = error
+  payload.on('error', (error) => {
+    if (error instanceof SizeMismatchError) fail(error)
   })
   let seen = -1
   const timer = setInterval(() => {
@@ -68,12 +80,18 @@ export function sendBody(subject: string, body: StreamBody, options: OutgoingBod
     seen = payload.seen
   }, options.stallTimeout)
   const stop = (): void => clearInterval(timer)
-  payload.once('close', stop)
+  payload.once('close', () => {
+    stop()
+    body.stream.destroy()
+  })
   payload.once('end', () => {
     stop()
     options.onSent()
   })
-  pipeline(body.stream, payload, () => {})
+  // What went wrong with the source before this request has been announced to others.
+  if (body.stream.errored) fail(body.stream.errored)
+  else if (body.stream.destroyed) fail(payload.shortage())
+  else body.stream.pipe(payload)
   return {
     payload,
     failure: () => failure,

@@ -118,7 +118,9 @@ export class Transport {
     if (request.body === undefined || request.body instanceof Uint8Array) return undefined
     const { stallTimeout } = this.#options
     const onStall = (): void => controller.abort(new TimeoutError('the next part of the upload', stallTimeout))
-    return sendBody(`body of ${request.method} ${redactUrl(url)}`, request.body, { stallTimeout, onStall, onSent })
+    const onFailure = (error: Error): void => controller.abort(error)
+    const subject = `body of ${request.method} ${redactUrl(url)}`
+    return sendBody(subject, request.body, { stallTimeout, onStall, onSent, onFailure })
   }
 
   #init(

@@ -48,6 +48,13 @@ describe('the packed package', () => {
     }
   })
 
+  it('has no import() in its CommonJS files: Jest could not run it', () => {
+    const files = project.files.filter((path) => path.endsWith('.cjs'))
+    const dynamic = files.filter((path) => /\bimport\(/.test(readFileSync(join(root, path), 'utf8')))
+    expect(files.length).toBeGreaterThan(0)
+    expect(dynamic).toEqual([])
+  })
+
   for (const [version, node] of nodes) {
     const missing = existsSync(node) ? '' : ' (skipped: run node scripts/prepare-tests.mjs to install it)'
     describe.skipIf(missing !== '')(`on Node ${version}${missing}`, () => {

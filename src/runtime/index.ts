@@ -1,1 +1,3 @@
-export {}
+export { RuntimeContainer } from './container.ts'
+export { type CreateOptions, createContainer } from './create.ts'
+export type { OverlayRootfs } from './rootfs.ts'

@@ -85,6 +85,8 @@ export function dup3(fd: Fd, to: number, flags = 0, options?: CallOptions): Call
 export function fcntl(fd: Fd, command: number, arg: number, options?: CallOptions): Call {
   return call('fcntl', [fd, command, arg], options)
 }
+export const F_SETFD = 2
+export const FD_CLOEXEC = 1
 export const F_DUPFD_CLOEXEC = 1030
 export const F_ADD_SEALS = 1033
 

@@ -1,0 +1,49 @@
+import { readFileSync, statSync } from 'node:fs'
+import { release } from 'node:os'
+import { type Hierarchies, hostHierarchies } from './cgroups/hierarchies.ts'
+
+/** What a plan depends on besides the config: so that planning is a pure function, also in tests. */
+export interface Host {
+  readonly hierarchies: Hierarchies
+  /** Major and minor version of the kernel. */
+  readonly kernel: readonly [major: number, minor: number]
+  /** Capabilities that this process may hand on, as a bit mask. */
+  readonly capabilities: bigint
+  /** Ids of this process. */
+  readonly uid: number
+  readonly gid: number
+  /** Whether a path of the host is a directory. */
+  isDirectory(path: string): boolean
+}
+
+let cached: Host | undefined
+
+/** This host, looked at once per process. */
+export function thisHost(): Host {
+  cached ??= {
+    hierarchies: hostHierarchies(),
+    kernel: kernelVersion(release()),
+    capabilities: boundingSet(readFileSync('/proc/self/status', 'utf8')),
+    uid: process.geteuid?.() ?? 0,
+    gid: process.getegid?.() ?? 0,
+    isDirectory: (path) => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false,
+  }
+  return cached
+}
+
+/** Whether the kernel of `host` is at least version `major.minor`. */
+export function kernelAtLeast(host: Pick<Host, 'kernel'>, major: number, minor: number): boolean {
+  const [hasMajor, hasMinor] = host.kernel
+  return hasMajor > major || (hasMajor === major && hasMinor >= minor)
+}
+
+function kernelVersion(text: string): readonly [number, number] {
+  const [, major = '0', minor = '0'] = /^(\d+)\.(\d+)/.exec(text) ?? []
+  return [Number(major), Number(minor)]
+}
+
+function boundingSet(status: string): bigint {
+  const permitted = /^CapPrm:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'
+  const bounding = /^CapBnd:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'
+  return BigInt(`0x${permitted}`) & BigInt(`0x${bounding}`)
+}

@@ -1,0 +1,213 @@
+import { isAbsolute, join } from 'node:path'
+import type { Spec } from '../bundle/spec.ts'
+import { InvalidArgumentError, UnsupportedError } from '../errors.ts'
+import { type Call, type Out, out } from '../linux/call.ts'
+import { AT_FDCWD, chdir, close, closeRange, getcwd, O, openat, write } from '../linux/calls/files.ts'
+import {
+  CLONE,
+  checkPeer,
+  clone,
+  PR,
+  prctl,
+  SIGKILL,
+  setdomainname,
+  sethostname,
+  setresgid,
+  setresuid,
+  setsid,
+  unshare,
+} from '../linux/calls/processes.ts'
+import { type CgroupPlan, planCgroup } from './cgroups/cgroup.ts'
+import { deviceCalls } from './devices.ts'
+import type { Host } from './host.ts'
+import { type FoundTarget, openTargets, protectCalls, type Target } from './masks.ts'
+import { mountCalls } from './mounts.ts'
+import { loopbackCalls, type NamespacePlan, planNamespaces } from './namespaces.ts'
+import { makeDirectoryInRoot } from './paths.ts'
+import { candidates, lookupCalls, startCalls } from './process.ts'
+import { type OverlayRootfs, pivotCalls, rootfsCalls } from './rootfs.ts'
+
+/** Numbers that descriptors have in the monitor and in the container's first process. */
+export const descriptor = { monitor: 3, init: 4, root: 5, cgroup: 10 } as const
+
+/** What is planned. */
+export interface PlanOptions {
+  readonly id: string
+  /** A valid config.json. */
+  readonly spec: Spec
+  /** Absolute path of the bundle; relative paths of the spec start there. */
+  readonly bundle: string
+  readonly overlay?: OverlayRootfs | undefined
+  /** Compiled `linux.seccomp`. */
+  readonly filter?: { readonly program: Uint8Array; readonly flags: number } | undefined
+  /** Whether the container goes on without this process. */
+  readonly outlive: boolean
+  /** Whether more than one id is mapped in the user namespace. */
+  readonly manyIds: boolean
+  readonly host: Host
+}
+
+/**
+ * The system calls that make a container, as data. Each list is one batch: the monitor's, then those of
+ * the container's first process. What a batch finds out is handed to the function that makes the next.
+ */
+export interface Plan {
+  readonly cgroup: CgroupPlan
+  readonly namespaces: NamespacePlan
+  /** The call of `monitor` whose result is the pid of the first process. */
+  readonly clone: Call
+  readonly monitor: readonly Call[]
+  readonly setup: readonly Call[]
+  /** Paths that `setup` looked at, for {@link finish}. */
+  readonly targets: readonly Target[]
+  /** Places where the program may be, in order, and the calls of `finish` that look there. */
+  readonly programs: readonly string[]
+  readonly lookups: readonly Call[]
+  /** Where the kernel writes the working directory, for a check that it is inside the root. */
+  readonly workingDirectory: Out
+  finish(found: readonly FoundTarget[]): readonly Call[]
+  start(program: string): readonly Call[]
+}
+
+const pathMax = 4096
+
+/** Plans the creation of a container. Pure: it looks at nothing but its arguments. */
+export function planContainer(options: PlanOptions): Plan {
+  const { spec, host } = options
+  const linux = spec.linux ?? {}
+  refuseUnsupported(spec)
+  const namespaces = planNamespaces(linux.namespaces ?? [])
+  const cgroup = planCgroup({
+    id: options.id,
+    path: linux.cgroupsPath,
+    resources: linux.resources,
+    hierarchies: host.hierarchies,
+    firstDescriptor: descriptor.cgroup,
+  })
+  const process = spec.process
+  const programs = process === undefined ? [] : candidates(process)
+  const lookups = lookupCalls(programs)
+  const workingDirectory = out(pathMax)
+  const cloned = cloneCall(namespaces, cgroup)
+  const masked = openTargets('masked', linux.maskedPaths ?? [], descriptor.root)
+  const readonly = openTargets('readonly', linux.readonlyPaths ?? [], descriptor.root)
+
+  return {
+    cgroup,
+    namespaces,
+    clone: cloned,
+    monitor: [...cgroup.create, ...namespaces.monitorJoins, cloned, ...monitorCalls(cgroup)],
+    setup: [...setupCalls(options, namespaces, cgroup), ...masked.calls, ...readonly.calls],
+    targets: [...masked.targets, ...readonly.targets],
+    programs,
+    lookups,
+    workingDirectory,
+    finish: (found) => [
+      ...protectCalls(found),
+      ...pivotCalls(descriptor.root, spec.root?.readonly === true),
+      // Before the working directory is entered: no descriptor is left that leads to the host (CVE-2024-21626).
+      closeRange(descriptor.root, 0xffffffff, 0, { step: "close what is not the container's" }),
+      chdir(process?.cwd ?? '/', { step: 'enter the working directory', pointer: '/process/cwd' }),
+      getcwd(workingDirectory, { step: 'check the working directory', pointer: '/process/cwd' }),
+      ...lookups,
+    ],
+    start(program) {
+      if (process === undefined) {
+        throw new InvalidArgumentError('config.json has no process to start', { subject: '/process' })
+      }
+      return startCalls(process, program, {
+        filter: options.filter,
+        grantable: namespaces.isNew('user') ? ~0n : host.capabilities,
+        setgroups: !namespaces.isNew('user') || options.manyIds,
+        dieWithParent: !options.outlive,
+      })
+    },
+  }
+}
+
+function refuseUnsupported(spec: Spec): void {
+  const missing: readonly (readonly [boolean, string])[] = [
+    [spec.process?.terminal === true, '/process/terminal'],
+    [Object.values(spec.hooks ?? {}).some((hooks) => (hooks?.length ?? 0) > 0), '/hooks'],
+    [spec.linux?.intelRdt !== undefined, '/linux/intelRdt'],
+    [spec.linux?.timeOffsets !== undefined, '/linux/timeOffsets'],
+    [Object.keys(spec.linux?.netDevices ?? {}).length > 0, '/linux/netDevices'],
+  ]
+  for (const [asked, pointer] of missing) {
+    if (asked) throw new UnsupportedError(pointer, 'this version of oci-ts does not implement it yet')
+  }
+}
+
+function cloneCall(namespaces: NamespacePlan, cgroup: CgroupPlan): Call {
+  const why = { step: 'make the namespaces', pointer: '/linux/namespaces' }
+  const options = { ...why, childSocket: descriptor.init }
+  if (cgroup.v2Descriptor === undefined) return clone({ ...options, flags: namespaces.clone })
+  return clone({ ...options, flags: namespaces.clone + CLONE.INTO_CGROUP, cgroup: cgroup.v2Descriptor })
+}
+
+/** The monitor lets go of what is the container's, so that the container's end is seen. */
+function monitorCalls(cgroup: CgroupPlan): readonly Call[] {
+  const why = { step: 'detach the monitor' }
+  const last = descriptor.cgroup + cgroup.join.length
+  return [closeRange(0, 2, 0, why), closeRange(descriptor.init, last, 0, why), chdir('/', why)]
+}
+
+function setupCalls(options: PlanOptions, namespaces: NamespacePlan, cgroup: CgroupPlan): readonly Call[] {
+  const { spec, bundle, host, outlive } = options
+  const linux = spec.linux ?? {}
+  const user = namespaces.isNew('user')
+  const { root } = descriptor
+  const given = spec.root?.path ?? 'rootfs'
+  const rootPath = isAbsolute(given) ? given : join(bundle, given)
+  const calls: Call[] = []
+  if (!outlive) {
+    const step = { step: 'die with the parent' }
+    calls.push(prctl(PR.SET_PDEATHSIG, SIGKILL, 0, step), checkPeer(descriptor.init, step))
+  }
+  // The program must not get the socket; that it closes is how the start is seen.
+  calls.push(fcntl(descriptor.init, F_SETFD, FD_CLOEXEC, { step: 'keep the socket from the program' }))
+  calls.push(close(descriptor.monitor), setsid(), ...cgroup.join, ...namespaces.joins)
+  if (user) calls.push(...becomeRoot())
+  if (namespaces.isNew('cgroup')) {
+    calls.push(unshare(CLONE.NEWCGROUP, { step: 'make the cgroup namespace', pointer: '/linux/namespaces' }))
+  }
+  if (namespaces.isNew('network')) calls.push(...loopbackCalls())
+  if (spec.hostname !== undefined) {
+    calls.push(sethostname(spec.hostname, { step: 'set the hostname', pointer: '/hostname' }))
+  }
+  if (spec.domainname !== undefined) {
+    calls.push(setdomainname(spec.domainname, { step: 'set the domainname', pointer: '/domainname' }))
+  }
+  calls.push(...ownFiles(spec))
+  calls.push(...rootfsCalls(rootPath, root, options.overlay, linux.rootfsPropagation, user))
+  const context = { root, bundle, hierarchies: host.hierarchies, isDirectory: host.isDirectory }
+  calls.push(...mountCalls(spec.mounts ?? [], context))
+  calls.push(...deviceCalls(linux.devices ?? [], root, user))
+  calls.push(...makeDirectoryInRoot(root, spec.process?.cwd ?? '/', { step: 'make the working directory' }))
+  return calls
+}
+
+/** In a new user namespace the process has the ids that its creator happens to have there. */
+function becomeRoot(): readonly Call[] {
+  const why = { step: 'become root of the user namespace', pointer: '/linux/uidMappings' }
+  return [setresgid(0, why), setresuid(0, why)]
+}
+
+/** Settings made by writing to the host's /proc, while it is still in sight. */
+function ownFiles(spec: Spec): readonly Call[] {
+  const calls: Call[] = []
+  const put = (path: string, value: string, pointer: string): void => {
+    const why = { step: `set ${path}`, pointer }
+    const file = openat(AT_FDCWD, path, O.WRONLY, 0, why)
+    calls.push(file, write(file, value, why), close(file))
+  }
+  const score = spec.process?.oomScoreAdj
+  if (score !== undefined) put('/proc/self/oom_score_adj', String(score), '/process/oomScoreAdj')
+  for (const [name, value] of Object.entries(spec.linux?.sysctl ?? {})) {
+    if (!/^[A-Za-z0-9_.:/*-]+$/.test(name) || name.includes('..')) {
+      throw new InvalidArgumentError(`linux.sysctl: ${JSON.stringify(name)} is no name of a kernel parameter`)
+    }
+    put(`/proc/sys/${name.replaceAll('.', '/')}`, value, `/linux/sysctl/${name}`)
+  }
+  return calls
+}

@@ -1,0 +1,193 @@
+import type { Capabilities, Process } from '../bundle/spec-process.ts'
+import { InvalidArgumentError } from '../errors.ts'
+import type { Call, CallOptions } from '../linux/call.ts'
+import { AT_EACCESS, AT_FDCWD, faccessat2, umask, X_OK } from '../linux/calls/files.ts'
+import {
+  capset,
+  execve,
+  PR,
+  prctl,
+  SIGKILL,
+  seccompFilter,
+  setgroups,
+  setresgid,
+  setresuid,
+  setrlimit,
+  stringTable,
+} from '../linux/calls/processes.ts'
+import { capabilityNames, capabilityNumber } from '../linux/capabilities.ts'
+
+const CAP_SYS_ADMIN = 21
+const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+/** Resources of setrlimit(2) by the name config.json has for them; alike on x64 and arm64. */
+const resources: Readonly<Record<string, number>> = {
+  RLIMIT_CPU: 0,
+  RLIMIT_FSIZE: 1,
+  RLIMIT_DATA: 2,
+  RLIMIT_STACK: 3,
+  RLIMIT_CORE: 4,
+  RLIMIT_RSS: 5,
+  RLIMIT_NPROC: 6,
+  RLIMIT_NOFILE: 7,
+  RLIMIT_MEMLOCK: 8,
+  RLIMIT_AS: 9,
+  RLIMIT_LOCKS: 10,
+  RLIMIT_SIGPENDING: 11,
+  RLIMIT_MSGQUEUE: 12,
+  RLIMIT_NICE: 13,
+  RLIMIT_RTPRIO: 14,
+  RLIMIT_RTTIME: 15,
+}
+
+/** What becoming the container's program needs besides the config. */
+export interface ProcessContext {
+  /** Compiled seccomp filter. */
+  readonly filter?: { readonly program: Uint8Array; readonly flags: number } | undefined
+  /** Capabilities that can be granted, as a bit mask. */
+  readonly grantable: bigint
+  /** Whether setgroups is possible: not in a user namespace with a single id. */
+  readonly setgroups: boolean
+  /** Whether the process is to die with its parent. */
+  readonly dieWithParent: boolean
+}
+
+/** Paths at which the program may be, in the order of PATH (execvp(3)). */
+export function candidates(process: Process): readonly string[] {
+  const name = process.args?.[0]
+  if (name === undefined || name === '') {
+    throw new InvalidArgumentError('the container has no command to run', {
+      subject: '/process/args',
+      hint: 'Give one with `command`; the image names none.',
+    })
+  }
+  if (name.includes('/')) return [name]
+  const path = process.env?.findLast((entry) => entry.startsWith('PATH='))?.slice(5) ?? defaultPath
+  // An empty entry would be the working directory: nobody means that in a container.
+  return path
+    .split(':')
+    .filter((directory) => directory !== '')
+    .map((directory) => `${directory}/${name}`)
+}
+
+/** Looks at every candidate; those that can't be executed have a negative result. */
+export function lookupCalls(paths: readonly string[]): readonly Call[] {
+  const why: CallOptions = { step: 'find the program', pointer: '/process/args/0', tolerate: 'any' }
+  return paths.map((path) => faccessat2(AT_FDCWD, path, X_OK, AT_EACCESS, why))
+}
+
+/** The last batch of a container's first process: drop what it may not have, and become the program. */
+export function startCalls(process: Process, program: string, context: ProcessContext): readonly Call[] {
+  const { filter } = context
+  const user = process.user ?? {}
+  const uid = user.uid ?? 0
+  const sets = capabilityMasks(process.capabilities, context.grantable)
+  const noNewPrivileges = process.noNewPrivileges === true
+  const load = filter === undefined ? [] : [seccomp(filter)]
+  const calls: Call[] = [
+    ...rlimitCalls(process),
+    umask(user.umask ?? 0o022),
+    ...(sets === undefined ? [] : boundingCalls(sets.bounding)),
+    prctl(PR.SET_KEEPCAPS, 1, 0, { step: 'keep capabilities' }),
+    ...userCalls(process, uid, context),
+  ]
+  if (sets !== undefined) {
+    // Loading a filter takes CAP_SYS_ADMIN unless no_new_privs is set: keep it for two more calls.
+    const extra = noNewPrivileges || filter === undefined ? 0n : bit(CAP_SYS_ADMIN) & context.grantable
+    calls.push(setCapabilities(sets, extra))
+    for (const number of bits(sets.ambient)) calls.push(ambient(number))
+  }
+  if (noNewPrivileges) calls.push(prctl(PR.SET_NO_NEW_PRIVS, 1, 0, { step: 'set no_new_privs' }))
+  // Changing ids clears the parent-death signal (kernel/cred.c, commit_creds), so it comes after them.
+  if (context.dieWithParent) calls.push(prctl(PR.SET_PDEATHSIG, SIGKILL, 0, { step: 'die with the parent' }))
+  calls.push(...load)
+  if (sets !== undefined && !noNewPrivileges && filter !== undefined) calls.push(setCapabilities(sets, 0n))
+  calls.push(execution(process, program))
+  return calls
+}
+
+function execution(process: Process, program: string): Call {
+  const why = { step: `execute ${program}`, pointer: '/process/args' }
+  return execve(program, stringTable(process.args ?? []), stringTable(process.env ?? []), why)
+}
+
+function rlimitCalls(process: Process): readonly Call[] {
+  return (process.rlimits ?? []).map((limit, index) => {
+    const resource = resources[limit.type]
+    const pointer = `/process/rlimits/${index}`
+    if (resource === undefined) throw new InvalidArgumentError(`${pointer}: no resource is named ${limit.type}`)
+    return setrlimit(resource, BigInt(limit.soft), BigInt(limit.hard), { step: `set ${limit.type}`, pointer })
+  })
+}
+
+function userCalls(process: Process, uid: number, context: ProcessContext): readonly Call[] {
+  const user = process.user ?? {}
+  const calls: Call[] = []
+  // Always set, also to none: the groups of whoever calls must not leak in (CVE-2023-25173).
+  if (context.setgroups) {
+    const pointer = '/process/user/additionalGids'
+    calls.push(setgroups(user.additionalGids ?? [], { step: 'set the additional groups', pointer }))
+  }
+  calls.push(setresgid(user.gid ?? 0, { step: `become group ${user.gid ?? 0}`, pointer: '/process/user/gid' }))
+  calls.push(setresuid(uid, { step: `become user ${uid}`, pointer: '/process/user/uid' }))
+  return calls
+}
+
+interface CapabilityMasks {
+  readonly bounding: bigint
+  readonly effective: bigint
+  readonly permitted: bigint
+  readonly inheritable: bigint
+  readonly ambient: bigint
+}
+
+/** The sets of config.json as masks, without what is unknown or can't be granted (the spec wants no failure). */
+function capabilityMasks(capabilities: Capabilities | undefined, grantable: bigint): CapabilityMasks | undefined {
+  if (capabilities === undefined) return undefined
+  const mask = (names: readonly string[] = []): bigint =>
+    names.reduce((all, name) => all | bit(capabilityNumber(name) ?? -1), 0n) & grantable
+  return {
+    bounding: mask(capabilities.bounding),
+    effective: mask(capabilities.effective) & mask(capabilities.permitted),
+    permitted: mask(capabilities.permitted),
+    inheritable: mask(capabilities.inheritable),
+    ambient: mask(capabilities.ambient),
+  }
+}
+
+/** Names of the capabilities that were asked for and can't be granted. */
+export function ungrantable(capabilities: Capabilities | undefined, grantable: bigint): readonly string[] {
+  const all = new Set(Object.values(capabilities ?? {}).flat() as string[])
+  return [...all].filter((name) => (bit(capabilityNumber(name) ?? -1) & grantable) === 0n)
+}
+
+function boundingCalls(keep: bigint): readonly Call[] {
+  return capabilityNames.flatMap((name, number) => {
+    if ((keep & bit(number)) !== 0n) return []
+    // EINVAL: the kernel is older than the capability.
+    return [prctl(PR.CAPBSET_DROP, number, 0, { step: `drop ${name}`, tolerate: 'EINVAL' })]
+  })
+}
+
+function setCapabilities(sets: CapabilityMasks, extra: bigint): Call {
+  const { effective, permitted, inheritable } = sets
+  const why = { step: 'set the capabilities', pointer: '/process/capabilities' }
+  return capset({ effective: effective | extra, permitted: permitted | extra, inheritable }, why)
+}
+
+function ambient(number: number): Call {
+  const why = { step: `raise ${capabilityNames[number]}`, pointer: '/process/capabilities/ambient' }
+  return prctl(PR.CAP_AMBIENT, PR.CAP_AMBIENT_RAISE, number, why)
+}
+
+function seccomp(filter: { readonly program: Uint8Array; readonly flags: number }): Call {
+  return seccompFilter(filter.program, filter.flags, { step: 'load the seccomp filter', pointer: '/linux/seccomp' })
+}
+
+function bit(number: number): bigint {
+  return number < 0 ? 0n : 1n << BigInt(number)
+}
+
+function bits(mask: bigint): readonly number[] {
+  return capabilityNames.map((_, number) => number).filter((number) => (mask & bit(number)) !== 0n)
+}

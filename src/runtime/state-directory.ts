@@ -1,0 +1,140 @@
+import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { readdir, readFile, rm } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { ConflictError, InvalidArgumentError, NotFoundError, type SyscallError } from '../errors.ts'
+import { flock, LOCK } from '../linux/calls/files.ts'
+import { perform } from '../linux/local.ts'
+
+/** What oci-ts writes about a container; `state` of the runtime-spec is made of it. */
+export interface ContainerRecord {
+  readonly ociVersion: string
+  readonly id: string
+  readonly bundle: string
+  readonly annotations?: Readonly<Record<string, string>> | undefined
+  /** The container's first process as the host sees it, and its start time (proc_pid_stat(5), field 22). */
+  readonly pid: number
+  readonly startTime: string
+  readonly started: boolean
+  /** Directories of its cgroup. */
+  readonly cgroups: readonly string[]
+  readonly oomCounter?: string | undefined
+  /** Whether it lives without the process that made it. */
+  readonly outlive: boolean
+  /** Milliseconds since the epoch. */
+  readonly created: number
+}
+
+/** Where containers are recorded: `/run/oci-ts` for root, else below `$XDG_RUNTIME_DIR`. */
+export function defaultStateRoot(): string {
+  if (process.geteuid?.() === 0) return '/run/oci-ts'
+  const { XDG_RUNTIME_DIR } = process.env
+  return XDG_RUNTIME_DIR ? join(XDG_RUNTIME_DIR, 'oci-ts') : join(homedir(), '.oci-ts', 'run')
+}
+
+/** A container id can't lead out of the state directory, nor be mistaken for an option. */
+export function checkId(id: string): void {
+  if (!/^[A-Za-z0-9_+-][A-Za-z0-9_+.-]*$/.test(id) || id.startsWith('-') || id.length > 255) {
+    throw new InvalidArgumentError(`${JSON.stringify(id)} is no container id`, {
+      subject: id,
+      hint: 'Use at most 255 letters, digits and _ + . - and do not begin with . or -',
+    })
+  }
+}
+
+/**
+ * The directory of one container. As long as a process holds its lock (flock(2)) it is that process's:
+ * the kernel lets go of the lock when the process dies, and the next one may clean up.
+ */
+export class StateDirectory {
+  readonly path: string
+  /** Descriptor that holds the lock; a monitor that outlives this process inherits it. */
+  readonly lock: number
+  private isOpen = true
+
+  private constructor(path: string, lock: number) {
+    this.path = path
+    this.lock = lock
+  }
+
+  /** Makes the directory of a new container. @throws ConflictError when the id is taken. */
+  static create(root: string, id: string): StateDirectory {
+    checkId(id)
+    mkdirSync(root, { recursive: true, mode: 0o700 })
+    const path = join(root, id)
+    for (;;) {
+      try {
+        mkdirSync(path, { mode: 0o700 })
+      } catch (cause) {
+        if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause
+        throw new ConflictError(id, `a container named ${id} exists`, { hint: 'Delete it, or choose another id.' })
+      }
+      const directory = StateDirectory.tryLock(path)
+      // Someone who sweeps may have been quicker: then the directory is gone, or about to be.
+      if (directory !== undefined) return directory
+    }
+  }
+
+  /** Takes the lock of an existing directory; undefined when another process has it, or it is gone. */
+  static tryLock(path: string): StateDirectory | undefined {
+    let lock: number
+    try {
+      lock = openSync(path, 'r')
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+      throw cause
+    }
+    try {
+      perform(flock(lock, LOCK.EXCLUSIVE | LOCK.NONBLOCKING))
+    } catch (cause) {
+      closeSync(lock)
+      if ((cause as SyscallError).errnoName === 'EAGAIN') return undefined
+      throw cause
+    }
+    return new StateDirectory(path, lock)
+  }
+
+  /** Replaces the record as a whole. */
+  write(record: ContainerRecord): void {
+    const temporary = join(this.path, '.state.json')
+    writeFileSync(temporary, JSON.stringify(record), { mode: 0o600 })
+    renameSync(temporary, join(this.path, 'state.json'))
+  }
+
+  /** Removes the directory and lets go of the lock. Idempotent. */
+  remove(): void {
+    rmSync(this.path, { recursive: true, force: true })
+    this.release()
+  }
+
+  /** Lets go of the lock. Idempotent. */
+  release(): void {
+    if (this.isOpen) closeSync(this.lock)
+    this.isOpen = false
+  }
+}
+
+/** Reads the record of a container. @throws NotFoundError when there is none. */
+export async function readRecord(root: string, id: string): Promise<ContainerRecord> {
+  checkId(id)
+  try {
+    return JSON.parse(await readFile(join(root, id, 'state.json'), 'utf8')) as ContainerRecord
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause
+    throw new NotFoundError(id, `container ${id} does not exist`, { cause })
+  }
+}
+
+/** Ids of the containers recorded below `root`. */
+export async function listIds(root: string): Promise<readonly string[]> {
+  const entries = await readdir(root, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
+  return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name)
+}
+
+/** Removes the directory of a container that nobody holds any more. */
+export async function removeStateDirectory(root: string, id: string): Promise<void> {
+  await rm(join(root, id), { recursive: true, force: true })
+}

@@ -1,0 +1,27 @@
+import { RuntimeError, SyscallError } from '../errors.ts'
+
+/** What most often is behind an errno at a step, as a hint. */
+const hints: readonly (readonly [step: RegExp, errno: string, hint: string])[] = [
+  [/^execute /, 'EACCES', 'The file has no execute permission for the user of the container, or is on a noexec mount.'],
+  [
+    /^execute /,
+    'ENOENT',
+    'The file exists, but the interpreter that it names (a dynamic loader, or behind #!) does not.',
+  ],
+  [/^execute /, 'ENOEXEC', 'The file is no program for this machine: look at the platform of the image.'],
+  [/^set RLIMIT/, 'EPERM', 'A hard limit above the one of this process needs CAP_SYS_RESOURCE.'],
+  [/^make the namespaces/, 'EPERM', 'User namespaces may be off: see sysctl kernel.unprivileged_userns_clone.'],
+  [/^make the namespaces/, 'ENOSPC', 'The limit of namespaces is reached: see sysctl user.max_*_namespaces.'],
+  [/^mount /, 'ENOENT', 'The source of a bind mount must exist.'],
+  [/^enter the working directory/, 'ENOTDIR', 'The working directory of the container must be a directory.'],
+]
+
+/** The error for a step of create or start that failed. What is no failed system call stays as it is. */
+export function stepFailed(id: string, cause: unknown): unknown {
+  if (!(cause instanceof SyscallError)) return cause
+  const step = cause.step ?? cause.syscall
+  const hint = hints.find(([pattern, errno]) => pattern.test(step) && errno === cause.errnoName)?.[2]
+  const options = { step, pointer: cause.pointer, subject: id, cause, hint }
+  const where = cause.pointer === undefined ? '' : ` (config.json ${cause.pointer})`
+  return new RuntimeError(`container ${id}: ${cause.message}${where}`, options)
+}

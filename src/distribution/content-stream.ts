@@ -34,10 +34,12 @@ const progressThreshold = 256 * 1024
 export async function openContent(source: ContentSource, offset: number, signal?: AbortSignal): Promise<Readable> {
   signal?.throwIfAborted()
   const stream = destroyOnAbort(new ContentStream(source, offset), signal)
+  // It may fail before its reader has begun to listen; they learn of it when they read.
+  stream.on('error', () => {})
   try {
     await stream.open()
   } catch (error) {
-    stream.on('error', () => {}).destroy()
+    stream.destroy()
     throw error
   }
   return stream

@@ -2,7 +2,19 @@ import { isAbsolute, join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
 import { InvalidArgumentError, UnsupportedError } from '../errors.ts'
 import { type Call, type Out, out } from '../linux/call.ts'
-import { AT_FDCWD, chdir, close, closeRange, getcwd, O, openat, write } from '../linux/calls/files.ts'
+import {
+  AT_FDCWD,
+  chdir,
+  close,
+  closeRange,
+  F_SETFD,
+  FD_CLOEXEC,
+  fcntl,
+  getcwd,
+  O,
+  openat,
+  write,
+} from '../linux/calls/files.ts'
 import {
   CLONE,
   checkPeer,

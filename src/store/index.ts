@@ -1,1 +1,13 @@
-export {}
+/**
+ * Images on disk: blobs and references in an OCI image layout, layers unpacked once for all images that share
+ * them, writable layers for containers. Many processes may use one store; none needs a daemon.
+ */
+
+export type { NamedDescriptor } from '../content/layout.ts'
+export type { LayerWarning } from '../layer/apply/planner.ts'
+export { defaultLimits, type LayerLimits } from '../layer/limits.ts'
+export type { UnpackOptions, UnpackProgress } from './layers.ts'
+export type { Lease } from './lease.ts'
+export { openStore, Store, type StoreOptions } from './store.ts'
+export type { UnpackedImage } from './unpack.ts'
+export type { WritableLayer, WritableOptions } from './writable.ts'

@@ -1,0 +1,177 @@
+import { mkdir, rename } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { Fetcher } from '../content/interfaces.ts'
+import type { Descriptor } from '../image/descriptor.ts'
+import { type Digest, digestEncoded } from '../image/digest.ts'
+import { fileError, hasCode } from '../internal/file-error.ts'
+import { applyLayer } from '../layer/apply/apply.ts'
+import type { LayerWarning } from '../layer/apply/planner.ts'
+import type { LayerLimits } from '../layer/limits.ts'
+import {
+  currentBootId,
+  diffName,
+  isSynced,
+  type LayerRecord,
+  markSynced,
+  readRecord,
+  writeRecord,
+} from './layer-record.ts'
+import { LowerDirectories } from './lower-directories.ts'
+import { layerPath, type StorePaths } from './paths.ts'
+import { syncFileSystem } from './sync.ts'
+import { WorkDirectory } from './work-directory.ts'
+
+/** One layer of an image, with its place in the stack. */
+export interface LayerStep {
+  readonly descriptor: Descriptor
+  readonly diffId: Digest
+  readonly chainId: Digest
+  /** ChainIDs below it, the next one first. */
+  readonly below: readonly Digest[]
+}
+
+/** What happens to a layer while an image is unpacked. */
+export interface UnpackProgress {
+  /** `skipped`: it was there already. */
+  readonly kind: 'started' | 'progress' | 'done' | 'skipped'
+  readonly layer: Descriptor
+  /** Bytes of the blob that have been read. */
+  readonly compressed: number
+  /** Bytes of the uncompressed layer so far. */
+  readonly size: number
+  readonly entries: number
+}
+
+/** How layers are unpacked. */
+export interface UnpackOptions {
+  readonly onProgress?: (progress: UnpackProgress) => void
+  readonly onWarning?: (warning: LayerWarning & { readonly layer: Descriptor }) => void
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Unpacked layers on disk. A layer is there when its directory is: it comes by one rename, complete and checked. */
+export class Layers {
+  readonly #paths: StorePaths
+  readonly #content: Fetcher
+  readonly #limits: LayerLimits | undefined
+
+  constructor(paths: StorePaths, content: Fetcher, limits?: LayerLimits) {
+    this.#paths = paths
+    this.#content = content
+    this.#limits = limits
+  }
+
+  /** The tree of a layer. */
+  diffPath(chainId: Digest): string {
+    return join(layerPath(this.#paths, chainId), diffName)
+  }
+
+  /** The record of a layer that can be used; undefined when it is not there, or may have been lost in a crash. */
+  async find(chainId: Digest): Promise<LayerRecord | undefined> {
+    const directory = layerPath(this.#paths, chainId)
+    const record = await readRecord(directory)
+    if (record === undefined || record.bootId === (await currentBootId())) return record
+    return (await isSynced(directory)) ? record : undefined
+  }
+
+  /**
+   * Makes sure that a layer is there. `parent` settles when the one below is. Several callers, here or in
+   * other processes, unpack it once.
+   */
+  async ensure(step: LayerStep, parent: Promise<unknown>, options: UnpackOptions): Promise<LayerRecord> {
+    const { descriptor: layer, chainId } = step
+    const found = await this.find(chainId)
+    if (found !== undefined) {
+      options.onProgress?.({ kind: 'skipped', layer, compressed: 0, size: found.size, entries: found.entries })
+      return found
+    }
+    const work = await WorkDirectory.claim(this.#paths.temporary, workName(chainId), options.signal)
+    try {
+      // Another process may have been at it while its lock was waited for.
+      return (await this.find(chainId)) ?? (await this.#unpack(step, work.path, parent, options))
+    } finally {
+      await work.release()
+    }
+  }
+
+  /** Notes that the layers are on the disk, after having put them there. */
+  async sync(chainIds: readonly Digest[]): Promise<void> {
+    const directories = chainIds.map((chainId) => layerPath(this.#paths, chainId))
+    const open: string[] = []
+    for (const directory of directories) if (!(await isSynced(directory))) open.push(directory)
+    if (open.length === 0) return
+    await syncFileSystem(this.#paths.root)
+    for (const directory of open) await markSynced(directory)
+  }
+
+  async #unpack(
+    { descriptor: layer, diffId, chainId, below }: LayerStep,
+    directory: string,
+    parent: Promise<unknown>,
+    { signal, onProgress, onWarning }: UnpackOptions,
+  ): Promise<LayerRecord> {
+    const diff = join(directory, diffName)
+    await mkdir(diff)
+    onProgress?.({ kind: 'started', layer, compressed: 0, size: 0, entries: 0 })
+    const lower = new LowerDirectories(below.map((each) => this.diffPath(each)))
+    const applied = await applyLayer(await this.#content.fetch(layer, { signal }), diff, {
+      diffId,
+      signal,
+      bottom: below.length === 0,
+      inherit: async (path) => {
+        await parent
+        return lower.lookup(path)
+      },
+      ...(this.#limits === undefined ? {} : { limits: this.#limits }),
+      ...(onProgress === undefined ? {} : { onProgress: (p) => onProgress({ kind: 'progress', layer, ...p }) }),
+      ...(onWarning === undefined ? {} : { onWarning: (warning) => onWarning({ ...warning, layer }) }),
+    })
+    await parent
+    const { size, entries, opaqueRoot } = applied
+    const bootId = await currentBootId()
+    const [next] = below
+    const record: LayerRecord = {
+      version: 1,
+      chainId,
+      diffId,
+      ...(next === undefined ? {} : { parent: next }),
+      size,
+      entries,
+      opaqueRoot,
+      bootId,
+    }
+    await writeRecord(directory, record)
+    signal?.throwIfAborted()
+    await this.#publish(directory, chainId)
+    onProgress?.({ kind: 'done', layer, compressed: layer.size, size, entries })
+    return record
+  }
+
+  async #publish(directory: string, chainId: Digest): Promise<void> {
+    const target = layerPath(this.#paths, chainId)
+    try {
+      await mkdir(dirname(target), { recursive: true, mode: 0o700 })
+      await rename(directory, target)
+    } catch (error) {
+      if (hasCode(error, 'ENOTEMPTY') || hasCode(error, 'EEXIST')) {
+        await this.#discard(target, chainId)
+        return this.#publish(directory, chainId)
+      }
+      throw fileError(error, 'publishing a layer', chainId)
+    }
+  }
+
+  /** Takes away a layer that a crash may have damaged. */
+  async #discard(target: string, chainId: Digest): Promise<void> {
+    const trash = await WorkDirectory.claim(this.#paths.temporary, `${workName(chainId)}.old`)
+    try {
+      await trash.take(target)
+    } finally {
+      await trash.release()
+    }
+  }
+}
+
+function workName(chainId: Digest): string {
+  return `layer-${digestEncoded(chainId)}`
+}

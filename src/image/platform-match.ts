@@ -59,7 +59,7 @@ function key(architecture: string, variant: string | undefined): string {
 function acceptedArchitectures({ architecture, variant }: Platform): readonly string[] {
   switch (architecture) {
     case 'amd64':
-      return [...lowerVariants('amd64', variant ?? 'v1', 2), 'amd64', '386']
+      return [...(variant === undefined ? [] : lowerVariants('amd64', variant, 2)), 'amd64', '386']
     case 'arm':
       return lowerVariants('arm', variant ?? 'v7', 5)
     case 'arm64':

@@ -95,9 +95,16 @@ async function inDirectory<T>(file: string, work: () => Promise<T>): Promise<T> 
       return await work()
     } catch (error) {
       if (!hasCode(error, 'ENOENT') || attempt === attempts) throw error
-      await mkdir(dirname(file), { recursive: true })
+      await makeDirectory(dirname(file))
     }
   }
+}
+
+/** Makes a directory and those above it, durably. */
+async function makeDirectory(directory: string): Promise<void> {
+  const first = await mkdir(directory, { recursive: true })
+  if (first === undefined) return
+  for (let made = directory; made.length >= first.length; made = dirname(made)) await syncDirectory(dirname(made))
 }
 
 /** Makes the names in a directory durable. Some systems can't, and need not. */

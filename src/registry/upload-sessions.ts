@@ -103,11 +103,8 @@ export class UploadSessions {
           throw new Fault('DIGEST_INVALID', `the content has the digest ${actual}, not ${digest}`, { subject: digest })
         }
         await session.upload.commit(digest)
-      } catch (error) {
-        await session.upload.abort()
-        throw error
       } finally {
-        this.#sessions.delete(id)
+        await this.#discard(session)
       }
     })
   }
@@ -150,9 +147,14 @@ export class UploadSessions {
     }
   }
 
+  /** The session is known until its content is gone: nobody may take up what is being removed. */
   async #discard(session: Session): Promise<void> {
-    this.#sessions.delete(session.id)
-    await session.upload.abort()
+    session.busy = true
+    try {
+      await session.upload.abort()
+    } finally {
+      this.#sessions.delete(session.id)
+    }
   }
 
   async #use<T>(repository: string, id: string, work: (session: Session) => Promise<T>): Promise<T> {

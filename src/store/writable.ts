@@ -27,6 +27,8 @@ export interface WritableLayer {
 export interface WritableOptions {
   /** Its name, that of the container: letters, digits, `_`, `.` and `-`, at most 128, a letter or digit first. */
   readonly id: string
+  /** Whether it goes when this process ends, however that happens. Default false. */
+  readonly ephemeral?: boolean | undefined
 }
 
 const recordName = 'writable.json'
@@ -46,10 +48,11 @@ export class WritableLayers {
    * Makes a writable layer on the stack `chainId` (undefined: on nothing).
    * @throws ConflictError when there is one of that id. @throws NotFoundError when a layer is missing.
    */
-  async create(chainId: Digest | undefined, { id }: WritableOptions): Promise<WritableLayer> {
+  async create(chainId: Digest | undefined, { id, ephemeral = false }: WritableOptions): Promise<WritableLayer> {
     const target = this.#pathOf(id)
     const { layers: lower } = stackOf(await this.#stack(chainId), this.#layers)
     const work = await WorkDirectory.claim(this.#paths.temporary, `container-${id}`)
+    let kept = false
     try {
       await mkdir(join(work.path, 'upper'))
       await mkdir(join(work.path, 'work'))
@@ -57,6 +60,11 @@ export class WritableLayers {
       if (lower[0] !== undefined) await copyAttributes(lower[0], join(work.path, 'upper'))
       else await chmod(join(work.path, 'upper'), 0o755)
       const record = { version: 1, id, ...(chainId === undefined ? {} : { chainId }) }
+      if (ephemeral) {
+        // It stays where whoever comes next removes what has no living owner.
+        kept = true
+        return handle(id, lower, work.path, () => work.release())
+      }
       await writeFile(join(work.path, recordName), `${JSON.stringify(record)}\n`, { mode: 0o600 })
       await rename(work.path, target)
     } catch (error) {
@@ -65,7 +73,7 @@ export class WritableLayers {
       }
       throw fileError(error, 'making a container layer', id)
     } finally {
-      await work.release()
+      if (!kept) await work.release()
     }
     return this.#handle(id, lower)
   }
@@ -83,14 +91,7 @@ export class WritableLayers {
   }
 
   #handle(id: string, lower: readonly string[]): WritableLayer {
-    const path = this.#pathOf(id)
-    return {
-      id,
-      lower,
-      upper: join(path, 'upper'),
-      work: join(path, 'work'),
-      remove: () => this.#remove(id),
-    }
+    return handle(id, lower, this.#pathOf(id), () => this.#remove(id))
   }
 
   async #remove(id: string): Promise<void> {
@@ -119,6 +120,20 @@ export class WritableLayers {
       throw new InvalidArgumentError(`${quote(id)} can't be the id of a container`, { subject: 'id' })
     }
     return join(this.#paths.containers, id)
+  }
+}
+
+function handle(id: string, lower: readonly string[], path: string, remove: () => Promise<void>): WritableLayer {
+  let removal: Promise<void> | undefined
+  return {
+    id,
+    lower,
+    upper: join(path, 'upper'),
+    work: join(path, 'work'),
+    remove() {
+      removal ??= remove()
+      return removal
+    },
   }
 }
 

@@ -236,11 +236,15 @@ describe('a token', () => {
 
   it('is fetched with the refresh token that came with the last one', async () => {
     const used: (string | null)[] = []
-    await using tokens = await startServer(async (request, response) => {
+    await using tokens = await startServer((request, response) => {
       let form = ''
-      for await (const chunk of request) form += chunk
-      used.push(new URLSearchParams(form).get('refresh_token'))
-      json(response, { access_token: `t${used.length}`, refresh_token: `refresh${used.length}` })
+      request.on('data', (chunk) => {
+        form += chunk
+      })
+      request.once('end', () => {
+        used.push(new URLSearchParams(form).get('refresh_token'))
+        json(response, { access_token: `t${used.length}`, refresh_token: `refresh${used.length}` })
+      })
     })
     await using registry = await startServer((request, response) => {
       if (request.headers.authorization === `Bearer t${request.url?.includes('1'.repeat(64)) ? 3 : 2}`) {

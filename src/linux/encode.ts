@@ -130,7 +130,7 @@ class Encoder {
     }
     let flags = (childSocket(call) << childSocketShift) | (toleratedErrno(call) << tolerateShift)
     for (let i = 0; i < maxArguments; i++) {
-      const arg = call.args[i] ?? 0
+      const arg = i < call.args.length ? (call.args[i] as Arg) : 0
       if (isCall(arg)) flags |= indirect(i)
       this.writeWord(at + 8 + i * 8, arg, call)
     }

@@ -36,7 +36,10 @@ export class Channel implements CallRunner {
   /** Bytes that one batch may take, arguments included. */
   static readonly capacity: number = messageCapacity
 
-  /** Resolves when the other end is closed: the process ended, or it is another program now. */
+  /**
+   * Resolves when the other end is closed: the process ended, or it is another program now. A copy of that end
+   * which someone else still holds, such as the parent of a child, keeps it open.
+   */
   readonly closed: Promise<void>
   private readonly socket: Socket
   private readonly options: ChannelOptions
@@ -75,8 +78,8 @@ export class Channel implements CallRunner {
   run(calls: readonly Call[]): Promise<Results> {
     return new Promise((resolve, reject) => {
       if (!this.isOpen) throw new RemoteExitError('the remote process has ended')
+      if (calls.length === 0) throw new InvalidArgumentError('a batch must have at least one call')
       const all = this.started ? calls : [...(this.options.prelude ?? []), ...calls]
-      if (all.length === 0) throw new InvalidArgumentError('a batch must have at least one call')
       this.write(all, (layout) => this.waiting.push({ calls: all, layout, resolve, reject }))
       this.started = true
       this.socket.ref() // an answer is on its way

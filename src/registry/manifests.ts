@@ -19,6 +19,9 @@ export interface ManifestEndpoints {
 /** Tags that one request may set. */
 const maxTagParameters = 100
 
+/** Missing blobs that one error lists. */
+const maxMissing = 100
+
 /** GET and HEAD of a manifest, by tag or digest (end-3). */
 export async function getManifest(
   { storage }: ManifestEndpoints,
@@ -131,7 +134,7 @@ async function checkContent(storage: RegistryStorage, repository: string, manife
   }
   if (missing.length === 0) return
   throw new Fault('MANIFEST_BLOB_UNKNOWN', `${repository} lacks content of the manifest: ${missing[0]}`, {
-    detail: missing.map((digest) => ({ digest })),
+    detail: missing.slice(0, maxMissing).map((digest) => ({ digest })),
   })
 }
 

@@ -109,12 +109,18 @@ export class LayerTree {
     this.#changes.remove(node)
   }
 
+  /** `length` components of the parent are to come, and one behind them. */
+  #checkDepth(length: number, entry: ByteString): void {
+    if (length < this.#maxDepth) return
+    throw new LimitError(`path ${bytesToText(entry)}`, this.#maxDepth, 'components')
+  }
+
   #walk(path: ByteString, entry: ByteString, make: boolean): DirectoryNode | undefined {
     let at = this.root
     let links = 0
     const rest = path.split('/').reverse()
+    this.#checkDepth(rest.length, entry)
     for (let part = rest.pop(); part !== undefined; part = rest.pop()) {
-      if (rest.length > this.#maxDepth) throw new LimitError(`path ${bytesToText(entry)}`, this.#maxDepth, 'components')
       if (part === '' || part === '.') continue
       if (part === '..') {
         at = at.parent ?? this.root
@@ -126,6 +132,7 @@ export class LayerTree {
         if (links > maxLinks) throw nameError(entry, 'its path has too many symbolic links in it')
         if (child.target.startsWith('/')) at = this.root
         rest.push(...child.target.split('/').reverse())
+        this.#checkDepth(rest.length, entry)
         continue
       }
       if (child?.kind !== 'directory') {

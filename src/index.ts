@@ -1,1 +1,31 @@
-export { OciError } from './errors.ts'
+/**
+ * Everything Docker does with containers, in this process: no daemon, no other program.
+ *
+ * ```ts
+ * const image = await pull('docker.io/library/alpine:3.20')
+ * await using box = await run(image, { command: ['echo', 'hello'], memory: '64m' })
+ * ```
+ *
+ * @module oci-ts
+ */
+
+export type * from './bundle/options.ts'
+export type {
+  ContentOptions,
+  ContentStore,
+  Fetcher,
+  FetchOptions,
+  Pusher,
+  Resolver,
+  Tagger,
+} from './content/interfaces.ts'
+export { Container, type StopOptions } from './engine/container.ts'
+export { createEngine, type Engine, type EngineOptions, pull, run } from './engine/engine.ts'
+export type { Image } from './engine/image.ts'
+export type { Operation } from './engine/operation.ts'
+export type { LogLine, LogOptions, OutputName } from './engine/output.ts'
+export type { PullOperation, PullOptions, PullProgress } from './engine/pull.ts'
+export type { RunOptions } from './engine/run.ts'
+export { type WaitStrategy, type WaitTarget, wait } from './engine/wait.ts'
+export * from './errors.ts'
+export type { Bytes, Duration } from './internal/units.ts'

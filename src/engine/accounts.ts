@@ -1,0 +1,62 @@
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import { SyscallError } from '../errors.ts'
+import { openat2, RESOLVE } from '../linux/calls/files.ts'
+import { perform } from '../linux/local.ts'
+
+/** Larger account files are cut: an image must not fill memory (CVE-2026-47262). Bytes. */
+const limit = 1 << 20
+
+/** The account files of an image. */
+export interface Accounts {
+  readonly passwd?: Uint8Array
+  readonly group?: Uint8Array
+}
+
+/** Reads /etc/passwd and /etc/group out of the layers of an image, topmost first. */
+export function readAccounts(layers: readonly string[]): Accounts {
+  const passwd = readFromLayers(layers, 'etc/passwd')
+  const group = readFromLayers(layers, 'etc/group')
+  return { ...(passwd === undefined ? {} : { passwd }), ...(group === undefined ? {} : { group }) }
+}
+
+function readFromLayers(layers: readonly string[], path: string): Uint8Array | undefined {
+  for (const layer of layers) {
+    const content = readInLayer(layer, path)
+    // A file of a higher layer hides what is below, also when it is a whiteout.
+    if (content !== 'missing') return content
+  }
+  return undefined
+}
+
+function readInLayer(layer: string, path: string): Uint8Array | 'missing' | undefined {
+  const root = openSync(layer, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    const resolve = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
+    // Not blocking: the image may have a fifo there.
+    const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY
+    const fd = perform(openat2(root, path, { flags, resolve }, { step: `read /${path} of the image` }))
+    try {
+      return fstatSync(fd).isFile() ? readStart(fd) : undefined
+    } finally {
+      closeSync(fd)
+    }
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error
+    if (error.errnoName === 'ENOENT') return 'missing'
+    // What can't be opened (a symlink loop, a whiteout device) names nobody.
+    return undefined
+  } finally {
+    closeSync(root)
+  }
+}
+
+function readStart(fd: number): Uint8Array {
+  const bytes = Buffer.alloc(Math.min(fstatSync(fd).size, limit))
+  let size = 0
+  while (size < bytes.length) {
+    const got = readSync(fd, bytes, size, bytes.length - size, size)
+    if (got === 0) break
+    size += got
+  }
+  return bytes.subarray(0, size)
+}

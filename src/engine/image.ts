@@ -1,0 +1,66 @@
+import { readAll } from '../content/verify.ts'
+import { PlatformError } from '../errors.ts'
+import { type ImageConfig, parseImageConfig } from '../image/config.ts'
+import type { Descriptor } from '../image/descriptor.ts'
+import type { Digest } from '../image/digest.ts'
+import { type ImageManifest, parseManifest } from '../image/manifest.ts'
+import { formatPlatform, type Platform } from '../image/platform.ts'
+import { platformMatcher } from '../image/platform-match.ts'
+import type { Store } from '../store/index.ts'
+import type { UnpackedImage } from '../store/unpack.ts'
+
+/** Bytes of a manifest and of a config; far above what any real image has. */
+const manifestLimit = 4 << 20
+const configLimit = 8 << 20
+
+/** An image of the local store. */
+export interface Image {
+  /** Digest of its config, which is what Docker calls the image's id. */
+  readonly id: Digest
+  /** Digest of its manifest. */
+  readonly digest: Digest
+  /** Canonical name that it was asked for by, such as `docker.io/library/alpine:3.20`. */
+  readonly reference: string
+  readonly platform: Platform
+  readonly descriptor: Descriptor
+  readonly manifest: ImageManifest
+  readonly config: ImageConfig
+  /** Bytes of its compressed layers. */
+  readonly size: number
+}
+
+/** Reads the image that `descriptor` (of a manifest) names out of the store. */
+export async function readImage(
+  store: Store,
+  reference: string,
+  descriptor: Descriptor,
+  signal: AbortSignal | undefined,
+): Promise<Image> {
+  const raw = await readAll(store, descriptor, manifestLimit, { signal })
+  const manifest = parseManifest(raw, descriptor.mediaType).value
+  const config = parseImageConfig(await readAll(store, manifest.config, configLimit, { signal })).value
+  const { architecture, os, variant } = config
+  return {
+    id: manifest.config.digest,
+    digest: descriptor.digest,
+    reference,
+    platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+    descriptor,
+    manifest,
+    config,
+    size: manifest.layers.reduce((sum, layer) => sum + layer.size, 0),
+  }
+}
+
+/** @throws PlatformError when the image is for a platform that this machine can't run. */
+export function assertRunnable(image: Image, host: Platform): void {
+  if (platformMatcher(host).matches(image.platform)) return
+  throw new PlatformError(image.reference, formatPlatform(host), [formatPlatform(image.platform)], {
+    hint: 'Pull it for this platform, or run it in a machine of its own.',
+  })
+}
+
+/** Layers of an image on disk; unpacks those that are not there yet. */
+export function unpack(store: Store, image: Image, signal: AbortSignal | undefined): Promise<UnpackedImage> {
+  return store.unpack(image.manifest, image.config, { signal })
+}

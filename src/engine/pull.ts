@@ -1,0 +1,100 @@
+import { copy } from '../content/copy.ts'
+import type { CopyProgress } from '../content/copy-progress.ts'
+import { createRegistryClient, type RegistryClientOptions } from '../distribution/registry-client.ts'
+import type { Descriptor } from '../image/descriptor.ts'
+import { hostPlatform, parsePlatform } from '../image/platform.ts'
+import { formatReference, parseReference, withDefaultTag } from '../image/reference.ts'
+import { deadline } from '../internal/abort.ts'
+import { type Duration, toMilliseconds } from '../internal/units.ts'
+import type { Store } from '../store/index.ts'
+import { type Image, readImage } from './image.ts'
+import { Operation } from './operation.ts'
+
+/** Options of `pull`. */
+export interface PullOptions {
+  /** `os/architecture[/variant]` of the image to choose from an index. Default that of this machine. */
+  readonly platform?: string | undefined
+  /** How the registry is spoken to: credentials, plain http, retries. */
+  readonly registry?: RegistryClientOptions | undefined
+  /** Blobs that are fetched at the same time. Default 3. */
+  readonly concurrency?: number | undefined
+  /** Whether to unpack the layers as well, so that the first `run` is quick. Default true on Linux. */
+  readonly unpack?: boolean | undefined
+  /** Time for all of it. Default none. */
+  readonly timeout?: Duration | undefined
+  /** Aborting rejects with `signal.reason`; what had arrived whole stays for the next attempt. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** How far a pull is. */
+export interface PullProgress {
+  /** `fetch` while content comes in, `unpack` while layers are written. */
+  readonly phase: 'fetch' | 'unpack'
+  /** What happened: to a blob while fetching, to a layer while unpacking. */
+  readonly kind: CopyProgress['kind'] | 'progress'
+  readonly descriptor: Descriptor
+  /** Bytes of this descriptor that are done. */
+  readonly bytes: number
+  /** Bytes of everything that are done in this phase, and how many there are as far as is known. */
+  readonly transferred: number
+  readonly total: number
+}
+
+/** A pull under way: await it for the image, iterate it for progress, or both. */
+export type PullOperation = Operation<Image, PullProgress>
+
+/** Pulls `reference` into `store`. */
+export function pullInto(store: () => Promise<Store>, reference: string, options: PullOptions): PullOperation {
+  return new Operation((report) => pullNow(store, reference, options, report))
+}
+
+async function pullNow(
+  openStore: () => Promise<Store>,
+  text: string,
+  options: PullOptions,
+  report: (progress: PullProgress) => void,
+): Promise<Image> {
+  const reference = withDefaultTag(parseReference(text))
+  const name = formatReference(reference)
+  const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform)
+  const ms = options.timeout === undefined ? undefined : toMilliseconds(options.timeout, 'timeout')
+  const { signal, clear } = deadline(`pulling ${name}`, ms, options.signal)
+  const client = createRegistryClient(options.registry)
+  try {
+    const store = await openStore()
+    const repository = client.repository(reference)
+    const wanted = reference.digest ?? reference.tag ?? 'latest'
+    const { concurrency } = options
+    const descriptor = await copy(repository, wanted, store, {
+      platform,
+      as: name,
+      concurrency,
+      signal,
+      onProgress: (progress) => report({ phase: 'fetch', ...progress }),
+    })
+    const image = await readImage(store, name, descriptor, signal)
+    if (options.unpack ?? process.platform === 'linux') await unpackReporting(store, image, signal, report)
+    return image
+  } finally {
+    clear()
+    client.close()
+  }
+}
+
+async function unpackReporting(
+  store: Store,
+  image: Image,
+  signal: AbortSignal,
+  report: (progress: PullProgress) => void,
+): Promise<void> {
+  const done = new Map<string, number>()
+  await store.unpack(image.manifest, image.config, {
+    signal,
+    onProgress({ kind, layer, compressed }) {
+      const bytes = kind === 'done' || kind === 'skipped' ? layer.size : compressed
+      done.set(layer.digest, bytes)
+      const transferred = [...done.values()].reduce((sum, value) => sum + value, 0)
+      report({ phase: 'unpack', kind, descriptor: layer, bytes, transferred, total: image.size })
+    },
+  })
+}

@@ -1,0 +1,34 @@
+import { createSpec } from '../bundle/generate.ts'
+import { hostMaskedPaths } from '../bundle/host.ts'
+import type { IdMapping, Spec } from '../bundle/spec.ts'
+import { readAccounts } from './accounts.ts'
+import type { Image } from './image.ts'
+import { forOrdinaryUser } from './rootless.ts'
+import type { RunOptions } from './run.ts'
+
+/** The config.json for a run of `image`, whose `layers` lie on disk. */
+export async function buildSpec(
+  id: string,
+  image: Image,
+  layers: readonly string[],
+  options: RunOptions,
+): Promise<Spec> {
+  const privileged = process.geteuid?.() === 0
+  const given = privileged ? options : forOrdinaryUser(options)
+  const spec = createSpec(image.config, {
+    ...given,
+    id,
+    rootfs: '.',
+    accounts: readAccounts(layers),
+    host: { maskedPaths: await hostMaskedPaths(), ...options.host },
+  })
+  return options.configure?.(spec) ?? spec
+}
+
+/** Uid of the host that the container's process has. */
+export function hostUid(spec: Spec): number {
+  const uid = spec.process?.user?.uid ?? 0
+  const maps: readonly IdMapping[] = spec.linux?.uidMappings ?? []
+  const map = maps.find((m) => uid >= m.containerID && uid < m.containerID + m.size)
+  return map === undefined ? uid : map.hostID + uid - map.containerID
+}

@@ -6,7 +6,7 @@ import { checkPeer, kill, PR, prctl, SIGKILL, SOCK_CLOEXEC, SOCK_STREAM, socketp
 import { perform, performFor } from '../local.ts'
 import type { CallRunner, Results } from '../runner.ts'
 import { Channel } from './channel.ts'
-import { orphan, reap, reapOrphans } from './reap.ts'
+import { orphan, reap, reapOrphans, reapSoon } from './reap.ts'
 import { type Descriptors, spawnProgram } from './spawn.ts'
 
 /** Descriptor of a remote process on which it takes its batches. */
@@ -85,6 +85,17 @@ export class Remote implements CallRunner, AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
+  }
+
+  /**
+   * Ends it as {@link close} does, but does not wait: it makes no further call, and is removed from the process
+   * table when it is gone. Idempotent; after {@link release} it does nothing.
+   */
+  dismiss(): void {
+    if (this.ending !== undefined) return
+    perform(kill(this.pid, SIGKILL, { tolerate: 'ESRCH' }))
+    this.ending = this.channel.close()
+    reapSoon(this.pid)
   }
 
   /**

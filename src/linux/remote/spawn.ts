@@ -41,11 +41,13 @@ function spawn(executable: number, descriptors: Descriptors): number {
   const { address, bytes } = scratch
   const actions = address + layout.actions
   const highest = Math.max(...descriptors.keys())
+  // Above those that are given too: one that is not open must not become so.
+  const free = Math.max(highest, ...descriptors.values()) + 1
   const moved: number[] = []
   /** The descriptor itself, or a copy of it that no dup2 of the file actions lands on. */
   const outOfTheWay = (fd: number): number => {
     if (fd > highest) return fd
-    const copy = perform(fcntl(fd, F_DUPFD_CLOEXEC, highest + 1, { step: 'move a descriptor out of the way' }))
+    const copy = perform(fcntl(fd, F_DUPFD_CLOEXEC, free, { step: 'move a descriptor out of the way' }))
     moved.push(copy)
     return copy
   }

@@ -1,6 +1,6 @@
 import { pipeline, type Readable, type Transform } from 'node:stream'
 import * as zlib from 'node:zlib'
-import { UnsupportedError } from '../errors.ts'
+import { LayerError, UnsupportedError } from '../errors.ts'
 
 /** How a layer blob is compressed. */
 export type Compression = 'gzip' | 'zstd' | 'none'
@@ -32,7 +32,7 @@ export interface DecompressionCounters {
  * The content of a layer blob, uncompressed: gzip (also of several members, and with zeros behind it),
  * zstd where Node has it, or as it is. An error of the source comes out as it is; ending the iteration
  * early destroys the source.
- * @throws UnsupportedError for zstd on a Node without it. Damaged gzip data throws zlib's error.
+ * @throws UnsupportedError for zstd on a Node without it. @throws LayerError for damaged data.
  */
 export async function* decompress(
   source: Readable,
@@ -50,9 +50,21 @@ export async function* decompress(
     // The callback is there so that an error is not unhandled: the iteration below throws it.
     pipeline(chain(head, input), decoder, () => {})
     yield* decoder as AsyncIterable<Buffer>
+  } catch (error) {
+    throw isDamage(error) ? damaged(counters, error) : error
   } finally {
     source.destroy()
   }
+}
+
+/** Whether an error of zlib is about the data. */
+function isDamage(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'code' in error && /^(Z_|ZSTD_)/.test(String(error.code))
+}
+
+function damaged({ compression, compressed }: DecompressionCounters, cause: Error): LayerError {
+  const message = `the ${compression} data is damaged or cut short, within ${compressed} bytes: ${cause.message}`
+  return new LayerError('(compressed data)', message, { cause })
 }
 
 async function* counted(source: Readable, counters: DecompressionCounters): AsyncGenerator<Buffer, void, undefined> {

@@ -88,7 +88,7 @@ export class Batches implements CallSink {
         this.#failure ??= { error }
       })
       .then(() => {
-        this.#inFlight.shift()
+        void this.#inFlight.shift()
       })
     this.#inFlight.push(done)
   }

@@ -1,4 +1,4 @@
-import { NetworkError } from '../errors.ts'
+import { NetworkError, NotFoundError, type RegistryError } from '../errors.ts'
 import type { Authorizer } from './auth/authorizer.ts'
 import { responseError } from './response.ts'
 import {
@@ -71,7 +71,7 @@ export class Connection {
     const hint = this.#hint(response, retryAfter)
     const error = await responseError(response, request.subject, { hint, signal: request.signal })
     if (repeatable && isTransientStatus(response.status)) return { error, retryAfter }
-    throw error
+    throw response.status === 404 ? notFound(request.subject, error) : error
   }
 
   async #authorized(request: RegistryRequest): Promise<HttpResponse> {
@@ -109,6 +109,12 @@ export class Connection {
     if (retryAfter === undefined) return undefined
     return `The registry asks to wait ${Math.ceil(retryAfter / 1000)} seconds.`
   }
+}
+
+function notFound(subject: string, cause: RegistryError): NotFoundError {
+  const [first] = cause.errors
+  const detail = first === undefined ? '' : ` (${first.code}: ${first.message})`
+  return new NotFoundError(subject, `${subject} not found${detail}`, { cause })
 }
 
 function isStream({ body }: RegistryRequest): boolean {

@@ -17,10 +17,16 @@ export interface FetchInit {
   readonly duplex: 'half'
 }
 
+/** Headers of a response. */
+export interface HeadersLike {
+  /** Value of a header, whose name has no case; null when it is absent. */
+  get(name: string): string | null
+}
+
 /** The part of a response that the client reads. */
 export interface ResponseLike {
   readonly status: number
-  readonly headers: { get(name: string): string | null }
+  readonly headers: HeadersLike
   readonly body: Readable | ReadableStream<Uint8Array> | null
 }
 

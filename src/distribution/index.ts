@@ -11,6 +11,17 @@
  * @packageDocumentation
  */
 
+export { type CopyFailure, type CopyOptions, type CopyProgress, copy, copyFailure } from '../content/copy.ts'
+export type {
+  ContentOptions,
+  ContentStore,
+  Fetcher,
+  FetchOptions,
+  Pusher,
+  Resolver,
+  Tagger,
+} from '../content/interfaces.ts'
+export { readAll, type VerifyOptions, verified } from '../content/verify.ts'
 export {
   anonymous,
   type Credential,
@@ -19,7 +30,7 @@ export {
   staticCredentials,
 } from './auth/credential.ts'
 export { type DockerConfigOptions, dockerConfigCredentials } from './auth/docker-config.ts'
-export type { FetchInit, FetchLike, ResponseLike } from './fetch.ts'
+export type { FetchInit, FetchLike, HeadersLike, ResponseLike } from './fetch.ts'
 export type { Insecure } from './origin.ts'
 export {
   createRegistryClient,

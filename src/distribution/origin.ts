@@ -1,4 +1,3 @@
-import { isIP } from 'node:net'
 import { InvalidArgumentError } from '../errors.ts'
 import { quote } from '../internal/text.ts'
 
@@ -46,16 +45,30 @@ function allowsPlainHttp(url: URL, domain: string, insecure: Insecure | undefine
 }
 
 /**
- * Whether a host, as `URL.hostname` spells it, is this machine: 127.0.0.0/8, ::1 or `localhost`.
- * `URL` has turned short and numeric spellings of an address (`127.1`, `0x7f000001`) into the plain one.
+ * Whether a host, as `URL.hostname` spells it, is this machine's loopback: 127.0.0.0/8, ::1 or
+ * `localhost`. `URL` has turned short and numeric spellings (`127.1`, `0x7f000001`) into the plain one.
  */
 export function isLoopback(hostname: string): boolean {
-  return hostname === 'localhost' || hostname === '[::1]' || (isIP(hostname) === 4 && hostname.startsWith('127.'))
+  return hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d+){3}$/.test(hostname)
+}
+
+/** Whether a host reaches this machine: by loopback, by the unspecified address, or by an IPv4 address inside IPv6. */
+function isThisMachine(hostname: string): boolean {
+  const host = plainHost(hostname)
+  return isLoopback(host) || host === '[::]' || /^0(\.\d+){3}$/.test(host)
 }
 
 /** Whether a host is a link-local address, where cloud machines find their metadata service. */
-export function isLinkLocal(hostname: string): boolean {
-  return (isIP(hostname) === 4 && hostname.startsWith('169.254.')) || /^\[fe[89ab][0-9a-f]:/i.test(hostname)
+function isLinkLocal(hostname: string): boolean {
+  return /^169\.254(\.\d+){2}$/.test(plainHost(hostname)) || /^\[fe[89ab][0-9a-f]:/.test(hostname)
+}
+
+/** A host without the dot of the DNS root, and an IPv4 address that is written as IPv6 as the former. */
+function plainHost(hostname: string): string {
+  const mapped = /^\[::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})\]$/.exec(hostname)
+  if (mapped === null) return hostname.replace(/\.$/, '')
+  const words = [mapped[1], mapped[2]].map((word) => Number.parseInt(word ?? '', 16))
+  return words.flatMap((word) => [word >> 8, word & 255]).join('.')
 }
 
 /**
@@ -69,6 +82,6 @@ export function refusalOf(origin: URL, target: URL): string | undefined {
   if (target.host === origin.host && target.protocol === origin.protocol) return undefined
   if (origin.protocol === 'https:' && target.protocol === 'http:') return 'it leads from https to plain http'
   if (isLinkLocal(target.hostname)) return `${target.hostname} is a link-local address`
-  if (isLoopback(target.hostname) && !isLoopback(origin.hostname)) return `${target.hostname} is this machine`
+  if (isThisMachine(target.hostname) && !isThisMachine(origin.hostname)) return `${target.hostname} is this machine`
   return undefined
 }

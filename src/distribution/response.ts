@@ -1,12 +1,4 @@
-import {
-  LimitError,
-  type NetworkError,
-  NotFoundError,
-  type OciError,
-  RegistryError,
-  type RegistryErrorDetail,
-  TimeoutError,
-} from '../errors.ts'
+import { LimitError, type NetworkError, RegistryError, type RegistryErrorDetail, TimeoutError } from '../errors.ts'
 import { redactText, redactUrl } from '../internal/redact.ts'
 import { StallTimer } from './stall-timer.ts'
 import { type HttpResponse, networkError } from './transport.ts'
@@ -48,7 +40,7 @@ export async function responseError(
   response: HttpResponse,
   subject: string,
   options: { readonly hint?: string | undefined; readonly signal?: AbortSignal | undefined } = {},
-): Promise<OciError> {
+): Promise<RegistryError> {
   let errors: readonly RegistryErrorDetail[] = []
   try {
     errors = parseErrors((await collect(response, errorBodyLimit, options.signal)).bytes)
@@ -57,12 +49,7 @@ export async function responseError(
     options.signal?.throwIfAborted()
   }
   const { method, status } = response
-  const url = redactUrl(response.url)
-  const error = new RegistryError({ method, url, status, errors, subject, hint: options.hint })
-  if (status !== 404) return error
-  const [first] = errors
-  const detail = first === undefined ? '' : ` (${first.code}: ${first.message})`
-  return new NotFoundError(subject, `${subject} not found${detail}`, { cause: error, hint: options.hint })
+  return new RegistryError({ method, url: redactUrl(response.url), status, errors, subject, hint: options.hint })
 }
 
 /** The error list of distribution-spec ("Error Codes"); other shapes give none. */

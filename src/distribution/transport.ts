@@ -2,7 +2,14 @@ import { Readable } from 'node:stream'
 import { NetworkError, ProtocolError, TimeoutError } from '../errors.ts'
 import { untilAborted } from '../internal/abort.ts'
 import { redactText, redactUrl } from '../internal/redact.ts'
-import { createPooledFetch, type FetchInit, type FetchLike, type PooledFetch, type ResponseLike } from './fetch.ts'
+import {
+  createPooledFetch,
+  type FetchInit,
+  type FetchLike,
+  type HeadersLike,
+  type PooledFetch,
+  type ResponseLike,
+} from './fetch.ts'
 import { refusalOf } from './origin.ts'
 import { type OutgoingBody, type StreamBody, sendBody } from './request-body.ts'
 
@@ -27,7 +34,7 @@ export interface HttpResponse {
   /** Where the response came from, after redirects. */
   readonly url: URL
   readonly status: number
-  readonly headers: { get(name: string): string | null }
+  readonly headers: HeadersLike
   /** Must be read to its end, destroyed, or discarded. Nothing but its reader watches it. */
   readonly body: Readable
   /** Milliseconds of silence after which a reader of the body should give up. */
@@ -94,7 +101,10 @@ export class Transport {
     const forward = (): void => controller.abort(signal?.reason)
     signal?.addEventListener('abort', forward, { once: true })
     let timer: NodeJS.Timeout | undefined
+    let settled = false
     const startTimer = (): void => {
+      // An early answer may have come before the end of the body.
+      if (settled) return
       const ms = request.headersTimeout ?? this.#options.headersTimeout
       timer = setTimeout(() => controller.abort(new TimeoutError('the wait for a response', ms)), ms)
     }
@@ -109,6 +119,7 @@ export class Transport {
       signal?.throwIfAborted()
       throw outgoing?.failure() ?? networkError(url, controller.signal.aborted ? controller.signal.reason : error)
     } finally {
+      settled = true
       clearTimeout(timer)
       signal?.removeEventListener('abort', forward)
     }

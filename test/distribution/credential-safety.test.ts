@@ -98,6 +98,25 @@ describe('a password', () => {
     for (const { headers } of storage.seen) expect(headers.authorization).toBeUndefined()
   })
 
+  it('is read from its source once, and again when it is refused', async () => {
+    let current = 'first'
+    let asked = 0
+    await using registry = await startServer((request, response) => {
+      if (request.headers.authorization === `Basic ${btoa(`user:${current}`)}`) serve(request, response, layer.bytes)
+      else response.writeHead(401, { 'www-authenticate': 'Basic realm="test"' }).end()
+    })
+    const credentials = async (): Promise<Credential> => {
+      asked++
+      return { kind: 'password', username: 'user', password: current }
+    }
+    const repository = openRepository(`${registry.host}/app`, { credentials })
+    for (let i = 0; i < 3; i++) (await repository.fetch(layer.descriptor)).resume()
+    expect(asked).toBe(1)
+    current = 'second'
+    ;(await repository.fetch(layer.descriptor)).resume()
+    expect(asked).toBe(2)
+  })
+
   it('that is refused is sent once, not over and over', async () => {
     await using registry = await startServer((_request, response) => {
       response.writeHead(401, { 'www-authenticate': 'Basic realm="test"' }).end()
@@ -224,6 +243,21 @@ describe('a token', () => {
     await expect(open(registry.host).fetch(layer.descriptor)).rejects.toThrow(LimitError)
   })
 
+  it('server that is not there does not mean that the content is not there', async () => {
+    await using tokens = await startServer((_request, response) => response.writeHead(404).end())
+    await using registry = await tokenRegistry(`http://${tokens.host}/`)
+    await expect(open(registry.host).fetch(layer.descriptor)).rejects.toThrow(RegistryError)
+  })
+
+  it('for pull alone is enough to ask whether something exists', async () => {
+    await using tokens = await startServer((request, response) => {
+      if (request.url?.includes('push')) response.writeHead(403).end()
+      else json(response, { token: 'good' })
+    })
+    await using registry = await tokenRegistry(`http://${tokens.host}/`)
+    expect(await open(registry.host).exists(layer.descriptor)).toBe(true)
+  })
+
   it('of a server that is busy is waited for', async () => {
     await using tokens = await startServer((_request, response, count) => {
       if (count < 3) response.writeHead(503).end()
@@ -303,6 +337,12 @@ describe('a registry on the network', () => {
       'https://[::1]/x',
       'https://169.254.169.254/x',
       'https://[fe80::1]/x',
+      'https://[::ffff:169.254.169.254]/x',
+      'https://[::ffff:127.0.0.1]/x',
+      'https://2130706433/x',
+      'https://localhost./x',
+      'https://0.0.0.0/x',
+      'https://[::]/x',
       'file:///etc/passwd',
     ]) {
       const { sent, error } = await talk(() => reply(307, { location }))

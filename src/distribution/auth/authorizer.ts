@@ -37,6 +37,8 @@ export interface AuthorizationTarget {
 export class Authorizer {
   readonly #options: AuthorizerOptions
   readonly #tokens: TokenCache = new TokenCache()
+  /** Basic headers by repository, until one is refused. */
+  readonly #passwords: Map<string, string> = new Map()
   #challenge: Challenge | undefined
   /** Where a token server hands out a new refresh token each time: what it replaced, and the latest. */
   #rotation: { readonly original: string; readonly current: string } | undefined
@@ -78,14 +80,21 @@ export class Authorizer {
     refused: string | undefined,
     fresh: boolean,
   ): Promise<string | undefined> {
-    if (challenge.scheme === 'basic') {
-      const credential = await this.#credential(target)
-      return credential?.kind === 'password' ? basic(credential) : undefined
-    }
+    if (challenge.scheme === 'basic') return this.#basic(target, fresh)
     const realm = challenge.parameters.get('realm')
     if (realm === undefined) return undefined
     const scopes = mergeScopes([target.scope, ...(fresh ? [challenge.parameters.get('scope') ?? ''] : [])])
     return `Bearer ${await this.#token(realm, challenge.parameters.get('service'), scopes, target, refused)}`
+  }
+
+  async #basic(target: AuthorizationTarget, fresh: boolean): Promise<string | undefined> {
+    const known = this.#passwords.get(target.repository)
+    if (known !== undefined && !fresh) return known
+    const credential = await this.#credential(target)
+    if (credential?.kind !== 'password') return undefined
+    const header = basic(credential)
+    this.#passwords.set(target.repository, header)
+    return header
   }
 
   async #token(

@@ -20,7 +20,7 @@ export interface CredentialRequest {
 
 /**
  * Finds the credential for a registry; undefined means to try without. Called when a registry asks
- * for authentication, each time a token is fetched, so that a rotated secret is picked up.
+ * for authentication: each time a token is fetched or a password refused, so that a new one is picked up.
  */
 export type CredentialProvider = (request: CredentialRequest) => Promise<Credential | undefined>
 

@@ -15,8 +15,9 @@ import { isLoopback, refusalOf } from '../origin.ts'
  * @throws ProtocolError for any other realm.
  */
 export function realmUrl(origin: URL, realm: string): URL {
+  const shown = URL.canParse(realm) ? redactUrl(realm) : quote(realm)
   const refuse = (reason: string): never => {
-    throw new ProtocolError(redactUrl(origin), `names a token server that is not asked, ${quote(realm)}: ${reason}`)
+    throw new ProtocolError(redactUrl(origin), `names a token server that is not asked, ${shown}: ${reason}`)
   }
   if (!URL.canParse(realm)) return refuse('it is no absolute URL')
   const url = new URL(realm)

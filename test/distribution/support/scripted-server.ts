@@ -1,6 +1,12 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import {
+  anonymous,
+  openRepository,
+  type RegistryClientOptions,
+  type Repository,
+} from '../../../src/distribution/index.ts'
 
 /** A request as it arrived. */
 export interface Seen {
@@ -68,4 +74,15 @@ export function drop(request: IncomingMessage, response: ServerResponse, bytes: 
   if (start > 0) response.writeHead(206, { ...headers, 'content-range': contentRange(start, bytes) })
   else response.writeHead(200, headers)
   response.write(bytes.subarray(start, start + count), () => response.socket?.end())
+}
+
+/** Opens the repository `app` of a server that answers with `handler`, without credentials and with short waits. */
+export async function against(
+  handler: Handler,
+  use: (repository: Repository, server: ScriptedServer) => Promise<void>,
+  options: RegistryClientOptions = {},
+): Promise<void> {
+  await using server = await startServer(handler)
+  const retry = { minDelay: 1, maxDelay: 2 }
+  await use(openRepository(`${server.host}/app`, { credentials: anonymous, retry, ...options }), server)
 }

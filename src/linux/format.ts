@@ -87,6 +87,7 @@ const pointers: Readonly<Record<string, readonly number[]>> = {
   utimensat: [1, 2],
   pidfd_send_signal: [2],
   sendto: [4],
+  ppoll: [2, 3],
 }
 
 function formatNumber(value: number | bigint, call: Call, index: number): string {

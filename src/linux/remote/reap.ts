@@ -28,25 +28,14 @@ export async function reap(pid: number): Promise<void> {
   throw new TimeoutError(`ending the remote process ${pid}`, waited)
 }
 
-const dismissed = new Set<number>()
-let timer: NodeJS.Timeout | undefined
-
-/** Removes a killed child from the process table some time soon; that does not keep this process alive. */
-export function reapSoon(pid: number): void {
+/**
+ * Removes a killed child from the process table some time soon; that does not keep this process alive. What
+ * has not ended after two seconds is left to a later {@link reapOrphans}.
+ */
+export function reapSoon(pid: number, pause = 1): void {
   if (isGone(pid)) return
-  dismissed.add(pid)
-  timer ??= look(2)
-}
-
-/** Looks at all that were dismissed; what does not die in about three seconds is left to a later spawn. */
-function look(pause: number): NodeJS.Timeout {
-  const again = (): void => {
-    for (const pid of dismissed) if (isGone(pid)) dismissed.delete(pid)
-    if (pause > 1024) for (const pid of dismissed) orphans.add(pid)
-    if (pause > 1024) dismissed.clear()
-    timer = dismissed.size === 0 ? undefined : look(pause * 2)
-  }
-  return setTimeout(again, pause).unref()
+  if (pause > 1024) orphans.add(pid)
+  else setTimeout(reapSoon, pause, pid, pause * 2).unref()
 }
 
 /** Leaves a child to {@link reapOrphans}: it lives as long as it likes. */

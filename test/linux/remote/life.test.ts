@@ -7,7 +7,7 @@ import { promisify } from 'node:util'
 import { setFlagsFromString as setV8Flags } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
-import { SyscallError } from '../../../src/errors.ts'
+import { RemoteExitError, SyscallError } from '../../../src/errors.ts'
 import { hostArchitecture } from '../../../src/linux/architecture.ts'
 import { call, out } from '../../../src/linux/call.ts'
 import { AT_FDCWD, close, mkdirat, pipe2, read } from '../../../src/linux/calls/files.ts'
@@ -115,6 +115,20 @@ describe('a remote process that is let go', () => {
     expect(children()).toContain(remote.pid)
     await Remote.spawn().close()
     expect(children()).not.toContain(remote.pid)
+  })
+})
+
+describe('a remote process that is dismissed', () => {
+  it('is killed at once, and leaves the process table without being waited for', async () => {
+    const remote = Remote.spawn()
+    const pair = out(8)
+    const pipe = (await remote.run([pipe2(pair, 0)])).bytes(pair)
+    const blocked = remote.run([read(pipe.readInt32LE(0), out(1))])
+    remote.dismiss()
+    remote.dismiss()
+    await expect(blocked).rejects.toBeInstanceOf(RemoteExitError)
+    await until('it is no child any more', () => !children().includes(remote.pid))
+    await remote.close()
   })
 })
 

@@ -63,7 +63,11 @@ async function isAt(file: FileHandle, path: string): Promise<boolean> {
   }
 }
 
+/** Node closes a file whose handle nobody has any more, and with it the lock would go. */
+const heldFiles = new Set<FileHandle>()
+
 function held(file: FileHandle, path: string): Lock {
+  heldFiles.add(file)
   let done: Promise<void> | undefined
   return {
     release({ remove = false } = {}) {
@@ -72,6 +76,7 @@ function held(file: FileHandle, path: string): Lock {
           // Before the lock is gone, so that nobody has it on a file that goes.
           if (remove) await unlink(path)
         } finally {
+          heldFiles.delete(file)
           await file.close()
         }
       })()

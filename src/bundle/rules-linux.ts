@@ -55,9 +55,6 @@ function* mappings(linux: Linux): Iterable<SpecIssue> {
     if (ranges.length > 0 && !has(linux, 'user')) {
       yield { pointer: `/linux/${map}`, message: 'needs a user namespace' }
     }
-    if (ranges.length === 0 && isNew(linux, 'user')) {
-      yield { pointer: `/linux/${map}`, message: 'must be present: a new user namespace is empty without mappings' }
-    }
     yield* overlaps(ranges, `/linux/${map}`)
   }
 }

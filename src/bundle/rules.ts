@@ -31,6 +31,7 @@ export function processRules(at: string): readonly Rule<Process>[] {
 }
 
 function* version({ ociVersion }: Spec): Iterable<SpecIssue> {
+  if (typeof ociVersion !== 'string') return
   const match = /^(\d+)\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?$/.exec(ociVersion)
   if (match === null) yield { pointer: '/ociVersion', message: 'must be a semantic version such as 1.3.0' }
   else if (match[1] !== '1') yield { pointer: '/ociVersion', message: `must be of major version 1, not ${ociVersion}` }

@@ -37,9 +37,10 @@ function check<T>(document: string, value: unknown, schema: SchemaValidator, rul
   const present = withoutNulls(value)
   const issues = [...schemaIssues(schema, withoutBigints(present))]
   const typed = issues.length === 0
-  for (const rule of rules) {
+  const told = new Set(issues.map((issue) => issue.pointer))
+  for (const rule of isJsonObject(present) ? rules : []) {
     try {
-      for (const issue of rule(present as T)) issues.push(issue)
+      for (const issue of rule(present as T)) if (!told.has(issue.pointer)) issues.push(issue)
     } catch (error) {
       // A rule trusts the types; where the schema has told that they are wrong, it may stumble.
       if (typed) throw error

@@ -1,8 +1,7 @@
 import type { FileHandle } from 'node:fs/promises'
-import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import { InvalidArgumentError, NotFoundError } from '../errors.ts'
 import { type Descriptor, verifyBytes } from '../image/descriptor.ts'
 import { type Digest, digestAlgorithm, digestEncoded, isDigest, parseDigest } from '../image/digest.ts'
@@ -18,6 +17,7 @@ import { isAlive, ownerOf, ownOwner } from './owner.ts'
 import { publish, syncFolder } from './publish.ts'
 import { destroyOnAbort } from './stream-abort.ts'
 import { verified } from './verify.ts'
+import { writeStream } from './write-stream.ts'
 
 export type { Exclusive } from './file-lock.ts'
 export type { NamedDescriptor } from './layout-index.ts'
@@ -158,11 +158,8 @@ export class LayoutStore implements ContentStore {
       const folder = join(this.path, ingest)
       await mkdir(join(this.path, 'blobs', digestAlgorithm(digest)), { recursive: true })
       if (!(content instanceof Readable)) verifyBytes(descriptor, content)
-      const write = async (file: FileHandle): Promise<void> => {
-        if (!(content instanceof Readable)) return file.writeFile(content)
-        const source = verified(descriptor, content, { signal })
-        await pipeline(source, file.createWriteStream({ autoClose: false, highWaterMark: 4 * chunkSize }))
-      }
+      const source = content instanceof Readable ? verified(descriptor, content, { signal }) : content
+      const write = (file: FileHandle): Promise<void> => writeFile(file, source)
       await publish(target, write, { sync: this.#sync, folder, replace: true })
     } catch (error) {
       signal?.throwIfAborted()

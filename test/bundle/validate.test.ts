@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { createSpec, validateProcess, validateResources, validateSpec, validateState } from '../../src/bundle/index.ts'
 import { SpecError } from '../../src/errors.ts'
+import { compileSeccomp } from '../../src/linux/seccomp.ts'
 
 const minimal = { ociVersion: '1.0.0', root: { path: 'rootfs' } }
 
@@ -295,4 +296,30 @@ describe('specs of other runtimes', () => {
       })
     }
   }
+
+  const podman = process.getuid?.() === 0 && spawnSync('podman', ['--version']).status === 0
+  it.skipIf(!podman)('are valid, profile included: podman (needs root and podman)', { timeout: 60_000 }, () => {
+    const directory = mkdtempSync(join(tmpdir(), 'oci-ts-podman-'))
+    const storage = ['root', 'runroot', 'tmpdir'].flatMap((name) => [`--${name}`, join(directory, name)])
+    const run = (args: readonly string[], input?: Buffer): string =>
+      spawnSync(
+        'podman',
+        [...storage, '--storage-driver=vfs', '--cgroup-manager=cgroupfs', '--events-backend=file', ...args],
+        { encoding: 'utf8', ...(input === undefined ? {} : { input }) },
+      ).stdout.trim()
+    try {
+      // An archive without entries: two blocks of zeros.
+      const image = run(['import', '-'], Buffer.alloc(1024))
+      const container = run(['create', '--network=none', '--memory=64m', '--cpus=0.5', image, 'sh'])
+      // There is nothing to run, so init fails; config.json is written before that.
+      run(['container', 'init', container])
+      const config = join(directory, 'root', 'vfs-containers', container, 'userdata', 'config.json')
+      const spec = validateSpec(JSON.parse(readFileSync(config, 'utf8')))
+      expect(spec.linux?.resources?.memory).toEqual({ limit: 67108864, swap: 134217728 })
+      expect(compileSeccomp(spec.linux?.seccomp ?? { defaultAction: '' }, 'x64').length).toBeGreaterThan(100)
+      run(['rm', '--force', container])
+    } finally {
+      rmSync(directory, { recursive: true, force: true })
+    }
+  })
 })

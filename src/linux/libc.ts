@@ -107,6 +107,11 @@ function load(): Libc {
 }
 
 function loadFfi(): FfiRs {
+  // ffi-rs asks for a diagnostic report to tell glibc from musl; with connections open, Node would
+  // look up the name of every peer for it, and block meanwhile.
+  const report = process.report as typeof process.report & { excludeNetwork?: boolean | undefined }
+  const { excludeNetwork } = report
+  report.excludeNetwork = true
   try {
     return createRequire(import.meta.url)('ffi-rs') as FfiRs
   } catch (cause) {
@@ -114,6 +119,8 @@ function loadFfi(): FfiRs {
       cause,
       hint: 'Install without --omit=optional, on glibc or musl, x64 or arm64.',
     })
+  } finally {
+    report.excludeNetwork = excludeNetwork
   }
 }
 

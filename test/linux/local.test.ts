@@ -124,6 +124,11 @@ describe('libc', () => {
     expect(() => door.call('system' as never, 0)).toThrow(InvalidArgumentError)
   })
 
+  it('leaves what it changed for loading as it was', () => {
+    libc()
+    expect(Reflect.get(process.report, 'excludeNetwork')).not.toBe(true)
+  })
+
   it('is one for the process', () => {
     expect(libc()).toBe(libc())
   })

@@ -1,5 +1,5 @@
 import type { FileHandle } from 'node:fs/promises'
-import { mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { InvalidArgumentError, NotFoundError } from '../errors.ts'
@@ -151,21 +151,24 @@ export class LayoutStore implements ContentStore {
   async push(descriptor: Descriptor, content: Readable | Uint8Array, options: ContentOptions = {}): Promise<void> {
     const { signal } = options
     const { digest } = descriptor
+    // At once, so that an error of the stream meets a listener whatever is waited for first.
+    const source = content instanceof Readable ? verified(descriptor, content, { signal }) : content
     try {
       signal?.throwIfAborted()
       if (await this.exists(descriptor)) return
-      const target = this.blobPath(digest)
-      const folder = join(this.path, ingest)
+      if (!(source instanceof Readable)) verifyBytes(descriptor, source)
       await mkdir(join(this.path, 'blobs', digestAlgorithm(digest)), { recursive: true })
-      if (!(content instanceof Readable)) verifyBytes(descriptor, content)
-      const source = content instanceof Readable ? verified(descriptor, content, { signal }) : content
-      const write = (file: FileHandle): Promise<void> => writeFile(file, source)
-      await publish(target, write, { sync: this.#sync, folder, replace: true })
+      await publish(
+        this.blobPath(digest),
+        (file) => (source instanceof Readable ? writeStream(file, source) : file.writeFile(source)),
+        { sync: this.#sync, folder: join(this.path, ingest), replace: true },
+      )
     } catch (error) {
       signal?.throwIfAborted()
-      if (content instanceof Readable && content.errored === error) throw error
+      if (source instanceof Readable && source.errored === error) throw error
       throw fileError(error, `writing ${digest}`, digest)
     } finally {
+      if (source instanceof Readable) source.destroy()
       if (content instanceof Readable) content.destroy()
     }
   }

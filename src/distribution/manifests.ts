@@ -12,19 +12,21 @@ import {
 } from '../image/digest.ts'
 import { parseManifestOrIndex } from '../image/manifest.ts'
 import { isIndexType, isManifestType, isSchema1Type, mediaType, mediaTypeEssence } from '../image/media-type.ts'
-import { assertReference, type Endpoint, isTag, send, subjectOf } from './endpoint.ts'
+import { assertReference, type Endpoint, type EndpointRequest, isTag, send, subjectOf } from './endpoint.ts'
 import { contentLength, readBody } from './response.ts'
 import type { HttpResponse } from './transport.ts'
 
 /** Types that are asked for, the preferred ones first. */
 const acceptedTypes = [mediaType.ociIndex, mediaType.ociManifest, mediaType.dockerIndex, mediaType.dockerManifest]
 
-/** Types by which a server says that it does not know what it serves. */
-const vagueTypes: ReadonlySet<string> = new Set(['', 'application/json', 'application/octet-stream', 'text/plain'])
+/** Whether a server's `Content-Type` says nothing about a manifest, which is some kind of JSON: then its content decides. */
+function isVague(type: string): boolean {
+  return type === 'application/json' || !/(?:json|jws)$/.test(type)
+}
 
-/** Whether content of this type is found below `manifests/` rather than `blobs/`. */
-export function isManifest(type: string): boolean {
-  return isManifestType(type) || isIndexType(type) || isSchema1Type(type)
+/** Whether content is found below `manifests/` rather than `blobs/`: by its type, or because it has been found there. */
+export function isManifest({ manifests }: Endpoint, { mediaType: type, digest }: Descriptor): boolean {
+  return isManifestType(type) || isIndexType(type) || isSchema1Type(type) || manifests.isNoted(digest)
 }
 
 /** Value of `Accept` for manifests, with one more type where a descriptor names it. */
@@ -43,13 +45,29 @@ export async function resolveManifest(
   signal: AbortSignal | undefined,
 ): Promise<Descriptor> {
   assertReference(reference)
-  const path = `manifests/${reference}`
-  const request = { path, reference, actions: ['pull'], headers: acceptHeader(), signal } as const
+  const request = manifestRequest(reference, signal)
   // Some registries refuse HEAD; others answer it with less than GET. Neither says anything about the manifest.
   const head = await send(endpoint, { ...request, method: 'HEAD', accept: [200, 400, 403, 405, 406, 501] })
   head.discard()
   const descriptor = head.status === 200 ? describeHead(endpoint, reference, head) : undefined
-  if (descriptor !== undefined) return descriptor
+  const found = descriptor ?? (await getManifest(endpoint, reference, signal))
+  endpoint.manifests.note(found.digest)
+  return found
+}
+
+function manifestRequest(
+  reference: string,
+  signal: AbortSignal | undefined,
+): Omit<EndpointRequest, 'method' | 'accept'> {
+  return { path: `manifests/${reference}`, reference, actions: ['pull'], headers: acceptHeader(), signal }
+}
+
+async function getManifest(
+  endpoint: Endpoint,
+  reference: string,
+  signal: AbortSignal | undefined,
+): Promise<Descriptor> {
+  const request = manifestRequest(reference, signal)
   const response = await send(endpoint, { ...request, method: 'GET', accept: [200] })
   const subject = `manifest ${subjectOf(endpoint, reference)}`
   const bytes = await readBody(response, endpoint.maxManifestSize, subject, signal)
@@ -61,7 +79,7 @@ function describeHead(endpoint: Endpoint, reference: string, head: HttpResponse)
   const type = mediaTypeEssence(head.headers.get('content-type') ?? '')
   const size = contentLength(head)
   const digest = announcedDigest(head)
-  if (vagueTypes.has(type) || size === undefined || size === 0 || digest === undefined) return undefined
+  if (isVague(type) || size === undefined || size === 0 || digest === undefined) return undefined
   if (size > endpoint.maxManifestSize) {
     throw new LimitError(`manifest ${subjectOf(endpoint, reference)}`, endpoint.maxManifestSize, 'bytes')
   }
@@ -78,7 +96,7 @@ function describeBody(endpoint: Endpoint, reference: string, response: HttpRespo
   for (const expected of [known, announced]) if (expected !== undefined) assertSameDigest(expected, actual)
   const digest = isDigest(reference) ? reference : actual
   const stated = mediaTypeEssence(response.headers.get('content-type') ?? '')
-  const type = vagueTypes.has(stated) ? parseManifestOrIndex(bytes).mediaType : stated
+  const type = isVague(stated) ? parseManifestOrIndex(bytes).mediaType : stated
   if (isVerifiable(digest)) endpoint.manifests.set(digest, bytes)
   return { mediaType: type, digest, size: bytes.byteLength }
 }

@@ -1,5 +1,6 @@
+import { documentLimits } from '../content/limits.ts'
 import { parseReference, type Reference } from '../image/reference.ts'
-import { type Duration, toMilliseconds } from '../internal/units.ts'
+import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/units.ts'
 import { Authorizer } from './auth/authorizer.ts'
 import type { CredentialProvider } from './auth/credential.ts'
 import { dockerConfigCredentials } from './auth/docker-config.ts'
@@ -25,8 +26,8 @@ export interface RegistryClientOptions {
   readonly retry?: RetryOptions | undefined
   /** The longest silence that is waited out. Neither is a limit on how long a transfer takes. */
   readonly timeouts?: RegistryTimeouts | undefined
-  /** Bytes of a manifest or index; larger ones are refused. Default 4 MiB, what every registry must accept. */
-  readonly maxManifestSize?: number | undefined
+  /** Size of a manifest or index; larger ones are refused. Default 4 MiB, what every registry must accept. */
+  readonly maxManifestSize?: Bytes | undefined
   /** Aborts everything that the client does. */
   readonly signal?: AbortSignal | undefined
 }
@@ -51,7 +52,10 @@ export interface RegistryClient extends AsyncDisposable {
   close(): void
 }
 
-/** Makes a client; nothing is loaded, read or connected before its first request. */
+/**
+ * Makes a client; nothing is loaded, read or connected before its first request.
+ * @throws InvalidArgumentError for an option that makes no sense.
+ */
 export function createRegistryClient(options: RegistryClientOptions = {}): RegistryClient {
   return new Client(options)
 }
@@ -65,12 +69,14 @@ class Client implements RegistryClient {
   readonly #options: RegistryClientOptions
   readonly #transport: Transport
   readonly #retry: RetryPolicy
+  readonly #maxManifestSize: number
   readonly #connections: Map<string, Connection> = new Map()
 
   constructor(options: RegistryClientOptions) {
     const { timeouts = {} } = options
     this.#options = options
     this.#retry = retryPolicy(options.retry)
+    this.#maxManifestSize = toBytes(options.maxManifestSize ?? documentLimits.manifest, 'maxManifestSize')
     this.#transport = new Transport({
       fetch: options.fetch,
       userAgent: options.userAgent ?? 'oci-ts',
@@ -86,7 +92,7 @@ class Client implements RegistryClient {
       connection: this.#connection(domain),
       registry: domain,
       repository,
-      maxManifestSize: this.#options.maxManifestSize ?? 4 * 1024 * 1024,
+      maxManifestSize: this.#maxManifestSize,
       manifests: new ManifestCache(),
     }
     return new Repository(parsed, endpoint, this.#options.signal)

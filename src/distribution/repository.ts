@@ -64,7 +64,7 @@ export class Repository implements ContentStore {
         subject: digest,
       })
     }
-    const manifest = isManifest(mediaType)
+    const manifest = isManifest(this.#endpoint, descriptor)
     const limit = this.#endpoint.maxManifestSize
     if (manifest && size > limit) throw new LimitError(`manifest ${digest}`, limit, 'bytes')
     const known = this.#endpoint.manifests.get(digest)
@@ -123,7 +123,7 @@ export class Repository implements ContentStore {
     try {
       signal?.throwIfAborted()
       assertDescriptor(descriptor)
-      if (isManifest(descriptor.mediaType)) {
+      if (isManifest(this.#endpoint, descriptor)) {
         const bytes = await readManifest(this.#endpoint, descriptor, content, signal)
         await putManifest(this.#endpoint, descriptor.digest, descriptor, bytes, signal)
       } else if (!(await this.#head(descriptor, ['pull', 'push'], signal))) {
@@ -149,7 +149,7 @@ export class Repository implements ContentStore {
     signal: AbortSignal | undefined,
   ): Promise<boolean> {
     const { mediaType, digest } = descriptor
-    const manifest = isManifest(mediaType)
+    const manifest = isManifest(this.#endpoint, descriptor)
     const response = await send(this.#endpoint, {
       method: 'HEAD',
       path: `${manifest ? 'manifests' : 'blobs'}/${digest}`,

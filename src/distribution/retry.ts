@@ -1,18 +1,20 @@
+import { InvalidArgumentError } from '../errors.ts'
 import { delay } from '../internal/abort.ts'
+import { type Duration, toMilliseconds } from '../internal/units.ts'
 
 /** When and how often a request is repeated. */
 export interface RetryOptions {
-  /** How often a request is sent at most, the first time included; default 5. 1 repeats nothing. */
+  /** How often a request is sent at most, the first time included, 1 to 100; default 5. 1 repeats nothing. */
   readonly attempts?: number | undefined
-  /** Milliseconds before the first repetition; each further one waits twice as long. Default 250. */
-  readonly minDelay?: number | undefined
-  /** The longest wait of our own choice, in milliseconds; default 10000. */
-  readonly maxDelay?: number | undefined
-  /** The longest `Retry-After` that is obeyed, in milliseconds; a longer one ends the operation. Default 60000. */
-  readonly maxRetryAfter?: number | undefined
+  /** Wait before the first repetition; each further one waits twice as long. Default 250 ms. */
+  readonly minDelay?: Duration | undefined
+  /** The longest wait of our own choice; default 10 seconds. */
+  readonly maxDelay?: Duration | undefined
+  /** The longest `Retry-After` that is obeyed; a longer one ends the operation. Default 1 minute. */
+  readonly maxRetryAfter?: Duration | undefined
 }
 
-/** {@link RetryOptions} with every default filled in. */
+/** {@link RetryOptions} with every default filled in; times in milliseconds. */
 export interface RetryPolicy {
   readonly attempts: number
   readonly minDelay: number
@@ -20,13 +22,17 @@ export interface RetryPolicy {
   readonly maxRetryAfter: number
 }
 
-/** Fills in the defaults. */
+/** Fills in the defaults. @throws InvalidArgumentError */
 export function retryPolicy(options: RetryOptions = {}): RetryPolicy {
+  const { attempts = 5, minDelay = 250, maxDelay = '10s', maxRetryAfter = '1m' } = options
+  if (!Number.isInteger(attempts) || attempts < 1 || attempts > 100) {
+    throw new InvalidArgumentError(`retry.attempts must be 1 to 100, not ${attempts}`, { subject: 'retry.attempts' })
+  }
   return {
-    attempts: Math.max(1, options.attempts ?? 5),
-    minDelay: options.minDelay ?? 250,
-    maxDelay: options.maxDelay ?? 10_000,
-    maxRetryAfter: options.maxRetryAfter ?? 60_000,
+    attempts,
+    minDelay: toMilliseconds(minDelay, 'retry.minDelay'),
+    maxDelay: toMilliseconds(maxDelay, 'retry.maxDelay'),
+    maxRetryAfter: toMilliseconds(maxRetryAfter, 'retry.maxRetryAfter'),
   }
 }
 

@@ -196,6 +196,7 @@ function discardIfLate(pending: Promise<ResponseLike>, signal: AbortSignal): voi
 
 /** Reads up to {@link drainLimit} bytes of `body` and then destroys it. */
 function drain(body: Readable, timeout: number): void {
+  if (body.destroyed) return
   let seen = 0
   const timer = setTimeout(() => body.destroy(), timeout)
   timer.unref()

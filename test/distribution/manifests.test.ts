@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { readAll } from '../../src/content/verify.ts'
-import { DigestMismatchError, LimitError, SizeMismatchError } from '../../src/errors.ts'
-import { image, randomLayer } from './support/images.ts'
+import { DigestMismatchError, LimitError, SizeMismatchError, SpecError } from '../../src/errors.ts'
+import { content, image, randomLayer } from './support/images.ts'
 import { against, serve } from './support/scripted-server.ts'
 
 const mebibyte = 2 ** 20
@@ -106,6 +106,33 @@ describe('a manifest', () => {
       async (repository) => {
         const descriptor = await repository.resolve('1')
         await expect(readAll(repository, descriptor, 4 * mebibyte)).rejects.toThrow(SizeMismatchError)
+      },
+    )
+  })
+
+  it('of a type that nobody knows is found where it was resolved', async () => {
+    const type = 'application/vnd.example.future.manifest.v3+json'
+    const future = content(type, '{ "future": true }')
+    await against(
+      (request, response) => {
+        response.setHeader('content-type', type)
+        response.setHeader('docker-content-digest', future.descriptor.digest)
+        if (request.url?.startsWith('/v2/app/manifests/') !== true) return void response.writeHead(404).end()
+        serve(request, response, future.bytes)
+      },
+      async (repository) => {
+        const descriptor = await repository.resolve('1')
+        expect(descriptor).toEqual(future.descriptor)
+        expect(Buffer.from(await readAll(repository, descriptor, 100))).toEqual(Buffer.from(future.bytes))
+      },
+    )
+  })
+
+  it('is not what the page of a captive portal is taken for', async () => {
+    await against(
+      (_request, response) => response.writeHead(200, { 'content-type': 'text/html' }).end('<html>Log in</html>'),
+      async (repository) => {
+        await expect(repository.resolve('1')).rejects.toThrow(SpecError)
       },
     )
   })

@@ -95,6 +95,17 @@ describe('a client', () => {
     expect(sockets.size).toBe(1)
   })
 
+  it('is not made with options that make no sense', () => {
+    const wrong: readonly RegistryClientOptions[] = [
+      { retry: { attempts: 0 } },
+      { retry: { attempts: Number.NaN } },
+      { retry: { minDelay: -1 } },
+      { timeouts: { stall: Number.NaN } },
+      { maxManifestSize: -1 },
+    ]
+    for (const options of wrong) expect(() => createRegistryClient(options)).toThrow(InvalidArgumentError)
+  })
+
   it('says who it is', async () => {
     await using server = await startServer((request, response) => serve(request, response, layer.bytes))
     await openRepository(`${server.host}/a`, { credentials: anonymous }).exists(layer.descriptor)

@@ -117,7 +117,7 @@ function specLinux(image: ImageDefaults | undefined, options: BundleOptions, cap
     ...optional('uidMappings', userNamespace?.uidMappings),
     ...optional('gidMappings', userNamespace?.gidMappings),
     ...(Object.keys(sysctl).length === 0 ? {} : { sysctl }),
-    cgroupsPath: options.cgroupsPath ?? `/oci-ts/${options.id}`,
+    ...optional('cgroupsPath', options.cgroupsPath),
     resources: specResources(options),
     devices: (options.devices ?? []).map(node),
     ...optional('seccomp', seccomp),

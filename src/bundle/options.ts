@@ -109,7 +109,7 @@ export interface BundleOptions {
   readonly oomScoreAdj?: number
   /** Resource limits by name (`nofile`); a number is both soft and hard limit. Default none: nothing is raised. */
   readonly ulimits?: Readonly<Record<string, Ulimit>>
-  /** Default `/oci-ts/<id>`. */
+  /** Path of the cgroup below the mount point of each hierarchy. Default the runtime's, `/oci-ts-<id>`. */
   readonly cgroupsPath?: string
 
   readonly hooks?: Hooks

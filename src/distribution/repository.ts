@@ -3,13 +3,16 @@ import type { ContentOptions, ContentStore, FetchOptions } from '../content/inte
 import { verified } from '../content/verify.ts'
 import { InvalidArgumentError, LimitError, RegistryError } from '../errors.ts'
 import { type Descriptor, verifyBytes } from '../image/descriptor.ts'
-import { parseDigest } from '../image/digest.ts'
+import { type Digest, parseDigest } from '../image/digest.ts'
 import { formatReference, type Reference } from '../image/reference.ts'
 import { openContent } from './content-stream.ts'
 import { type Endpoint, send } from './endpoint.ts'
 import { acceptHeader, assertTag, isManifest, putManifest, readManifest, resolveManifest } from './manifests.ts'
 import type { StreamBody } from './request-body.ts'
 import { uploadBlob } from './upload.ts'
+
+/** Digests that are remembered as absent. */
+const maxAbsent = 10_000
 
 /**
  * One repository of a registry as a content store: `copy` pulls from it and pushes to it. Made by
@@ -23,6 +26,8 @@ export class Repository implements ContentStore {
   readonly reference: Reference
   readonly #endpoint: Endpoint
   readonly #signal: AbortSignal | undefined
+  /** What `exists` has just said is not there: the push that follows need not ask again. */
+  readonly #absent: Set<Digest> = new Set()
 
   /** Not for users: see `openRepository`. */
   constructor(reference: Reference, endpoint: Endpoint, signal: AbortSignal | undefined) {
@@ -102,13 +107,13 @@ export class Repository implements ContentStore {
   async exists(descriptor: Descriptor, options: ContentOptions = {}): Promise<boolean> {
     assertDescriptor(descriptor)
     const signal = this.#join(options.signal)
-    try {
-      return await this.#head(descriptor, ['pull', 'push'], signal)
-    } catch (error) {
+    const found = await this.#head(descriptor, ['pull', 'push'], signal).catch((error: unknown) => {
       const refused = error instanceof RegistryError && (error.status === 401 || error.status === 403)
       if (!refused) throw error
       return this.#head(descriptor, ['pull'], signal)
-    }
+    })
+    if (!found && this.#absent.size < maxAbsent) this.#absent.add(descriptor.digest)
+    return found
   }
 
   /**
@@ -126,7 +131,7 @@ export class Repository implements ContentStore {
       if (isManifest(this.#endpoint, descriptor)) {
         const bytes = await readManifest(this.#endpoint, descriptor, content, signal)
         await putManifest(this.#endpoint, descriptor.digest, descriptor, bytes, signal)
-      } else if (!(await this.#head(descriptor, ['pull', 'push'], signal))) {
+      } else if (this.#absent.delete(descriptor.digest) || !(await this.#head(descriptor, ['pull', 'push'], signal))) {
         await uploadBlob(this.#endpoint, descriptor, verifiedBody(descriptor, content), signal)
       }
     } finally {

@@ -45,6 +45,19 @@ describe('pushing a blob', () => {
     )
   })
 
+  it('does not ask again whether a blob is there when that has just been asked', async () => {
+    await against(
+      () => undefined,
+      async (repository, server) => {
+        expect(await repository.exists(layer.descriptor)).toBe(false)
+        await repository.push(layer.descriptor, layer.bytes)
+        expect(methods(server)).toEqual(['HEAD', 'POST', 'PUT'])
+        await repository.push(layer.descriptor, layer.bytes)
+        expect(methods(server).filter((method) => method === 'HEAD')).toHaveLength(2)
+      },
+    )
+  })
+
   it('accepts a location without a query', async () => {
     await against(
       (request, response) => {

@@ -1,15 +1,17 @@
 import { closeSync } from 'node:fs'
 import type { State } from '../bundle/state.ts'
 import { ConflictError, type ExitStatus, RemoteExitError } from '../errors.ts'
+import type { Call } from '../linux/call.ts'
 import { pidfdSendSignal, SIGKILL } from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
 import type { Channel } from '../linux/remote/channel.ts'
 import type { Remote } from '../linux/remote/remote.ts'
 import { removeCgroup } from './cgroups/cgroup.ts'
-import { exitStatus, killedWithMonitor, watchExit } from './exit.ts'
+import { exitStatus, killedWithMonitor } from './exit.ts'
+import { farewellCalls, watchCalls } from './monitor.ts'
 import type { Plan } from './plan.ts'
 import { signalNumber } from './processes.ts'
-import type { ContainerRecord, StateDirectory } from './state-directory.ts'
+import { type ContainerRecord, type StateDirectory, stateFiles } from './state-directory.ts'
 import { stepFailed } from './step-error.ts'
 
 /** What `create` hands over. */
@@ -22,7 +24,6 @@ export interface ContainerParts {
   readonly init: Channel
   /** Descriptor that stands for the first process. */
   readonly pidfd: number
-  readonly exitRecord: string | undefined
   readonly warnings: readonly string[]
 }
 
@@ -39,6 +40,9 @@ export class RuntimeContainer implements AsyncDisposable {
   private status: 'created' | 'running' | 'stopped' = 'created'
   private deletion: Promise<void> | undefined
   private pidfdOpen = true
+  private released = false
+  /** Directories of the cgroup that are still to be removed. */
+  private cgroups: readonly string[]
 
   /** @internal */
   constructor(parts: ContainerParts) {
@@ -46,6 +50,7 @@ export class RuntimeContainer implements AsyncDisposable {
     this.id = parts.record.id
     this.pid = parts.record.pid
     this.warnings = parts.warnings
+    this.cgroups = parts.record.cgroups
     this.exited = this.watch()
   }
 
@@ -73,6 +78,9 @@ export class RuntimeContainer implements AsyncDisposable {
     if (this.status !== 'created') {
       throw new ConflictError(this.id, `container ${this.id} can't be started: it is ${this.status}`)
     }
+    if (!init.isOpen) {
+      throw new ConflictError(this.id, `container ${this.id} can't be started: its first process was killed`)
+    }
     this.status = 'running'
     try {
       await init.run(plan.start(program))
@@ -84,7 +92,8 @@ export class RuntimeContainer implements AsyncDisposable {
         throw stepFailed(this.id, cause)
       }
     }
-    directory.write({ ...record, started: true })
+    // It may have ended meanwhile, and been deleted: then there is nothing to write to.
+    if (this.deletion === undefined) directory.write({ ...record, started: true })
   }
 
   /**
@@ -114,27 +123,48 @@ export class RuntimeContainer implements AsyncDisposable {
     return this.deletion
   }
 
+  /**
+   * Lets go of a container that was made with `detach`: it no longer keeps this process alive, and `exited`
+   * does not tell of its end any more. Other processes, and this one, go on with it by its id.
+   * @throws ConflictError for a container that ends with this process.
+   */
+  async release(): Promise<void> {
+    if (!this.parts.record.outlive) {
+      throw new ConflictError(this.id, `container ${this.id} ends with this process: it was not made with detach`)
+    }
+    this.released = true
+    await Promise.all([this.parts.init.close(), this.parts.monitor.release()])
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     return this.delete({ force: true })
   }
 
   private async remove(): Promise<void> {
-    const { directory, monitor, init, record } = this.parts
+    const { directory, monitor, init } = this.parts
     if (this.status !== 'stopped') this.signal(SIGKILL)
     await this.exited
     await init.close()
-    await Promise.all([removeCgroup(record.cgroups), monitor.close()])
+    // At once and before its socket is closed: it must not take that for the end of this process.
+    monitor.dismiss()
+    await removeCgroup(this.cgroups)
     directory.remove()
   }
 
   private async watch(): Promise<ExitStatus> {
-    const { monitor, record, exitRecord } = this.parts
-    const watched = watchExit(this.pid, record.oomCounter, exitRecord)
+    const { monitor, record, directory } = this.parts
+    const { outlive, cgroups, oomCounter } = record
+    const watch = watchCalls({ pid: this.pid, outlive, oomCounter, cgroups, record: directory.exitRecord })
+    const watched = monitor.run(watch.calls)
+    if (!outlive) monitor.run(farewellCalls(directory.path, stateFiles), { background: true }).catch(() => {})
     let status = killedWithMonitor
     try {
-      const results = await monitor.run(watched.calls)
-      status = exitStatus(results.bytes(watched.siginfo), results.bytes(watched.oomText))
+      const results = await watched
+      status = exitStatus(results.bytes(watch.siginfo), results.bytes(watch.oomText))
+      this.cgroups = cgroups.filter((_, index) => results.value(watch.removals[index] as Call) !== 0)
     } catch {
+      // Never settles: whoever waits for the end has to ask by the id.
+      if (this.released) return new Promise(() => {})
       // The monitor was killed; its death is the first process's as well.
       this.signal(SIGKILL)
     }

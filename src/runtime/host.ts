@@ -14,6 +14,8 @@ export interface Host {
   readonly gid: number
   /** Whether a path of the host is a directory. */
   isDirectory(path: string): boolean
+  /** Text of a small file of the host; undefined when there is none. */
+  read(path: string): string | undefined
 }
 
 let cached: Host | undefined
@@ -27,6 +29,7 @@ export function thisHost(): Host {
     uid: process.geteuid?.() ?? 0,
     gid: process.getegid?.() ?? 0,
     isDirectory: (path) => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false,
+    read: textOf,
   }
   return cached
 }
@@ -40,6 +43,14 @@ export function kernelAtLeast(host: Pick<Host, 'kernel'>, major: number, minor: 
 function kernelVersion(text: string): readonly [number, number] {
   const [, major = '0', minor = '0'] = /^(\d+)\.(\d+)/.exec(text) ?? []
   return [Number(major), Number(minor)]
+}
+
+function textOf(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
 }
 
 function boundingSet(status: string): bigint {

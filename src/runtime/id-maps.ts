@@ -14,7 +14,7 @@ import { UnsupportedError } from '../errors.ts'
 export async function writeIdMaps(pid: number, linux: Linux = {}): Promise<void> {
   const { uidMappings = [], gidMappings = [] } = linux
   const privileged = process.geteuid?.() === 0
-  if (!privileged && isOwnId(uidMappings, process.geteuid?.()) && isOwnId(gidMappings, process.getegid?.())) {
+  if (!privileged && mapsOnly(uidMappings, process.geteuid?.()) && mapsOnly(gidMappings, process.getegid?.())) {
     // Whoever can't set groups can't drop one that denies access either (CVE-2014-8989).
     await writeFile(`/proc/${pid}/setgroups`, 'deny')
     await Promise.all([write(pid, 'uid_map', uidMappings), write(pid, 'gid_map', gidMappings)])
@@ -49,6 +49,7 @@ async function helper(program: string, pid: number, mappings: readonly IdMapping
   }
 }
 
-function isOwnId(mappings: readonly IdMapping[], id: number | undefined): boolean {
+/** Whether `id` alone is mapped: what an ordinary user may do without help. */
+export function mapsOnly(mappings: readonly IdMapping[], id: number | undefined): boolean {
   return mappings.length === 1 && mappings[0]?.size === 1 && mappings[0].hostID === id
 }

@@ -30,17 +30,17 @@ import {
   unshare,
 } from '../linux/calls/processes.ts'
 import { type CgroupPlan, planCgroup } from './cgroups/cgroup.ts'
+import { descriptor } from './descriptors.ts'
 import { deviceCalls } from './devices.ts'
 import type { Host } from './host.ts'
+import { mapsOnly } from './id-maps.ts'
 import { type FoundTarget, openTargets, protectCalls, type Target } from './masks.ts'
+import { watcherCalls } from './monitor.ts'
 import { mountCalls } from './mounts.ts'
 import { loopbackCalls, type NamespacePlan, planNamespaces } from './namespaces.ts'
 import { makeDirectoryInRoot } from './paths.ts'
 import { candidates, lookupCalls, startCalls } from './process.ts'
 import { type OverlayRootfs, pivotCalls, rootfsCalls } from './rootfs.ts'
-
-/** Numbers that descriptors have in the monitor and in the container's first process. */
-export const descriptor = { monitor: 3, init: 4, root: 5, cgroup: 10 } as const
 
 /** What is planned. */
 export interface PlanOptions {
@@ -54,8 +54,6 @@ export interface PlanOptions {
   readonly filter?: { readonly program: Uint8Array; readonly flags: number } | undefined
   /** Whether the container goes on without this process. */
   readonly outlive: boolean
-  /** Whether more than one id is mapped in the user namespace. */
-  readonly manyIds: boolean
   readonly host: Host
 }
 
@@ -93,7 +91,7 @@ export function planContainer(options: PlanOptions): Plan {
     id: options.id,
     path: linux.cgroupsPath,
     resources: linux.resources,
-    hierarchies: host.hierarchies,
+    host,
     firstDescriptor: descriptor.cgroup,
   })
   const process = spec.process
@@ -108,7 +106,7 @@ export function planContainer(options: PlanOptions): Plan {
     cgroup,
     namespaces,
     clone: cloned,
-    monitor: [...cgroup.create, ...namespaces.monitorJoins, cloned, ...monitorCalls(cgroup)],
+    monitor: [...cgroup.create, ...namespaces.monitorJoins, cloned, ...watcherCalls(cloned, cgroup.join.length)],
     setup: [...setupCalls(options, namespaces, cgroup), ...masked.calls, ...readonly.calls],
     targets: [...masked.targets, ...readonly.targets],
     programs,
@@ -118,7 +116,7 @@ export function planContainer(options: PlanOptions): Plan {
       ...protectCalls(found),
       ...pivotCalls(descriptor.root, spec.root?.readonly === true),
       // Before the working directory is entered: no descriptor is left that leads to the host (CVE-2024-21626).
-      closeRange(descriptor.root, 0xffffffff, 0, { step: "close what is not the container's" }),
+      closeRange(descriptor.init + 1, 0xffffffff, 0, { step: "close what is not the container's" }),
       chdir(process?.cwd ?? '/', { step: 'enter the working directory', pointer: '/process/cwd' }),
       getcwd(workingDirectory, { step: 'check the working directory', pointer: '/process/cwd' }),
       ...lookups,
@@ -130,11 +128,17 @@ export function planContainer(options: PlanOptions): Plan {
       return startCalls(process, program, {
         filter: options.filter,
         grantable: namespaces.isNew('user') ? ~0n : host.capabilities,
-        setgroups: !namespaces.isNew('user') || options.manyIds,
-        dieWithParent: !options.outlive,
+        setgroups: !namespaces.isNew('user') || maySetGroups(spec, host),
+        socket: options.outlive ? undefined : descriptor.init,
       })
     },
   }
+}
+
+/** An ordinary user that maps only its own group may not set groups: that could take away one that denies access. */
+function maySetGroups(spec: Spec, host: Host): boolean {
+  const { uidMappings = [], gidMappings = [] } = spec.linux ?? {}
+  return host.uid === 0 || !mapsOnly(uidMappings, host.uid) || !mapsOnly(gidMappings, host.gid)
 }
 
 function refuseUnsupported(spec: Spec): void {
@@ -155,13 +159,6 @@ function cloneCall(namespaces: NamespacePlan, cgroup: CgroupPlan): Call {
   const options = { ...why, childSocket: descriptor.init }
   if (cgroup.v2Descriptor === undefined) return clone({ ...options, flags: namespaces.clone })
   return clone({ ...options, flags: namespaces.clone + CLONE.INTO_CGROUP, cgroup: cgroup.v2Descriptor })
-}
-
-/** The monitor lets go of what is the container's, so that the container's end is seen. */
-function monitorCalls(cgroup: CgroupPlan): readonly Call[] {
-  const why = { step: 'detach the monitor' }
-  const last = descriptor.cgroup + cgroup.join.length
-  return [closeRange(0, 2, 0, why), closeRange(descriptor.init, last, 0, why), chdir('/', why)]
 }
 
 function setupCalls(options: PlanOptions, namespaces: NamespacePlan, cgroup: CgroupPlan): readonly Call[] {

@@ -4,6 +4,7 @@ import type { Call, CallOptions } from '../linux/call.ts'
 import { AT_EACCESS, AT_FDCWD, faccessat2, umask, X_OK } from '../linux/calls/files.ts'
 import {
   capset,
+  checkPeer,
   execve,
   PR,
   prctl,
@@ -48,8 +49,8 @@ export interface ProcessContext {
   readonly grantable: bigint
   /** Whether setgroups is possible: not in a user namespace with a single id. */
   readonly setgroups: boolean
-  /** Whether the process is to die with its parent. */
-  readonly dieWithParent: boolean
+  /** Socket of a process that is to die with its parent. */
+  readonly socket: number | undefined
 }
 
 /** Paths at which the program may be, in the order of PATH (execvp(3)). */
@@ -99,7 +100,11 @@ export function startCalls(process: Process, program: string, context: ProcessCo
   }
   if (noNewPrivileges) calls.push(prctl(PR.SET_NO_NEW_PRIVS, 1, 0, { step: 'set no_new_privs' }))
   // Changing ids clears the parent-death signal (kernel/cred.c, commit_creds), so it comes after them.
-  if (context.dieWithParent) calls.push(prctl(PR.SET_PDEATHSIG, SIGKILL, 0, { step: 'die with the parent' }))
+  // The parent may be gone already; whoever made both holds the socket.
+  if (context.socket !== undefined) {
+    const step = { step: 'die with the parent' }
+    calls.push(prctl(PR.SET_PDEATHSIG, SIGKILL, 0, step), checkPeer(context.socket, step))
+  }
   calls.push(...load)
   if (sets !== undefined && !noNewPrivileges && filter !== undefined) calls.push(setCapabilities(sets, 0n))
   calls.push(execution(process, program))

@@ -25,6 +25,9 @@ export interface ContainerRecord {
   readonly created: number
 }
 
+/** Names of the files in a container's directory. */
+export const stateFiles: readonly string[] = ['state.json', '.state.json', 'exit']
+
 /** Where containers are recorded: `/run/oci-ts` for root, else below `$XDG_RUNTIME_DIR`. */
 export function defaultStateRoot(): string {
   if (process.geteuid?.() === 0) return '/run/oci-ts'
@@ -92,6 +95,11 @@ export class StateDirectory {
       throw cause
     }
     return new StateDirectory(path, lock)
+  }
+
+  /** File that the monitor records the end in. */
+  get exitRecord(): string {
+    return join(this.path, 'exit')
   }
 
   /** Replaces the record as a whole. */

@@ -1,4 +1,4 @@
-import { RuntimeError, SyscallError } from '../errors.ts'
+import { RemoteExitError, RuntimeError, SyscallError } from '../errors.ts'
 
 /** What most often is behind an errno at a step, as a hint. */
 const hints: readonly (readonly [step: RegExp, errno: string, hint: string])[] = [
@@ -16,8 +16,13 @@ const hints: readonly (readonly [step: RegExp, errno: string, hint: string])[] =
   [/^enter the working directory/, 'ENOTDIR', 'The working directory of the container must be a directory.'],
 ]
 
-/** The error for a step of create or start that failed. What is no failed system call stays as it is. */
+/** The error for a step of create or start that failed. What the kernel has no part in stays as it is. */
 export function stepFailed(id: string, cause: unknown): unknown {
+  if (cause instanceof RemoteExitError) {
+    const options = { step: 'set up the container', subject: id, cause }
+    const hint = 'Was it killed from outside, or does its memory limit leave no room even for its start?'
+    return new RuntimeError(`container ${id}: its first process ended while it was made`, { ...options, hint })
+  }
   if (!(cause instanceof SyscallError)) return cause
   const step = cause.step ?? cause.syscall
   const hint = hints.find(([pattern, errno]) => pattern.test(step) && errno === cause.errnoName)?.[2]

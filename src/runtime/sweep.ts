@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { ConflictError } from '../errors.ts'
 import { removeCgroup } from './cgroups/cgroup.ts'
 import { type ContainerRecord, listIds, readRecord, StateDirectory } from './state-directory.ts'
 
@@ -10,7 +11,8 @@ const swept = new Map<string, Promise<void>>()
 
 /**
  * Removes what processes that were killed left below `root`: once per process and root. Containers die
- * with the process that made them; their cgroups and records do not.
+ * with the process that made them, and their monitors remove what is left; this is for when those were
+ * killed, too.
  */
 export function sweep(root: string): Promise<void> {
   let done = swept.get(root)
@@ -21,28 +23,43 @@ export function sweep(root: string): Promise<void> {
   return done
 }
 
+/** Makes the directory of a new container; one of that id that nobody holds any more is removed. */
+export async function claim(root: string, id: string): Promise<StateDirectory> {
+  try {
+    return StateDirectory.create(root, id)
+  } catch (cause) {
+    if (!(cause instanceof ConflictError) || !(await sweepOne(root, id))) throw cause
+    return StateDirectory.create(root, id)
+  }
+}
+
 async function sweepAll(root: string): Promise<void> {
   for (const id of await listIds(root)) await sweepOne(root, id)
 }
 
-async function sweepOne(root: string, id: string): Promise<void> {
+/** @returns whether it was removed. */
+async function sweepOne(root: string, id: string): Promise<boolean> {
   const path = join(root, id)
   let record: ContainerRecord | undefined
   try {
     record = await readRecord(root, id)
   } catch {
-    const age =
-      Date.now() -
-      (await stat(path).then(
-        (s) => s.mtimeMs,
-        () => Date.now(),
-      ))
-    if (age < graceTime) return
+    if ((await ageOf(path)) < graceTime) return false
   }
   // One that was meant to outlive its maker is there until somebody deletes it.
-  if (record?.outlive === true) return
+  if (record?.outlive === true) return false
   const directory = StateDirectory.tryLock(path)
-  if (directory === undefined) return
-  await removeCgroup(record?.cgroups ?? [])
-  directory.remove()
+  if (directory === undefined) return false
+  try {
+    await removeCgroup(record?.cgroups ?? [])
+    directory.remove()
+    return true
+  } finally {
+    directory.release()
+  }
+}
+
+async function ageOf(path: string): Promise<number> {
+  const found = await stat(path).catch(() => undefined)
+  return found === undefined ? 0 : Date.now() - found.mtimeMs
 }

@@ -1,4 +1,4 @@
-import { type Arg, type Call, type CallOptions, call, type Out } from '../call.ts'
+import { type Arg, type Call, type CallOptions, call, type Out, struct } from '../call.ts'
 
 /** Stands for the working directory where a call takes a directory descriptor. */
 export const AT_FDCWD = -100
@@ -99,6 +99,12 @@ export function write(fd: Fd, content: string | Uint8Array | Out, options?: Call
   const size =
     typeof content === 'string' ? Buffer.byteLength(content) : 'kind' in content ? content.size : content.length
   return call('write', [fd, content, size], options)
+}
+
+/** writev(2) of what earlier calls wrote to several {@link Out}, in one piece. */
+export function writev(fd: Fd, contents: readonly Out[], options?: CallOptions): Call {
+  const vector = struct(contents.flatMap((content) => [content, content.size]))
+  return call('writev', [fd, vector, contents.length], options)
 }
 
 export function mkdirat(dir: Fd, path: string, mode: number, options?: CallOptions): Call {

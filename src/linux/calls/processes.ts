@@ -121,6 +121,24 @@ export function wait4(pid: number, status: Out, flags: number, options?: CallOpt
 }
 export const WNOHANG = 1
 
+/** Something has come to an end on the other side of a stream socket. */
+export const POLLRDHUP = 0x2000
+/** There is something to read; of a pid descriptor: the process has ended. */
+export const POLLIN = 1
+
+/** ppoll(2) without a timeout: blocks until an event of one of `entries` happens, or it breaks or is closed. */
+export function waitForEvent(
+  entries: readonly { readonly fd: number; readonly events: number }[],
+  options?: CallOptions,
+): Call {
+  const table = Buffer.alloc(entries.length * 8)
+  entries.forEach(({ fd, events }, index) => {
+    table.writeInt32LE(fd, index * 8)
+    table.writeInt16LE(events, index * 8 + 4)
+  })
+  return call('ppoll', [table, entries.length, 0, 0, 0], options)
+}
+
 export function setsid(options?: CallOptions): Call {
   return call('setsid', [], options)
 }

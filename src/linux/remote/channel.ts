@@ -12,6 +12,8 @@ export type { Results } from '../runner.ts'
 interface Batch {
   readonly calls: readonly Call[]
   readonly layout: Layout
+  /** Whether its answer keeps this process alive. */
+  readonly holds: boolean
   readonly resolve: (results: Results) => void
   readonly reject: (error: unknown) => void
 }
@@ -73,16 +75,18 @@ export class Channel implements CallRunner {
    * Makes `calls` in the remote process, in order, in one round trip. It stops at the first call that
    * fails with an errno which the call does not tolerate.
    * @throws SyscallError for that call. @throws RemoteExitError when the process ends before it has answered.
+   * @param options.background Whether this process may end without the answer. Default false.
    * @throws LimitError for more than {@link Channel.capacity} bytes; InvalidArgumentError for what can't be encoded.
    */
-  run(calls: readonly Call[]): Promise<Results> {
+  run(calls: readonly Call[], options: { readonly background?: boolean } = {}): Promise<Results> {
     return new Promise((resolve, reject) => {
       if (!this.isOpen) throw new RemoteExitError('the remote process has ended')
       if (calls.length === 0) throw new InvalidArgumentError('a batch must have at least one call')
       const all = this.started ? calls : [...(this.options.prelude ?? []), ...calls]
-      this.write(all, (layout) => this.waiting.push({ calls: all, layout, resolve, reject }))
+      const holds = options.background !== true
+      this.write(all, (layout) => this.waiting.push({ calls: all, layout, holds, resolve, reject }))
       this.started = true
-      this.socket.ref() // an answer is on its way
+      if (holds) this.socket.ref() // an answer is on its way
     })
   }
 
@@ -129,7 +133,7 @@ export class Channel implements CallRunner {
       this.received = rest.length === 0 ? [] : [rest]
       this.receivedSize = rest.length
       this.waiting.shift()
-      if (this.waiting.length === 0) this.socket.unref()
+      if (!this.waiting.some((each) => each.holds)) this.socket.unref()
       if (!settle(batch, reply)) this.socket.destroy()
     }
   }

@@ -69,8 +69,8 @@ export class Remote implements CallRunner, AsyncDisposable {
   }
 
   /** See {@link Channel.run}. Batches may be handed over before earlier ones are answered. */
-  run(calls: readonly Call[]): Promise<Results> {
-    return this.channel.run(calls)
+  run(calls: readonly Call[], options?: { readonly background?: boolean }): Promise<Results> {
+    return this.channel.run(calls, options)
   }
 
   /**

@@ -1,14 +1,14 @@
-import { readFileSync } from 'node:fs'
 import { readFile, rmdir } from 'node:fs/promises'
-import { isAbsolute, join, normalize } from 'node:path'
+import { join, posix } from 'node:path'
 import type { LinuxResources } from '../../bundle/spec-resources.ts'
-import { InvalidArgumentError, UnsupportedError } from '../../errors.ts'
+import { ConflictError, InvalidArgumentError, UnsupportedError } from '../../errors.ts'
 import { delay } from '../../internal/abort.ts'
 import type { Call } from '../../linux/call.ts'
 import { AT_FDCWD, close, dup3, mkdirat, O, O_DIRECTORY, openat, write } from '../../linux/calls/files.ts'
 import { kill, SIGKILL } from '../../linux/calls/processes.ts'
 import { perform } from '../../linux/local.ts'
-import { type Hierarchies, v1MountPoint } from './hierarchies.ts'
+import type { Host } from '../host.ts'
+import { v1MountPoint } from './hierarchies.ts'
 import { type CgroupSetting, v1Settings, v2Settings } from './resources.ts'
 
 /** Directories of a container's cgroup, one per hierarchy that it needs. */
@@ -31,7 +31,7 @@ export interface CgroupOptions {
   /** `linux.cgroupsPath`: absolute below the mount points, or relative; default `/oci-ts-<id>`. */
   readonly path?: string | undefined
   readonly resources?: LinuxResources | undefined
-  readonly hierarchies: Hierarchies
+  readonly host: Pick<Host, 'hierarchies' | 'read'>
   /** First of the descriptor numbers that may be used. */
   readonly firstDescriptor: number
 }
@@ -45,7 +45,8 @@ const step = 'set up the cgroup'
  */
 export function planCgroup(options: CgroupOptions): CgroupPlan {
   const path = cgroupPath(options)
-  const { hierarchies, resources = {} } = options
+  const { host, resources = {} } = options
+  const { hierarchies } = host
   const v1 = new Map<string, string>()
   const create: Call[] = []
   const join_: Call[] = []
@@ -58,8 +59,10 @@ export function planCgroup(options: CgroupOptions): CgroupPlan {
     const shared = [...v1.values()].includes(directory)
     v1.set(controller, directory)
     if (shared) continue
-    create.push(...makeDirectories(v1MountPoint(hierarchies, controller) as string, path))
-    if (controller === 'cpuset') create.push(...inheritCpuset(directory, resources))
+    refuseMembers(host, directory)
+    const mountPoint = v1MountPoint(hierarchies, controller) as string
+    create.push(...makeDirectories(mountPoint, path))
+    if (controller === 'cpuset') create.push(...inheritCpuset(host, mountPoint, path, resources))
     // A single thread that moves itself through `tasks` need not wait for the lock of all process
     // groups (kernel/cgroup/cgroup.c, cgroup_procs_write_start): 0.03 ms instead of an RCU grace period.
     create.push(...openAs(join(directory, 'tasks'), O.WRONLY, descriptor))
@@ -72,9 +75,10 @@ export function planCgroup(options: CgroupOptions): CgroupPlan {
   let v2: string | undefined
   let v2Descriptor: number | undefined
   if (remaining.length > 0) {
-    const mountPoint = v2MountPoint(hierarchies, remaining)
+    const mountPoint = v2MountPoint(host, remaining)
     const directory = join(mountPoint, path)
     v2 = directory
+    refuseMembers(host, directory)
     create.push(...makeDirectories(mountPoint, path), ...enableControllers(mountPoint, path, remaining))
     create.push(...remaining.flatMap((setting) => apply(directory, setting)))
     create.push(...openAs(directory, O.RDONLY | O_DIRECTORY, descriptor))
@@ -90,12 +94,24 @@ function cgroupPath(options: CgroupOptions): string {
   if (path.split('/').includes('..')) {
     throw new InvalidArgumentError(`linux.cgroupsPath must not contain "..": ${JSON.stringify(path)}`)
   }
-  return normalize(isAbsolute(path) ? path : `/${path}`)
+  const normal = posix.normalize(`/${path}/`).slice(0, -1)
+  // With the container its cgroup is removed, and what is left in it killed: never the root of a hierarchy.
+  if (normal === '') throw new InvalidArgumentError(`linux.cgroupsPath names no cgroup: ${JSON.stringify(path)}`)
+  return normal
 }
 
-function v2MountPoint(hierarchies: Hierarchies, settings: readonly CgroupSetting[]): string {
-  const mountPoint = hierarchies.v2?.mountPoint
-  const available = mountPoint === undefined ? [] : controllersOf(mountPoint)
+/** What is in a container's cgroup dies with it; who was there before must not. */
+function refuseMembers(host: Pick<Host, 'read'>, directory: string): void {
+  if ((host.read(join(directory, 'cgroup.procs')) ?? '') === '') return
+  throw new ConflictError(directory, `the cgroup ${directory} has processes in it`, {
+    hint: 'Give each container a cgroupsPath of its own.',
+  })
+}
+
+function v2MountPoint(host: Pick<Host, 'hierarchies' | 'read'>, settings: readonly CgroupSetting[]): string {
+  const mountPoint = host.hierarchies.v2?.mountPoint
+  const controllers = mountPoint === undefined ? '' : host.read(join(mountPoint, 'cgroup.controllers'))
+  const available = (controllers ?? '').trim().split(' ')
   const missing = settings.find((s) => s.controller !== 'cgroup' && !available.includes(s.controller))
   if (mountPoint === undefined || missing !== undefined) {
     throw new UnsupportedError(`the limit ${missing?.pointer ?? ''}`, 'this host has no cgroup controller for it', {
@@ -103,10 +119,6 @@ function v2MountPoint(hierarchies: Hierarchies, settings: readonly CgroupSetting
     })
   }
   return mountPoint
-}
-
-function controllersOf(mountPoint: string): readonly string[] {
-  return readFileSync(join(mountPoint, 'cgroup.controllers'), 'utf8').trim().split(' ')
 }
 
 /** Makes `path` below a mount point, one directory after the other. */
@@ -156,16 +168,30 @@ function apply(directory: string, setting: CgroupSetting): readonly Call[] {
   return [file, write(file, value, { ...why, ...tolerate }), close(file, { tolerate: 'EBADF' })]
 }
 
-/** A version 1 cpuset is empty when it is made, and takes no process until both files are set. */
-function inheritCpuset(directory: string, resources: LinuxResources): readonly Call[] {
+/** A version 1 cpuset is empty when it is made, and takes no process until both files are set; so on every level. */
+function inheritCpuset(
+  host: Pick<Host, 'read'>,
+  mountPoint: string,
+  path: string,
+  resources: LinuxResources,
+): readonly Call[] {
   const calls: Call[] = []
+  const pointer = '/linux/resources/cpu'
   for (const [file, value] of [
     ['cpuset.cpus', resources.cpu?.cpus],
     ['cpuset.mems', resources.cpu?.mems],
   ] as const) {
-    if (value !== undefined) continue
-    const inherited = readFileSync(join(directory, '..', file), 'utf8').trim()
-    calls.push(...apply(directory, { controller: 'cpuset', file, value: inherited, pointer: '/linux/resources/cpu' }))
+    const all = ancestors(mountPoint, path)
+    const own = all.at(-1)
+    let inherited = ''
+    for (const directory of all) {
+      const present = host.read(join(directory, file))?.trim() ?? ''
+      if (present === '' && !(directory === own && value !== undefined)) {
+        calls.push(...apply(directory, { controller: 'cpuset', file, value: inherited, pointer }))
+      } else {
+        inherited = present
+      }
+    }
   }
   return calls
 }

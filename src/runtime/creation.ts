@@ -1,0 +1,178 @@
+import { closeSync, writeFileSync } from 'node:fs'
+import { RuntimeError } from '../errors.ts'
+import { delay } from '../internal/abort.ts'
+import { hostArchitecture } from '../linux/architecture.ts'
+import { out } from '../linux/call.ts'
+import { close } from '../linux/calls/files.ts'
+import { pidfdOpen, pidfdSendSignal, SIGKILL, siginfoSize, waitForAnyExit } from '../linux/calls/processes.ts'
+import { perform } from '../linux/local.ts'
+import { Channel } from '../linux/remote/channel.ts'
+import { Remote, socketPair } from '../linux/remote/remote.ts'
+import type { Results } from '../linux/runner.ts'
+import { directoriesOf, oomCounterPath, removeCgroup } from './cgroups/cgroup.ts'
+import { RuntimeContainer } from './container.ts'
+import type { CreateOptions } from './create.ts'
+import { descriptor } from './descriptors.ts'
+import { writeIdMaps } from './id-maps.ts'
+import { foundTarget } from './masks.ts'
+import type { Plan } from './plan.ts'
+import { processStat } from './processes.ts'
+import type { ContainerRecord, StateDirectory } from './state-directory.ts'
+import { warningsOf } from './warnings.ts'
+
+/** How long a first process that was killed may take to be gone, in milliseconds. */
+const patience = 5000
+
+/** The making of one container: what has been made so far, so that it can be undone. */
+export class Creation {
+  private readonly options: CreateOptions
+  private readonly plan: Plan
+  private readonly directory: StateDirectory
+  private readonly outlive: boolean
+  private monitor: Remote | undefined
+  private init: Channel | undefined
+  private pidfd: number | undefined
+
+  constructor(options: CreateOptions, plan: Plan, directory: StateDirectory) {
+    this.options = options
+    this.plan = plan
+    this.directory = directory
+    this.outlive = options.detach === true
+  }
+
+  async run(): Promise<RuntimeContainer> {
+    const { options, plan, directory } = this
+    const { signal } = options
+    this.record({ pid: 0, startTime: '' })
+    const { monitor, init } = this.spawn()
+    const maps = plan.namespaces.isNew('user')
+    // Handed over before there is anybody to read it: the first process finds it when it is born.
+    const early = maps ? undefined : settled(init.run(plan.setup))
+    const made = await monitor.run(plan.monitor)
+    const pid = made.value(plan.clone)
+    this.pidfd = perform(pidfdOpen(pid, { step: 'get hold of the container' }))
+    signal?.throwIfAborted()
+    if (maps) await writeIdMaps(pid, options.spec.linux)
+    const setup = unsettled(await (early ?? settled(init.run(plan.setup))))
+    signal?.throwIfAborted()
+    const program = await this.finish(init, setup)
+    signal?.throwIfAborted()
+
+    const record = this.record({ pid, startTime: processStat(pid)?.startTime ?? '' })
+    if (options.pidFile !== undefined) writeFileSync(options.pidFile, String(pid))
+    const warnings = warningsOf(options.spec, plan)
+    return new RuntimeContainer({ record, directory, plan, program, monitor, init, pidfd: this.pidfd, warnings })
+  }
+
+  /** Ends what goes on in the container's first process. What waits for it then fails. */
+  interrupt(): void {
+    if (this.pidfd !== undefined) perform(pidfdSendSignal(this.pidfd, SIGKILL, { tolerate: 'ESRCH' }))
+  }
+
+  /** Removes all that was made. Errors of it would hide the one that led here. */
+  async undo(): Promise<void> {
+    this.interrupt()
+    await this.init?.close()
+    if (this.monitor !== undefined) {
+      // The first process has no batch left and ends; its parent alone can tell when.
+      const gone = this.monitor.run([waitForAnyExit(out(siginfoSize), 0, { tolerate: 'ECHILD' })]).catch(() => {})
+      const late = new AbortController()
+      await Promise.race([gone, delay(patience, late.signal).catch(() => {})])
+      late.abort()
+      await this.monitor.close().catch(() => {})
+    }
+    if (this.pidfd !== undefined) closeSync(this.pidfd)
+    await removeCgroup(directoriesOf(this.plan.cgroup)).catch(() => {})
+    this.directory.remove()
+  }
+
+  private spawn(): { readonly monitor: Remote; readonly init: Channel } {
+    const pair = socketPair()
+    const init = new Channel(pair.here, { architecture: hostArchitecture(), outlive: this.outlive })
+    this.init = init
+    try {
+      const descriptors = new Map<number, number>([
+        [descriptor.init, pair.there],
+        [descriptor.lock, this.directory.lock],
+      ])
+      this.options.stdio?.forEach((fd, index) => {
+        if (fd !== undefined) descriptors.set(index, fd)
+      })
+      // The id maps of an ordinary user's namespace are written by way of /proc, which must show the process.
+      const dumpable = this.plan.namespaces.isNew('user')
+      // It outlives this process always: by as long as it takes to end the container and to clean up.
+      this.monitor = Remote.spawn({ descriptors, outlive: true, dumpable })
+      return { monitor: this.monitor, init }
+    } finally {
+      perform(close(pair.there))
+    }
+  }
+
+  /** The second batch of the first process: masks, root, working directory. @returns path of the program. */
+  private async finish(init: Channel, setup: Results): Promise<string> {
+    const { plan, options } = this
+    const found = plan.targets
+      .filter((target) => setup.value(target.handle) >= 0)
+      .map((target) => foundTarget(target, setup.value(target.handle), setup.bytes(target.stat)))
+    const results = await init.run(plan.finish(found))
+    const workingDirectory = results.bytes(plan.workingDirectory).toString('latin1')
+    if (!workingDirectory.startsWith('/')) {
+      const step = 'check the working directory'
+      const message = `container ${options.id}: the working directory is outside of the container's root`
+      throw new RuntimeError(message, { step, pointer: '/process/cwd', subject: options.id })
+    }
+    return chooseProgram(options, plan, results)
+  }
+
+  private record(of: { readonly pid: number; readonly startTime: string }): ContainerRecord {
+    const { options, plan, directory } = this
+    const { spec } = options
+    const record: ContainerRecord = {
+      ociVersion: spec.ociVersion,
+      id: options.id,
+      bundle: options.bundle,
+      annotations: spec.annotations,
+      ...of,
+      started: false,
+      cgroups: directoriesOf(plan.cgroup),
+      oomCounter: oomCounterPath(plan.cgroup),
+      outlive: this.outlive,
+      created: Date.now(),
+    }
+    directory.write(record)
+    return record
+  }
+}
+
+const EACCES = 13
+
+/** The first candidate that can be executed. @throws RuntimeError when there is none. */
+function chooseProgram(options: CreateOptions, plan: Plan, results: Results): string {
+  const index = plan.lookups.findIndex((call) => results.value(call) === 0)
+  const program = plan.programs[index]
+  if (program !== undefined || plan.programs.length === 0) return program ?? ''
+  const name = JSON.stringify(options.spec.process?.args?.[0])
+  const denied = plan.lookups.some((call) => results.value(call) === -EACCES)
+  const what = denied ? `${name}: permission denied` : `exec: ${name}: executable file not found in $PATH`
+  throw new RuntimeError(`container ${options.id}: ${what}`, {
+    step: 'find the program',
+    pointer: '/process/args/0',
+    subject: options.id,
+    hint: `Looked for ${plan.programs.slice(0, 10).join(', ')}.`,
+  })
+}
+
+type Settled<T> = { readonly value: T } | { readonly error: unknown }
+
+/** A promise that does not reject, so that it may wait to be looked at. */
+function settled<T>(promise: Promise<T>): Promise<Settled<T>> {
+  return promise.then(
+    (value) => ({ value }),
+    (error: unknown) => ({ error }),
+  )
+}
+
+function unsettled<T>(outcome: Settled<T>): T {
+  if ('error' in outcome) throw outcome.error
+  return outcome.value
+}

@@ -1,0 +1,18 @@
+/**
+ * Numbers that descriptors have in the monitor and in the container's first process. Those that a call
+ * opens get the lowest free number; what is moved there by dup3 is out of their reach.
+ */
+export const descriptor = {
+  /** The monitor's socket. */
+  monitor: 3,
+  /** The first process's socket. */
+  init: 4,
+  /** The first process: the mount that becomes its root. */
+  root: 100,
+  /** The monitor: the lock of the state directory, held as long as it lives. */
+  lock: 6,
+  /** The monitor: the first process (pidfd). */
+  process: 7,
+  /** The first of those that lead to the cgroup. */
+  cgroup: 110,
+} as const

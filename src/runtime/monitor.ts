@@ -1,0 +1,115 @@
+import { type Call, type Out, out } from '../linux/call.ts'
+import {
+  AT_FDCWD,
+  AT_REMOVEDIR,
+  chdir,
+  close,
+  closeRange,
+  dup3,
+  O,
+  openat,
+  read,
+  unlinkat,
+  writev,
+} from '../linux/calls/files.ts'
+import {
+  POLLIN,
+  POLLRDHUP,
+  pidfdOpen,
+  pidfdSendSignal,
+  rusageSize,
+  SIGKILL,
+  siginfoSize,
+  waitForEvent,
+  waitForExit,
+} from '../linux/calls/processes.ts'
+import { descriptor } from './descriptors.ts'
+
+/** Bytes of the controller's file that are kept. */
+export const oomTextSize = 512
+
+const any = { tolerate: 'any' } as const
+
+/**
+ * What the monitor does right after it made the container's first process: it lets go of what is the
+ * container's, so that the container's end is seen, and gets hold of the process.
+ */
+export function watcherCalls(cloned: Call, cgroupDescriptors: number): readonly Call[] {
+  const why = { step: 'detach the monitor' }
+  const pidfd = pidfdOpen(cloned, why)
+  const last = descriptor.cgroup + cgroupDescriptors
+  return [
+    pidfd,
+    dup3(pidfd, descriptor.process, O.CLOEXEC, why),
+    closeRange(0, 2, 0, why),
+    closeRange(descriptor.init, descriptor.lock - 1, 0, why),
+    closeRange(descriptor.process + 1, last, 0, why),
+    chdir('/', why),
+  ]
+}
+
+/** What a monitor is to watch. */
+export interface WatchOptions {
+  /** The container's first process. */
+  readonly pid: number
+  /** Whether the container goes on when nobody holds the other end of the monitor's socket. */
+  readonly outlive: boolean
+  /** File that counts the kills of the out-of-memory killer. */
+  readonly oomCounter: string | undefined
+  /** Directories of its cgroup. */
+  readonly cgroups: readonly string[]
+  /** File to record the end in, for processes that ask later. */
+  readonly record: string
+}
+
+/** The batch that waits for the end of a container. It is made also when nobody is there to hear of it. */
+export interface Watch {
+  readonly calls: readonly Call[]
+  readonly siginfo: Out
+  readonly rusage: Out
+  readonly oomText: Out
+  /** The calls that remove the cgroup's directories, in their order. */
+  readonly removals: readonly Call[]
+}
+
+/**
+ * Plans the monitor's wait. Unless the container is to outlive its maker, it also ends when the maker is
+ * gone; its first process may have lost its own parent-death signal (execve of a set-user-ID program and
+ * a change of ids clear it), so the monitor kills it.
+ */
+export function watchCalls(options: WatchOptions): Watch {
+  const siginfo = out(siginfoSize)
+  const rusage = out(rusageSize)
+  const oomText = out(oomTextSize)
+  const step = 'wait for the container'
+  const calls: Call[] = []
+  if (!options.outlive) {
+    const ends = [
+      { fd: descriptor.process, events: POLLIN },
+      { fd: descriptor.monitor, events: POLLRDHUP },
+    ]
+    // A process that has ended does not feel the signal.
+    calls.push(waitForEvent(ends, { step }), pidfdSendSignal(descriptor.process, SIGKILL, any))
+  }
+  calls.push(waitForExit(options.pid, siginfo, rusage, { step }))
+  if (options.oomCounter !== undefined) {
+    const counter = openat(AT_FDCWD, options.oomCounter, O.RDONLY, 0, any)
+    calls.push(counter, read(counter, oomText, any), close(counter, any))
+  }
+  const file = openat(AT_FDCWD, options.record, O.WRONLY | O.CREAT | O.EXCL, 0o600, any)
+  calls.push(file, writev(file, [siginfo, oomText], any), close(file, any))
+  const removals = options.cgroups.map((directory) => unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any))
+  return { calls: [...calls, ...removals], siginfo, rusage, oomText, removals }
+}
+
+/**
+ * The batch behind {@link watchCalls}, handed over with it: when the container's maker was killed, nobody
+ * else is there to remove the state. A maker that lives ends the monitor before it closes the socket.
+ */
+export function farewellCalls(directory: string, files: readonly string[]): readonly Call[] {
+  return [
+    waitForEvent([{ fd: descriptor.monitor, events: POLLRDHUP }]),
+    ...files.map((file) => unlinkat(AT_FDCWD, `${directory}/${file}`, 0, any)),
+    unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any),
+  ]
+}

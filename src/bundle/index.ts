@@ -4,6 +4,7 @@
  * @module oci-ts/bundle
  */
 
+export type { Bytes } from '../internal/units.ts'
 export { defaultCapabilities, grantedCapabilities } from './capabilities.ts'
 export { createSpec, type ImageDefaults } from './generate.ts'
 export { hostMaskedPaths } from './host.ts'

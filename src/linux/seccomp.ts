@@ -131,7 +131,7 @@ function spansOf(profile: SeccompProfile, architecture: SeccompArchitecture, fal
     next = to
   }
   const end = 2 ** 32
-  for (const number of Float64Array.from(decisions.keys()).sort()) {
+  for (const number of Uint32Array.from(decisions.keys()).sort()) {
     if (number >= from && next < from) {
       cover(newest + 1, fallback)
       cover(from, newest < 0 ? fallback : unknown)

@@ -2,7 +2,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DataType, load, open } from 'ffi-rs'
-import type { SeccompProfile } from '../../src/linux/seccomp.ts'
+import type { SeccompProfile } from '../../../src/linux/seccomp.ts'
 
 /** Filters compiled by libseccomp, in the way that runc calls it: the measure of ours. */
 

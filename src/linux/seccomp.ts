@@ -2,12 +2,12 @@ import { createHash } from 'node:crypto'
 import { InvalidArgumentError } from '../errors.ts'
 import { stringifyJsonInt64 } from '../internal/json-int64.ts'
 import type { Architecture } from './architecture.ts'
-import { bpfMaxInstructions } from './bpf.ts'
+import { bpfMaxInstructions } from './seccomp/bpf.ts'
+import { type Section, type Span, writeProgram } from './seccomp/program.ts'
+import { answerOf, architectureRules, type Decision, type SeccompProfile, seccompAnswer } from './seccomp/rules.ts'
 import { type SeccompArchitecture, x32Bit } from './seccomp-numbers.ts'
-import { type Section, type Span, writeProgram } from './seccomp-program.ts'
-import { answerOf, architectureRules, type Decision, type SeccompProfile, seccompAnswer } from './seccomp-rules.ts'
 
-export type { SeccompArgument, SeccompProfile, SeccompSyscall } from './seccomp-rules.ts'
+export type { SeccompArgument, SeccompProfile, SeccompSyscall } from './seccomp/rules.ts'
 
 /** A profile compiled for seccomp(2). */
 export interface SeccompFilter {

@@ -1,14 +1,22 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { seccompNumbers, x32Bit } from '../../../src/linux/seccomp-numbers.ts'
-import { syscallNumber } from '../../../src/linux/syscall-numbers.ts'
 import { number } from './support.ts'
 
 describe('the tables of numbers', () => {
-  it('agree with the calls that oci-ts makes itself', () => {
-    for (const name of ['openat2', 'mount', 'clone3', 'execveat', 'seccomp', 'pivot_root', 'mount_setattr']) {
-      expect(number('x86_64', name)).toBe(syscallNumber(name, 'x64'))
-      expect(number('aarch64', name)).toBe(syscallNumber(name, 'arm64'))
+  it('have the numbers of the kernel on both machines', () => {
+    const known: Readonly<Record<string, readonly [x64: number, arm64: number]>> = {
+      read: [0, 63],
+      mount: [165, 40],
+      pivot_root: [155, 41],
+      clone: [56, 220],
+      execveat: [322, 281],
+      seccomp: [317, 277],
+      openat2: [437, 437],
+      mount_setattr: [442, 442],
+    }
+    for (const [name, [x64, arm64]] of Object.entries(known)) {
+      expect([number('x86_64', name), number('aarch64', name)], name).toEqual([x64, arm64])
     }
   })
 

@@ -9,7 +9,7 @@ import {
   bpfReturn,
   seccompData,
 } from './bpf.ts'
-import type { Condition, Decision, Rule } from './seccomp-rules.ts'
+import type { Condition, Decision, Rule } from './rules.ts'
 
 /** A decision that holds from this system-call number up to the next span's. */
 export interface Span {

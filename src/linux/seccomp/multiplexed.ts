@@ -1,4 +1,4 @@
-import type { Condition } from './seccomp-rules.ts'
+import type { Condition } from './rules.ts'
 
 /**
  * Calls of i386 that can be made through another one too, which takes their number as its first

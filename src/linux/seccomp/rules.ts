@@ -1,7 +1,7 @@
-import { InvalidArgumentError } from '../errors.ts'
-import { quote } from '../internal/text.ts'
-import { multiplexed } from './seccomp-multiplexed.ts'
-import { type SeccompArchitecture, seccompNumbers } from './seccomp-numbers.ts'
+import { InvalidArgumentError } from '../../errors.ts'
+import { quote } from '../../internal/text.ts'
+import { type SeccompArchitecture, seccompNumbers } from '../seccomp-numbers.ts'
+import { multiplexed } from './multiplexed.ts'
 
 /** A profile as config.json has it (runtime-spec, config-linux.md, "Seccomp"); bundle's LinuxSeccomp is one. */
 export interface SeccompProfile {

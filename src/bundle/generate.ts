@@ -5,7 +5,7 @@ import { quote } from '../internal/text.ts'
 import { grantedCapabilities } from './capabilities.ts'
 import { defaultMaskedPaths, defaultReadonlyPaths } from './defaults.ts'
 import { environment } from './environment.ts'
-import { specMounts } from './mounts.ts'
+import { rootPropagation, specMounts } from './mounts.ts'
 import type { BundleOptions, NamespaceMode } from './options.ts'
 import { specResources, specRlimits } from './resources.ts'
 import { defaultSeccomp } from './seccomp-default.ts'
@@ -121,6 +121,7 @@ function specLinux(image: ImageDefaults | undefined, options: BundleOptions, cap
     resources: specResources(options),
     devices: (options.devices ?? []).map(node),
     ...optional('seccomp', seccomp),
+    ...optional('rootfsPropagation', rootPropagation(options)),
     maskedPaths: options.maskedPaths ?? [...defaultMaskedPaths, ...(host.maskedPaths ?? [])],
     readonlyPaths: options.readonlyPaths ?? defaultReadonlyPaths,
     ...optional('mountLabel', options.mountLabel),

@@ -70,6 +70,16 @@ function withOption(mount: Mount, option: string): Mount {
   return { ...mount, options: [...(mount.options ?? []), option] }
 }
 
+/**
+ * The propagation that the root needs for the mounts in it to have theirs, as Docker derives it;
+ * undefined for the runtime's own choice.
+ */
+export function rootPropagation({ mounts = [] }: BundleOptions): 'shared' | 'slave' | undefined {
+  const wanted = mounts.map((mount) => ('propagation' in mount ? mount.propagation : undefined))
+  if (wanted.some((one) => one === 'shared' || one === 'rshared')) return 'shared'
+  return wanted.some((one) => one === 'slave' || one === 'rslave') ? 'slave' : undefined
+}
+
 function specMount(option: MountOption): Mount {
   if (option.type === 'spec') return option.mount
   const { target } = option

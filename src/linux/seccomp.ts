@@ -35,7 +35,7 @@ export interface SeccompFilter {
  * kernel takes
  */
 export function compileSeccomp(profile: SeccompProfile, architecture: Architecture): SeccompFilter {
-  const frozen = Object.isFrozen(profile) ? profile : undefined
+  const frozen = Object.isFrozen(profile) && Object.isFrozen(profile.syscalls) ? profile : undefined
   const known = frozen === undefined ? undefined : byIdentity.get(frozen)?.[architecture]
   if (known !== undefined) return known
   const key = createHash('sha256').update(architecture).update(stringifyJsonInt64(profile)).digest('base64')

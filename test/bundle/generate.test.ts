@@ -160,6 +160,16 @@ describe('createSpec', () => {
     expect(overDev?.map((one) => one.destination)).toEqual(['/proc', '/sys', '/sys/fs/cgroup', '/dev'])
   })
 
+  it('lets mounts propagate as far as one of them asks for', () => {
+    const bind = { type: 'bind', source: '/a', target: '/a' } as const
+    const propagation = (...kinds: readonly ('rprivate' | 'rslave' | 'shared')[]): unknown =>
+      spec({ mounts: kinds.map((kind, i) => ({ ...bind, target: `/${i}`, propagation: kind })) }).linux
+        ?.rootfsPropagation
+    expect(propagation('rprivate')).toBeUndefined()
+    expect(propagation('rprivate', 'rslave')).toBe('slave')
+    expect(propagation('rslave', 'shared')).toBe('shared')
+  })
+
   it('refuses mounts that can only be mistakes', () => {
     const broken: readonly NonNullable<BundleOptions['mounts']>[number][] = [
       { type: 'bind', source: 'data', target: '/data' },

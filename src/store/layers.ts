@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { mkdir, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Fetcher } from '../content/interfaces.ts'
@@ -54,6 +55,9 @@ export class Layers {
   readonly #paths: StorePaths
   readonly #content: Fetcher
   readonly #limits: LayerLimits | undefined
+  /** Records of layers that were found good; they do not change as long as the layer is there. */
+  readonly #known = new Map<Digest, LayerRecord>()
+  readonly #synced = new Set<Digest>()
 
   constructor(paths: StorePaths, content: Fetcher, limits?: LayerLimits) {
     this.#paths = paths
@@ -68,10 +72,14 @@ export class Layers {
 
   /** The record of a layer that can be used; undefined when it is not there, or may have been lost in a crash. */
   async find(chainId: Digest): Promise<LayerRecord | undefined> {
+    const known = this.#known.get(chainId)
+    if (known !== undefined && existsSync(this.diffPath(chainId))) return known
     const directory = layerPath(this.#paths, chainId)
     const record = await readRecord(directory)
-    if (record === undefined || record.bootId === (await currentBootId())) return record
-    return (await isSynced(directory)) ? record : undefined
+    const good = record?.bootId === (await currentBootId()) || (await isSynced(directory))
+    if (record === undefined || !good) return undefined
+    this.#known.set(chainId, record)
+    return record
   }
 
   /**
@@ -82,7 +90,7 @@ export class Layers {
     const { descriptor: layer, chainId } = step
     const found = await this.find(chainId)
     if (found !== undefined) {
-      options.onProgress?.({ kind: 'skipped', layer, compressed: 0, size: found.size, entries: found.entries })
+      options.onProgress?.(skipped(layer, found))
       return found
     }
     const work = await WorkDirectory.claim(this.#paths.temporary, workName(chainId), options.signal)
@@ -96,12 +104,14 @@ export class Layers {
 
   /** Notes that the layers are on the disk, after having put them there. */
   async sync(chainIds: readonly Digest[]): Promise<void> {
-    const directories = chainIds.map((chainId) => layerPath(this.#paths, chainId))
-    const open: string[] = []
-    for (const directory of directories) if (!(await isSynced(directory))) open.push(directory)
-    if (open.length === 0) return
-    await syncFileSystem(this.#paths.root)
-    for (const directory of open) await markSynced(directory)
+    const open: Digest[] = []
+    for (const chainId of chainIds) {
+      if (this.#synced.has(chainId)) continue
+      if (!(await isSynced(layerPath(this.#paths, chainId)))) open.push(chainId)
+    }
+    if (open.length > 0) await syncFileSystem(this.#paths.root)
+    for (const chainId of open) await markSynced(layerPath(this.#paths, chainId))
+    for (const chainId of chainIds) this.#synced.add(chainId)
   }
 
   async #unpack(
@@ -170,6 +180,11 @@ export class Layers {
       await trash.release()
     }
   }
+}
+
+/** What is told of a layer that is there already. */
+export function skipped(layer: Descriptor, { size, entries }: LayerRecord): UnpackProgress {
+  return { kind: 'skipped', layer, compressed: 0, size, entries }
 }
 
 function workName(chainId: Digest): string {

@@ -22,7 +22,7 @@ export async function createLease(folder: string, signal?: AbortSignal): Promise
   const id = randomUUID()
   const path = join(folder, `${id}.lock`)
   const lock: Lock = await lockFile(path, signal)
-  const release = (): Promise<void> => lock.release({ remove: true })
+  const release = async (): Promise<void> => lock.release({ remove: true })
   return {
     id,
     async add(...digests) {

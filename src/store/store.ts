@@ -72,7 +72,9 @@ export class Store implements ContentStore {
     const content = await LayoutStore.create(paths.content, { sync, signal, lock })
     await reclaim(paths.temporary)
     await reclaim(paths.leases)
-    return new Store(paths, content, options)
+    const store = new Store(paths, content, options)
+    await store.#writable.reclaim()
+    return store
   }
 
   fetch(descriptor: Descriptor, options?: FetchOptions): Promise<Readable> {

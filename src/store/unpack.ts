@@ -6,7 +6,7 @@ import { assertLayerCount, type ImageManifest } from '../image/manifest.ts'
 import { isLayerType } from '../image/media-type.ts'
 import { Semaphore } from '../internal/semaphore.ts'
 import type { LayerRecord } from './layer-record.ts'
-import type { LayerStep, Layers, UnpackOptions } from './layers.ts'
+import { type LayerStep, type Layers, skipped, type UnpackOptions } from './layers.ts'
 
 /** An image whose layers are on disk, ready to be stacked. */
 export interface UnpackedImage {
@@ -29,6 +29,8 @@ export async function unpackImage(
   options: UnpackOptions,
 ): Promise<UnpackedImage> {
   const steps = stepsOf(manifest, config)
+  const found = await findAll(layers, steps, options)
+  if (found !== undefined) return stackOf(found, layers)
   const stop = new AbortController()
   const forward = (): void => stop.abort(options.signal?.reason)
   options.signal?.addEventListener('abort', forward, { once: true })
@@ -38,6 +40,24 @@ export async function unpackImage(
   } finally {
     options.signal?.removeEventListener('abort', forward)
   }
+}
+
+/** The records when all layers are there, as they are at most starts of a container. */
+async function findAll(
+  layers: Layers,
+  steps: readonly LayerStep[],
+  { onProgress }: UnpackOptions,
+): Promise<readonly LayerRecord[] | undefined> {
+  const found: LayerRecord[] = []
+  for (const { chainId } of steps) {
+    const record = await layers.find(chainId)
+    if (record === undefined) return undefined
+    found.push(record)
+  }
+  found.forEach((record, index) => {
+    onProgress?.(skipped((steps[index] as LayerStep).descriptor, record))
+  })
+  return found
 }
 
 /** The first failure aborts the others; when this settles none is at work any more. */

@@ -52,7 +52,7 @@ export class WorkDirectory {
     try {
       await removeTree(this.path)
     } finally {
-      await this.#lock.release({ remove: true })
+      this.#lock.release({ remove: true })
     }
   }
 }
@@ -63,12 +63,12 @@ export async function reclaim(folder: string): Promise<void> {
   for (const name of new Set(
     names.map((each) => (each.endsWith(lockSuffix) ? each.slice(0, -lockSuffix.length) : each)),
   )) {
-    const lock = await tryLock(join(folder, `${name}${lockSuffix}`))
+    const lock = tryLock(join(folder, `${name}${lockSuffix}`))
     if (lock === undefined) continue
     try {
       await removeTree(join(folder, name))
     } finally {
-      await lock.release({ remove: true })
+      lock.release({ remove: true })
     }
   }
 }

@@ -1,14 +1,18 @@
-import { chmod, chown, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { chmodSync, chownSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ConflictError, InvalidArgumentError, NotFoundError } from '../errors.ts'
-import type { Digest } from '../image/digest.ts'
+import { ConflictError, InvalidArgumentError, NotFoundError, SpecError } from '../errors.ts'
+import { type Digest, isDigest } from '../image/digest.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
+import { isJsonObject, parseJson } from '../internal/json.ts'
 import { quote } from '../internal/text.ts'
 import type { LayerRecord } from './layer-record.ts'
 import type { Layers } from './layers.ts'
+import { type Lock, tryLock } from './lock.ts'
 import type { StorePaths } from './paths.ts'
+import { removeTree } from './remove-tree.ts'
 import { stackOf } from './unpack.ts'
-import { WorkDirectory } from './work-directory.ts'
 
 /** A writable layer on the layers of an image: what a container's root file system is stacked of. */
 export interface WritableLayer {
@@ -27,14 +31,28 @@ export interface WritableLayer {
 export interface WritableOptions {
   /** Its name, that of the container: letters, digits, `_`, `.` and `-`, at most 128, a letter or digit first. */
   readonly id: string
-  /** Whether it goes when this process ends, however that happens. Default false. */
+  /**
+   * Whether it goes with this process: when that has ended, whoever opens the store next removes the layer.
+   * Default false.
+   */
   readonly ephemeral?: boolean | undefined
+}
+
+/** `writable.json`, written last: without it the layer is not complete. */
+interface WritableRecord {
+  readonly version: 1
+  readonly id: string
+  readonly chainId?: Digest
+  readonly ephemeral: boolean
 }
 
 const recordName = 'writable.json'
 const grammar = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/
 
-/** The writable layers of a store. */
+/**
+ * The writable layers of a store. Making one is part of every start of a container, so it is done in
+ * synchronous calls: some microseconds each, where Node's pool of threads takes a hundred.
+ */
 export class WritableLayers {
   readonly #paths: StorePaths
   readonly #layers: Layers
@@ -50,61 +68,81 @@ export class WritableLayers {
    */
   async create(chainId: Digest | undefined, { id, ephemeral = false }: WritableOptions): Promise<WritableLayer> {
     const target = this.#pathOf(id)
-    const { layers: lower } = stackOf(await this.#stack(chainId), this.#layers)
-    const work = await WorkDirectory.claim(this.#paths.temporary, `container-${id}`)
-    let kept = false
+    const lower = await this.#lower(chainId)
+    const lock = tryLock(this.#lockOf(id))
+    if (lock === undefined) throw taken(id)
     try {
-      await mkdir(join(work.path, 'upper'))
-      await mkdir(join(work.path, 'work'))
-      // Overlayfs shows the root of the highest layer, which is the new one.
-      if (lower[0] !== undefined) await copyAttributes(lower[0], join(work.path, 'upper'))
-      else await chmod(join(work.path, 'upper'), 0o755)
-      const record = { version: 1, id, ...(chainId === undefined ? {} : { chainId }) }
-      if (ephemeral) {
-        // It stays where whoever comes next removes what has no living owner.
-        kept = true
-        return handle(id, lower, work.path, () => work.release())
-      }
-      await writeFile(join(work.path, recordName), `${JSON.stringify(record)}\n`, { mode: 0o600 })
-      await rename(work.path, target)
+      if (readRecord(target) !== undefined) throw taken(id)
+      await removeTree(target)
+      make(target, lower[0], { version: 1, id, ephemeral, ...(chainId === undefined ? {} : { chainId }) })
     } catch (error) {
-      if (hasCode(error, 'ENOTEMPTY') || hasCode(error, 'EEXIST')) {
-        throw new ConflictError(id, `there is a container layer ${quote(id)} already`, { cause: error })
-      }
+      lock.release({ remove: true })
       throw fileError(error, 'making a container layer', id)
-    } finally {
-      if (!kept) await work.release()
     }
-    return this.#handle(id, lower)
+    if (!ephemeral) lock.release({ remove: true })
+    return this.#handle(id, lower, ephemeral ? lock : undefined)
   }
 
   /** Opens a writable layer that was made before. @throws NotFoundError */
   async open(id: string): Promise<WritableLayer> {
-    const path = join(this.#pathOf(id), recordName)
+    const record = readRecord(this.#pathOf(id))
+    if (record === undefined) throw new NotFoundError(id, `there is no container layer ${quote(id)}`)
+    return this.#handle(id, await this.#lower(record.chainId), undefined)
+  }
+
+  /** Removes what dead processes were making, and what was to go with them. */
+  async reclaim(): Promise<void> {
+    for (const id of await readdir(this.#paths.containers)) {
+      const record = grammar.test(id) ? readRecord(this.#pathOf(id)) : undefined
+      if (record?.ephemeral === false) continue
+      const lock = tryLock(this.#lockOf(id))
+      if (lock === undefined) continue
+      try {
+        // It may have become complete since it was looked at.
+        if (readRecord(this.#pathOf(id))?.ephemeral !== false) await this.#discard(id)
+      } finally {
+        lock.release({ remove: true })
+      }
+    }
+  }
+
+  #handle(id: string, lower: readonly string[], lock: Lock | undefined): WritableLayer {
+    const path = this.#pathOf(id)
+    let removed: Promise<void> | undefined
+    const remove = async (): Promise<void> => {
+      // Another process may have it, if it is to go with that one: removing it is what the caller wants.
+      const own = lock ?? tryLock(this.#lockOf(id))
+      try {
+        await this.#discard(id)
+      } finally {
+        own?.release({ remove: true })
+      }
+    }
+    return {
+      id,
+      lower,
+      upper: join(path, 'upper'),
+      work: join(path, 'work'),
+      remove() {
+        removed ??= remove()
+        return removed
+      },
+    }
+  }
+
+  /** Moves it away, so that it is gone at once, then removes what is in it. */
+  async #discard(id: string): Promise<void> {
+    const trash = join(this.#paths.temporary, randomUUID())
     try {
-      const { chainId } = JSON.parse(await readFile(path, 'utf8')) as { chainId?: Digest }
-      return this.#handle(id, stackOf(await this.#stack(chainId), this.#layers).layers)
+      renameSync(this.#pathOf(id), trash)
     } catch (error) {
-      if (hasCode(error, 'ENOENT')) throw new NotFoundError(id, `there is no container layer ${quote(id)}`)
-      throw fileError(error, 'reading a container layer', id)
+      if (hasCode(error, 'ENOENT')) return
+      throw fileError(error, 'removing a container layer', id)
     }
+    await removeTree(trash)
   }
 
-  #handle(id: string, lower: readonly string[]): WritableLayer {
-    return handle(id, lower, this.#pathOf(id), () => this.#remove(id))
-  }
-
-  async #remove(id: string): Promise<void> {
-    const trash = await WorkDirectory.claim(this.#paths.temporary, `container-${id}`)
-    try {
-      await trash.take(this.#pathOf(id))
-    } finally {
-      await trash.release()
-    }
-  }
-
-  /** Records of the stack, the bottom layer first. */
-  async #stack(chainId: Digest | undefined): Promise<readonly LayerRecord[]> {
+  async #lower(chainId: Digest | undefined): Promise<readonly string[]> {
     const records: LayerRecord[] = []
     for (let next = chainId; next !== undefined; ) {
       const record = await this.#layers.find(next)
@@ -112,7 +150,11 @@ export class WritableLayers {
       records.unshift(record)
       next = record.parent
     }
-    return records
+    return stackOf(records, this.#layers).layers
+  }
+
+  #lockOf(id: string): string {
+    return join(this.#paths.locks, `container-${id}.lock`)
   }
 
   #pathOf(id: string): string {
@@ -123,22 +165,42 @@ export class WritableLayers {
   }
 }
 
-function handle(id: string, lower: readonly string[], path: string, remove: () => Promise<void>): WritableLayer {
-  let removal: Promise<void> | undefined
-  return {
-    id,
-    lower,
-    upper: join(path, 'upper'),
-    work: join(path, 'work'),
-    remove() {
-      removal ??= remove()
-      return removal
-    },
+function taken(id: string): ConflictError {
+  return new ConflictError(id, `there is a container layer ${quote(id)} already`)
+}
+
+function make(target: string, lower: string | undefined, record: WritableRecord): void {
+  const upper = join(target, 'upper')
+  mkdirSync(target, { mode: 0o700 })
+  mkdirSync(upper, { mode: 0o755 })
+  mkdirSync(join(target, 'work'), { mode: 0o700 })
+  // Overlayfs shows the root of the highest layer, which is the new one.
+  if (lower !== undefined) copyAttributes(lower, upper)
+  else chmodSync(upper, 0o755)
+  writeFileSync(join(target, recordName), `${JSON.stringify(record)}\n`, { mode: 0o600 })
+}
+
+function copyAttributes(from: string, to: string): void {
+  const { uid, gid, mode } = statSync(from)
+  if (uid !== process.geteuid?.() || gid !== process.getegid?.()) chownSync(to, uid, gid)
+  chmodSync(to, mode & 0o7777)
+}
+
+/** The record of a complete writable layer. */
+function readRecord(path: string): WritableRecord | undefined {
+  try {
+    const value = parseJson(readFileSync(join(path, recordName)), path)
+    return isRecord(value) ? value : undefined
+  } catch (error) {
+    // A crash may leave a file without its content; it was the last step.
+    if (hasCode(error, 'ENOENT') || error instanceof SpecError) return undefined
+    throw fileError(error, 'reading a container layer', path)
   }
 }
 
-async function copyAttributes(from: string, to: string): Promise<void> {
-  const { uid, gid, mode } = await stat(from)
-  if (uid !== process.geteuid?.() || gid !== process.getegid?.()) await chown(to, uid, gid)
-  await chmod(to, mode & 0o7777)
+function isRecord(value: unknown): value is WritableRecord {
+  if (!isJsonObject(value)) return false
+  const { version, id, chainId, ephemeral } = value
+  const onDigest = chainId === undefined || (typeof chainId === 'string' && isDigest(chainId))
+  return version === 1 && typeof id === 'string' && onDigest && typeof ephemeral === 'boolean'
 }

@@ -303,6 +303,24 @@ describe('a writable layer', () => {
 })
 
 describe('what dead processes leave behind', () => {
+  it('of container layers is what was to outlive them, and that alone', async () => {
+    const kept = await store.createWritable(undefined, { id: 'kept' })
+    const own = await store.createWritable(undefined, { id: 'own', ephemeral: true })
+    const record = (id: string): string => join(root, 'containers', id, 'writable.json')
+    execFileSync('cp', ['-a', join(root, 'containers', 'own'), join(root, 'containers', 'dead')])
+    writeFileSync(record('dead'), readFileSync(record('own'), 'utf8').replace('"own"', '"dead"'))
+    execFileSync('mkdir', ['-p', join(root, 'containers', 'half', 'upper')])
+    const other = await openStore({ root })
+    expect(readdirSync(join(root, 'containers')).sort()).toEqual(['kept', 'own'])
+    expect(readdirSync(join(root, 'locks')).sort()).toEqual(['container-own.lock'])
+    await expect(other.createWritable(undefined, { id: 'own' })).rejects.toThrow(ConflictError)
+    await own.remove()
+    await kept.remove()
+    await openStore({ root })
+    expect(readdirSync(join(root, 'containers'))).toEqual([])
+    expect(leftovers()).toEqual([])
+  })
+
   it('is removed by the next one that opens the store, and nothing else is', async () => {
     execFileSync('sh', [
       '-c',

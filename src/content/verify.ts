@@ -24,7 +24,9 @@ export interface VerifyOptions extends ContentOptions {
  * Errors of the stream: SizeMismatchError, DigestMismatchError, the source's own, the signal's reason.
  */
 export function verified(descriptor: Descriptor, source: Readable, options: VerifyOptions = {}): Readable {
-  if (source instanceof Verifier && source.checks(descriptor) && options.onBytes === undefined) return source
+  if (source instanceof Verifier && source.checks(descriptor) && options.onBytes === undefined) {
+    return destroyOnAbort(source, options.signal)
+  }
   const verifier = new Verifier(descriptor, options.onBytes)
   // Who reads the stream learns of its error also when it comes before they have begun to listen.
   verifier.on('error', () => {})

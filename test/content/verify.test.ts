@@ -142,7 +142,10 @@ describe('verified', () => {
     const stream = verified(descriptor, inPieces(bytes, 65_536))
     expect(verified(descriptor, stream)).toBe(stream)
     expect(verified({ ...descriptor, size: 1 }, stream)).not.toBe(stream)
-    stream.destroy()
+    const controller = new AbortController()
+    expect(verified(descriptor, stream, { signal: controller.signal })).toBe(stream)
+    controller.abort()
+    expect(stream.destroyed).toBe(true)
   })
 
   it('ends when whoever counts the bytes throws', async () => {

@@ -173,6 +173,22 @@ describe('the JSON of a document', () => {
     expect(issuesOf(() => parseManifest(raw(`[${'0,'.repeat(300_000)}0]`)))[0]?.message).toMatch(/250000 values/)
   })
 
+  it.each([
+    ['layers that are numbers', `{"schemaVersion":2,"layers":[${'0,'.repeat(249_000)}0]}`],
+    ['layers that are empty', `{"schemaVersion":2,"layers":[${'{},'.repeat(249_000)}{}]}`],
+    [
+      'annotations that are numbers',
+      `{"schemaVersion":2,"layers":[${'{"annotations":{"x":0,"y":0}},'.repeat(60_000)}{}]}`,
+    ],
+    ['one long string', JSON.stringify('\\"'.repeat(1_000_000))],
+    ['unclosed brackets', '{"a":['.repeat(600_000)],
+  ])('is refused in little time when it is megabytes of %s', (_, text) => {
+    const started = performance.now()
+    expect(() => parseManifest(raw(text))).toThrow(SpecError)
+    // It takes some 50 ms; what is quadratic takes minutes.
+    expect(performance.now() - started).toBeLessThan(10_000)
+  })
+
   it('can not reach the prototype', () => {
     const text = JSON.stringify(manifest).replace('{', '{"__proto__":{"polluted":1},')
     expect(parseManifest(raw(text)).value).not.toHaveProperty('polluted')

@@ -1,6 +1,6 @@
 import { closeSync } from 'node:fs'
 import type { State } from '../bundle/state.ts'
-import { ConflictError, type ExitStatus, RemoteExitError } from '../errors.ts'
+import { ConflictError, type ExitStatus, InvalidArgumentError, RemoteExitError } from '../errors.ts'
 import type { Call } from '../linux/call.ts'
 import { pidfdSendSignal, SIGKILL } from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
@@ -80,6 +80,9 @@ export class RuntimeContainer implements AsyncDisposable {
     }
     if (!init.isOpen) {
       throw new ConflictError(this.id, `container ${this.id} can't be started: its first process was killed`)
+    }
+    if (plan.start === undefined) {
+      throw new InvalidArgumentError(`container ${this.id} has no process to start`, { subject: '/process' })
     }
     this.status = 'running'
     try {

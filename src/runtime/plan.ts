@@ -1,6 +1,6 @@
 import { isAbsolute, join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
-import { InvalidArgumentError, UnsupportedError } from '../errors.ts'
+import { InvalidArgumentError } from '../errors.ts'
 import { type Call, type Out, out } from '../linux/call.ts'
 import {
   AT_FDCWD,
@@ -41,6 +41,7 @@ import { loopbackCalls, type NamespacePlan, planNamespaces } from './namespaces.
 import { makeDirectoryInRoot } from './paths.ts'
 import { candidates, lookupCalls, startCalls } from './process.ts'
 import { type OverlayRootfs, pivotCalls, rootfsCalls } from './rootfs.ts'
+import { refuseUnsupported } from './unsupported.ts'
 
 /** What is planned. */
 export interface PlanOptions {
@@ -76,7 +77,8 @@ export interface Plan {
   /** Where the kernel writes the working directory, for a check that it is inside the root. */
   readonly workingDirectory: Out
   finish(found: readonly FoundTarget[]): readonly Call[]
-  start(program: string): readonly Call[]
+  /** Undefined when the config has no process. */
+  readonly start: ((program: string) => readonly Call[]) | undefined
 }
 
 const pathMax = 4096
@@ -99,6 +101,7 @@ export function planContainer(options: PlanOptions): Plan {
   const lookups = lookupCalls(programs)
   const workingDirectory = out(pathMax)
   const cloned = cloneCall(namespaces, cgroup)
+  const start = planStart(options, namespaces)
   const masked = openTargets('masked', linux.maskedPaths ?? [], descriptor.root)
   const readonly = openTargets('readonly', linux.readonlyPaths ?? [], descriptor.root)
 
@@ -121,37 +124,26 @@ export function planContainer(options: PlanOptions): Plan {
       getcwd(workingDirectory, { step: 'check the working directory', pointer: '/process/cwd' }),
       ...lookups,
     ],
-    start(program) {
-      if (process === undefined) {
-        throw new InvalidArgumentError('config.json has no process to start', { subject: '/process' })
-      }
-      return startCalls(process, program, {
-        filter: options.filter,
-        grantable: namespaces.isNew('user') ? ~0n : host.capabilities,
-        setgroups: !namespaces.isNew('user') || maySetGroups(spec, host),
-        socket: options.outlive ? undefined : descriptor.init,
-      })
-    },
+    start,
   }
+}
+
+function planStart(options: PlanOptions, namespaces: NamespacePlan): Plan['start'] {
+  const { spec, host } = options
+  const { process } = spec
+  if (process === undefined) return undefined
+  return startCalls(process, {
+    filter: options.filter,
+    grantable: namespaces.isNew('user') ? ~0n : host.capabilities,
+    setgroups: !namespaces.isNew('user') || maySetGroups(spec, host),
+    socket: options.outlive ? undefined : descriptor.init,
+  })
 }
 
 /** An ordinary user that maps only its own group may not set groups: that could take away one that denies access. */
 function maySetGroups(spec: Spec, host: Host): boolean {
   const { uidMappings = [], gidMappings = [] } = spec.linux ?? {}
   return host.uid === 0 || !mapsOnly(uidMappings, host.uid) || !mapsOnly(gidMappings, host.gid)
-}
-
-function refuseUnsupported(spec: Spec): void {
-  const missing: readonly (readonly [boolean, string])[] = [
-    [spec.process?.terminal === true, '/process/terminal'],
-    [Object.values(spec.hooks ?? {}).some((hooks) => (hooks?.length ?? 0) > 0), '/hooks'],
-    [spec.linux?.intelRdt !== undefined, '/linux/intelRdt'],
-    [spec.linux?.timeOffsets !== undefined, '/linux/timeOffsets'],
-    [Object.keys(spec.linux?.netDevices ?? {}).length > 0, '/linux/netDevices'],
-  ]
-  for (const [asked, pointer] of missing) {
-    if (asked) throw new UnsupportedError(pointer, 'this version of oci-ts does not implement it yet')
-  }
 }
 
 function cloneCall(namespaces: NamespacePlan, cgroup: CgroupPlan): Call {
@@ -192,7 +184,12 @@ function setupCalls(options: PlanOptions, namespaces: NamespacePlan, cgroup: Cgr
   const context = { root, bundle, hierarchies: host.hierarchies, isDirectory: host.isDirectory }
   calls.push(...mountCalls(spec.mounts ?? [], context))
   calls.push(...deviceCalls(linux.devices ?? [], root, user))
-  calls.push(...makeDirectoryInRoot(root, spec.process?.cwd ?? '/', { step: 'make the working directory' }))
+  calls.push(
+    ...makeDirectoryInRoot(root, spec.process?.cwd ?? '/', {
+      step: 'make the working directory',
+      pointer: '/process/cwd',
+    }),
+  )
   return calls
 }
 

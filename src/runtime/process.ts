@@ -77,8 +77,11 @@ export function lookupCalls(paths: readonly string[]): readonly Call[] {
   return paths.map((path) => faccessat2(AT_FDCWD, path, X_OK, AT_EACCESS, why))
 }
 
-/** The last batch of a container's first process: drop what it may not have, and become the program. */
-export function startCalls(process: Process, program: string, context: ProcessContext): readonly Call[] {
+/**
+ * Plans the last batch of a container's first process: drop what it may not have, and become the program,
+ * which is known by its path later.
+ */
+export function startCalls(process: Process, context: ProcessContext): (program: string) => readonly Call[] {
   const { filter } = context
   const user = process.user ?? {}
   const uid = user.uid ?? 0
@@ -107,8 +110,7 @@ export function startCalls(process: Process, program: string, context: ProcessCo
   }
   calls.push(...load)
   if (sets !== undefined && !noNewPrivileges && filter !== undefined) calls.push(setCapabilities(sets, 0n))
-  calls.push(execution(process, program))
-  return calls
+  return (program) => [...calls, execution(process, program)]
 }
 
 function execution(process: Process, program: string): Call {

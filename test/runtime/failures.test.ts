@@ -1,0 +1,115 @@
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { cannotRun, Sandbox, type SpecChanges, specOf } from './support.ts'
+
+describe.skipIf(cannotRun)(`a container that can't be made or started (${cannotRun ?? 'really'})`, () => {
+  let sandbox: Sandbox
+  beforeAll(async () => {
+    sandbox = new Sandbox()
+    await sandbox.remember()
+    const file = (name: string, content: string, mode: number): void => {
+      writeFileSync(join(sandbox.rootfs, name), content)
+      chmodSync(join(sandbox.rootfs, name), mode)
+    }
+    file('not-executable', '#!/bin/sh\n', 0o644)
+    file('no-interpreter', '#!/no/such/interpreter\n', 0o755)
+    file('no-format', 'what is this?', 0o755)
+    file('private', '#!/bin/sh\n', 0o700)
+    mkdirSync(join(sandbox.rootfs, 'directory'))
+  })
+  afterEach(() => sandbox.expectNothingLeft())
+  afterAll(() => sandbox.remove())
+
+  const failure = (args: readonly string[], changes: SpecChanges = {}): Promise<unknown> =>
+    sandbox.run(specOf(args, changes)).catch((error: unknown) => error)
+
+  it.each([
+    ['a missing command', 'missing', 'find the program', '/process/args/0', /not found.*\/bin\/missing/s],
+    ['a missing path', '/bin/missing', 'find the program', '/process/args/0', /\/bin\/missing/],
+    [
+      'a file without execute permission',
+      '/not-executable',
+      'find the program',
+      '/process/args/0',
+      /permission denied/,
+    ],
+    ['a directory', '/directory', 'execute /directory', '/process/args', /permission/],
+    [
+      'an interpreter that does not exist',
+      '/no-interpreter',
+      'execute /no-interpreter',
+      '/process/args',
+      /interpreter/,
+    ],
+    ['a file of no known format', '/no-format', 'execute /no-format', '/process/args', /platform/],
+  ])('says so of %s', async (_, name, step, pointer, message) => {
+    const error = await failure([name])
+    expect(error).toMatchObject({ code: 'ERR_OCI_RUNTIME', step, pointer })
+    expect(error).toMatchObject({ message: expect.stringMatching(message) })
+  })
+
+  it('says so of a program that its user may not execute', async () => {
+    const error = await failure(['/private'], { process: { user: { uid: 1000, gid: 1000 } } })
+    expect(error).toMatchObject({ step: 'execute /private', hint: expect.stringContaining('permission') })
+  })
+
+  it('says so of a working directory that is a file', async () => {
+    const error = await failure(['true'], { process: { cwd: '/bin/busybox' } })
+    expect(error).toMatchObject({
+      step: 'enter the working directory',
+      pointer: '/process/cwd',
+      hint: expect.any(String),
+    })
+  })
+
+  it('says so when there is no command', async () => {
+    expect(await failure([])).toMatchObject({ code: 'ERR_OCI_INVALID_ARGUMENT', subject: '/process/args' })
+    expect(await failure([''])).toMatchObject({ code: 'ERR_OCI_INVALID_ARGUMENT' })
+  })
+
+  it('says so when the config has no process, at start', async () => {
+    const { process: _, ...spec } = specOf(['true'])
+    const container = await sandbox.create(spec)
+    await expect(container.start()).rejects.toMatchObject({ code: 'ERR_OCI_INVALID_ARGUMENT', subject: '/process' })
+    expect(container.state.status).toBe('created')
+    await container.delete()
+  })
+
+  it('has stopped when its start failed', async () => {
+    const container = await sandbox.create(specOf(['/no-format']))
+    await expect(container.start()).rejects.toMatchObject({ code: 'ERR_OCI_RUNTIME' })
+    expect(container.state.status).toBe('stopped')
+    await container.delete()
+  })
+
+  it('says what this version does not do, instead of leaving it out', async () => {
+    const unsupported: readonly SpecChanges[] = [
+      { process: { terminal: true } },
+      { hooks: { poststop: [{ path: '/bin/true' }] } },
+      { process: { apparmorProfile: 'docker-default' } },
+      { process: { scheduler: { policy: 'SCHED_IDLE' } } },
+      { linux: { personality: { domain: 'LINUX32' } } },
+      { linux: { resources: { blockIO: { weight: 10 } } } },
+      { mounts: [{ destination: '/x', type: 'tmpfs', source: 'x', options: ['tmpcopyup'] }] },
+    ]
+    for (const changes of unsupported) {
+      expect(await failure(['true'], changes)).toMatchObject({ code: 'ERR_OCI_UNSUPPORTED' })
+    }
+  })
+
+  it('says so of a root filesystem that is missing', async () => {
+    expect(await failure(['true'], { root: { path: '/no/such/root' } })).toMatchObject({
+      step: 'prepare the root filesystem',
+      pointer: '/root/path',
+    })
+  })
+
+  it('says so of a memory limit that leaves no room for its start', async () => {
+    const resources = { memory: { limit: 4096, swap: 4096 } }
+    expect(await failure(['true'], { linux: { resources } })).toMatchObject({
+      code: 'ERR_OCI_RUNTIME',
+      hint: expect.stringContaining('memory limit'),
+    })
+  })
+})

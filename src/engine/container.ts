@@ -3,17 +3,20 @@ import { ConflictError, type ExitStatus } from '../errors.ts'
 import { delay } from '../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
 import type { RuntimeContainer } from '../runtime/index.ts'
+import { signalNumber } from '../runtime/processes.ts'
 import type { WritableLayer } from '../store/index.ts'
 import type { Image } from './image.ts'
-import type { LogLine, LogOptions, Output } from './output.ts'
+import type { LogLine } from './line-splitter.ts'
+import type { LogOptions, Output } from './output.ts'
+import type { RunSettings } from './run-options.ts'
 import type { Stdio } from './stdio.ts'
 
 /** How `stop` goes about it. */
 export interface StopOptions {
   /** First signal. Default the one of `run`, else the image's, else SIGTERM. */
-  readonly signal?: string | number
+  readonly signal?: string | number | undefined
   /** Time until SIGKILL. Default the one of `run`, else 10 seconds. */
-  readonly timeout?: Duration
+  readonly timeout?: Duration | undefined
 }
 
 /** What `run` hands over. */
@@ -25,11 +28,10 @@ export interface ContainerParts {
   readonly stdio: Stdio
   readonly layer: WritableLayer
   readonly stopSignal: string | number
-  /** Milliseconds. */
-  readonly stopTimeout: number
+  readonly settings: Pick<RunSettings, 'stdin' | 'stopTimeout'>
 }
 
-/** A running container. It dies with this process, unless it was started with `detach`. */
+/** A running container. It dies with this process. */
 export class Container implements AsyncDisposable {
   readonly id: string
   /** The name given to `run`, else the first 12 characters of the id. */
@@ -37,12 +39,11 @@ export class Container implements AsyncDisposable {
   readonly image: Image
   /** Its first process, as the host sees it. */
   readonly pid: number
-  /** How it ended. Never rejects. */
+  /** How it ended; all that it wrote has arrived then. Never rejects. */
   readonly exited: Promise<ExitStatus>
   /** What was asked for and could not be given, one sentence each. */
   readonly warnings: readonly string[]
   private readonly parts: ContainerParts
-  private ended = false
   private stopping: Promise<ExitStatus> | undefined
   private removal: Promise<void> | undefined
 
@@ -53,19 +54,19 @@ export class Container implements AsyncDisposable {
     this.name = parts.name
     this.image = parts.image
     this.pid = parts.runtime.pid
-    this.exited = parts.runtime.exited
     this.warnings = parts.runtime.warnings
-    void this.exited.then(() => {
-      this.ended = true
-    })
+    this.exited = this.untilEnd()
   }
 
   /** Its standard input, when `run` was given `stdin: 'pipe'`; else undefined. */
   get stdin(): Writable | undefined {
-    return this.parts.stdio.stdin
+    return this.parts.settings.stdin === 'pipe' ? this.parts.stdio.stdin : undefined
   }
 
-  /** Its standard output as bytes. While it is open and not read, the container waits when the pipe is full. */
+  /**
+   * Its standard output as bytes, from the first that is kept: from the very first one when it is asked for
+   * right after `run`. While it is open and not read, the container waits when the pipe is full.
+   */
   get stdout(): Readable {
     return this.parts.output.stream('stdout')
   }
@@ -77,7 +78,8 @@ export class Container implements AsyncDisposable {
 
   /**
    * The lines it wrote, from its birth on, as far as they are kept (the latest 16 MiB by default). With
-   * `follow` also those still to come; the iteration ends with the container.
+   * `follow` also those still to come; the iteration ends with the container. Works after its end as well.
+   * @throws InvalidArgumentError for options that can't be used.
    */
   logs(options?: LogOptions): AsyncIterable<LogLine> {
     return this.parts.output.lines(options)
@@ -85,24 +87,34 @@ export class Container implements AsyncDisposable {
 
   /**
    * Sends a signal to its first process: a number, `SIGTERM` or `TERM`. Default SIGKILL, as with Docker.
-   * @throws ConflictError when it has ended.
+   * @throws ConflictError when it has ended. @throws InvalidArgumentError for what is no signal.
    */
   async kill(signal: string | number = 'SIGKILL'): Promise<void> {
     this.parts.runtime.kill(signal)
   }
 
-  /** Asks it to end, and kills it when it does not in time. Idempotent; resolves with how it ended. */
+  /**
+   * Asks it to end, and kills it when it does not in time; resolves with how it ended. Idempotent: further
+   * calls join the first one.
+   * @throws InvalidArgumentError for options that can't be used.
+   */
   stop(options: StopOptions = {}): Promise<ExitStatus> {
-    this.stopping ??= this.stopNow(options)
+    this.stopping ??= this.stopNow(options).catch((error: unknown) => {
+      this.stopping = undefined
+      throw error
+    })
     return this.stopping
   }
 
   /**
    * Removes it with its changes to the file system. It is killed when it runs: at once, without `stop`.
-   * Idempotent.
+   * Idempotent. What it wrote can still be read.
    */
   remove(): Promise<void> {
-    this.removal ??= this.removeNow()
+    this.removal ??= this.removeNow().catch((error: unknown) => {
+      this.removal = undefined
+      throw error
+    })
     return this.removal
   }
 
@@ -111,14 +123,25 @@ export class Container implements AsyncDisposable {
     return this.remove()
   }
 
+  private async untilEnd(): Promise<ExitStatus> {
+    const { runtime, output, stdio } = this.parts
+    const status = await runtime.exited
+    // Nobody reads it any more.
+    stdio.stdin?.destroy()
+    await output.finish()
+    return status
+  }
+
   private async stopNow(options: StopOptions): Promise<ExitStatus> {
-    const { stopSignal, stopTimeout } = this.parts
-    const patience = options.timeout === undefined ? stopTimeout : toMilliseconds(options.timeout, 'timeout')
-    this.signalUnlessEnded(options.signal ?? stopSignal)
+    const { runtime, stopSignal, settings } = this.parts
+    const { timeout = settings.stopTimeout, signal = stopSignal } = options
+    const patience = toMilliseconds(timeout, 'timeout')
+    signalNumber(signal)
+    this.signalUnlessEnded(signal)
     const timer = new AbortController()
-    await Promise.race([this.exited, delay(patience, timer.signal).catch(() => {})])
+    await Promise.race([runtime.exited, delay(patience, timer.signal).catch(() => {})])
     timer.abort()
-    if (!this.ended) this.signalUnlessEnded('SIGKILL')
+    this.signalUnlessEnded('SIGKILL')
     return this.exited
   }
 
@@ -131,10 +154,9 @@ export class Container implements AsyncDisposable {
   }
 
   private async removeNow(): Promise<void> {
-    const { runtime, output, stdio, layer } = this.parts
+    const { runtime, stdio, layer } = this.parts
     await runtime.delete({ force: true })
-    // What it wrote last may still be in the pipes; what a joined namespace keeps alive must not hold us.
-    await Promise.race([output.ended(), delay(1000)])
+    await this.exited
     stdio.close()
     await layer.remove()
   }

@@ -2,7 +2,8 @@ import type { Store, StoreOptions } from '../store/index.ts'
 import type { Container } from './container.ts'
 import type { Image } from './image.ts'
 import { type PullOperation, type PullOptions, pullInto } from './pull.ts'
-import { type RunOptions, runContainer } from './run.ts'
+import { runContainer } from './run.ts'
+import type { RunOptions } from './run-options.ts'
 
 /** Options of {@link createEngine}. */
 export interface EngineOptions {

@@ -1,10 +1,11 @@
+import { selectPlatform } from '../content/select-platform.ts'
 import { readAll } from '../content/verify.ts'
 import { PlatformError } from '../errors.ts'
 import { type ImageConfig, parseImageConfig } from '../image/config.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import type { Digest } from '../image/digest.ts'
 import { type ImageManifest, parseManifest } from '../image/manifest.ts'
-import { formatPlatform, type Platform } from '../image/platform.ts'
+import { formatPlatform, hostPlatform, type Platform, parsePlatform } from '../image/platform.ts'
 import { platformMatcher } from '../image/platform-match.ts'
 import type { Store } from '../store/index.ts'
 import type { UnpackedImage } from '../store/unpack.ts'
@@ -50,6 +51,24 @@ export async function readImage(
     config,
     size: manifest.layers.reduce((sum, layer) => sum + layer.size, 0),
   }
+}
+
+/**
+ * The image that `reference`, a canonical name, has in the store.
+ * @param platform Chooses from an index. Default that of this machine.
+ * @throws NotFoundError when it is not there, or not all of it. @throws PlatformError
+ */
+export async function findImage(
+  store: Store,
+  reference: string,
+  platform: string | undefined,
+  signal: AbortSignal | undefined,
+): Promise<Image> {
+  const wanted = platform === undefined ? hostPlatform() : parsePlatform(platform)
+  const named = await store.resolve(reference, { signal })
+  const read = (descriptor: Descriptor, limit: number): Promise<Uint8Array> =>
+    readAll(store, descriptor, limit, { signal })
+  return readImage(store, reference, await selectPlatform(read, reference, named, wanted), signal)
 }
 
 /** @throws PlatformError when the image is for a platform that this machine can't run. */

@@ -1,36 +1,24 @@
-import { Readable } from 'node:stream'
-import { StringDecoder } from 'node:string_decoder'
-
-/** Which of its two outputs a container wrote to. */
-export type OutputName = 'stdout' | 'stderr'
-
-/** A line that a container wrote. */
-export interface LogLine {
-  readonly stream: OutputName
-  /** Without its line end. Bytes that are not UTF-8 are replaced; very long lines come in parts. */
-  readonly text: string
-  /** When its end arrived. */
-  readonly time: Date
-}
+import type { Readable } from 'node:stream'
+import { InvalidArgumentError } from '../errors.ts'
+import { delay } from '../internal/abort.ts'
+import { type Chunk, LineSplitter, type LogLine, type OutputName } from './line-splitter.ts'
+import { OutputStream } from './output-stream.ts'
 
 /** Options of `logs`. */
 export interface LogOptions {
   /** Whether to wait for more until the container ends. Default false: what there is now. */
-  readonly follow?: boolean
+  readonly follow?: boolean | undefined
   /** Only the last so many lines that there are at the call. Default all. */
-  readonly tail?: number
+  readonly tail?: number | undefined
   /** Aborting ends the iteration with `signal.reason`. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
 }
 
-interface Chunk {
-  readonly stream: OutputName
-  readonly bytes: Buffer
-  readonly time: Date
-}
+/** Bytes that a chunk takes beside its content, about: many small ones must not fill memory. */
+const chunkOverhead = 256
 
-/** Longest line that is given in one piece, in bytes. */
-const maxLine = 64 * 1024
+/** How long the pipes may stay open after the container's end, where others hold them. Milliseconds. */
+const patience = 1000
 
 /**
  * What a container wrote, from its birth on. The latest bytes are kept in memory up to a limit, for
@@ -38,59 +26,60 @@ const maxLine = 64 * 1024
  */
 export class Output {
   private readonly limit: number
-  private chunks: Chunk[] = []
+  private readonly chunks: Chunk[] = []
   /** Number of chunks that were dropped: the sequence number of the first one kept. */
   private dropped = 0
   private size = 0
   private open: number
-  private wake: (() => void)[] = []
+  private started = false
+  private draining = false
+  private readonly waiting = new Set<() => void>()
   private readonly streams = new Map<OutputName, OutputStream>()
   private readonly sources: ReadonlyMap<OutputName, Readable>
 
-  /** Reads `sources` until they end; `limit` is in bytes. */
+  /** Reads `sources`, from {@link start} on, until they end; `limit` is in bytes. */
   constructor(sources: ReadonlyMap<OutputName, Readable>, limit: number) {
     this.limit = limit
     this.sources = sources
     this.open = sources.size
-    for (const [stream, source] of sources) {
-      source.on('data', (bytes: Buffer) => this.add(stream, bytes))
+    for (const [name, source] of sources) {
       // A pipe that breaks has ended.
       source.on('error', () => {})
-      source.once('close', () => this.end(stream))
+      source.once('close', () => this.end(name))
     }
   }
 
-  /** The bytes of one output, from the first that is kept. */
+  /** Begins to read. Idempotent. */
+  start(): void {
+    if (this.started) return
+    this.started = true
+    for (const [name, source] of this.sources) source.on('data', (bytes: Buffer) => this.add(name, bytes))
+  }
+
+  /** The bytes of one output, from the first that is kept. Always the same stream. */
   stream(name: OutputName): Readable {
     let stream = this.streams.get(name)
     if (stream === undefined) {
-      const source = this.sources.get(name)
-      stream = new OutputStream(source)
-      for (const chunk of this.chunks) if (chunk.stream === name) stream.push(chunk.bytes)
-      if (source === undefined || source.closed) stream.push(null)
+      stream = this.openStream(name)
       this.streams.set(name, stream)
+      for (const chunk of this.chunks) if (chunk.stream === name) stream.deliver(chunk.bytes)
+      if (this.sources.get(name)?.closed !== false) stream.finish()
     }
+    this.start()
     return stream
   }
 
-  /** The lines of both outputs in the order in which they arrived. */
-  async *lines(options: LogOptions = {}): AsyncGenerator<LogLine, void, undefined> {
-    const { follow = false, tail, signal } = options
-    const splitters = { stdout: new LineSplitter('stdout'), stderr: new LineSplitter('stderr') }
-    const kept: LogLine[] = []
-    let next = this.dropped
-    const last = this.dropped + this.chunks.length
-    while (next < last) for (const line of this.split(next++, splitters)) kept.push(line)
-    if (!follow || this.open === 0) kept.push(...splitters.stdout.rest(), ...splitters.stderr.rest())
-    yield* tail === undefined ? kept : kept.slice(Math.max(0, kept.length - tail))
-    if (!follow) return
-    const wasOpen = this.open > 0
-    while (this.open > 0 || next < this.dropped + this.chunks.length) {
-      next = Math.max(next, this.dropped)
-      if (next < this.dropped + this.chunks.length) yield* this.split(next++, splitters)
-      else await this.more(signal)
+  /**
+   * The lines of both outputs in the order in which they arrived. A reader that is so slow that lines are
+   * dropped before it comes to them misses those.
+   * @throws InvalidArgumentError for a `tail` that is no number of lines.
+   */
+  lines(options: LogOptions = {}): AsyncGenerator<LogLine, void, undefined> {
+    const { tail } = options
+    if (tail !== undefined && (!Number.isInteger(tail) || tail < 0)) {
+      throw new InvalidArgumentError(`tail must be a number of lines, not ${tail}`, { subject: 'tail' })
     }
-    if (wasOpen) yield* [...splitters.stdout.rest(), ...splitters.stderr.rest()]
+    return this.read(options)
   }
 
   /** The last lines, at most `count`. */
@@ -100,108 +89,115 @@ export class Output {
     return lines
   }
 
-  /** Resolves when both outputs have ended. */
-  async ended(): Promise<void> {
+  /**
+   * Reads what is still in the pipes when the container has ended, whoever is slow to take it: it is no more
+   * than a pipe holds. Gives up after a second, for someone else may hold a pipe.
+   */
+  async finish(): Promise<void> {
+    this.draining = true
+    this.start()
+    for (const source of this.sources.values()) source.resume()
+    const late = new AbortController()
+    await Promise.race([this.ended(), delay(patience, late.signal).catch(() => {})])
+    late.abort()
+  }
+
+  private async ended(): Promise<void> {
     while (this.open > 0) await this.more(undefined)
   }
 
-  /** Stops reading: what a process of the container still writes is lost. */
-  close(): void {
-    for (const source of this.sources.values()) source.destroy()
+  private async *read({ follow = false, tail, signal }: LogOptions): AsyncGenerator<LogLine, void, undefined> {
+    signal?.throwIfAborted()
+    let splitters = newSplitters()
+    let next = this.dropped
+    const end = this.dropped + this.chunks.length
+    if (tail !== undefined) {
+      const last: LogLine[] = []
+      while (next < end) {
+        last.push(...this.split(next++, splitters))
+        // There may be millions of lines.
+        if (last.length > tail) last.splice(0, last.length - tail)
+      }
+      if (!follow || this.open === 0) last.push(...restOf(splitters))
+      yield* last.slice(Math.max(0, last.length - tail))
+    }
+    for (;;) {
+      signal?.throwIfAborted()
+      if (next < this.dropped) {
+        next = this.dropped
+        splitters = newSplitters() // what follows the gap is no part of the line before it
+      }
+      if (next < (follow ? this.dropped + this.chunks.length : end)) yield* this.split(next++, splitters)
+      else if (!follow || this.open === 0) break
+      else await this.more(signal)
+    }
+    yield* restOf(splitters)
   }
 
-  private split(sequence: number, splitters: Readonly<Record<OutputName, LineSplitter>>): readonly LogLine[] {
+  private split(sequence: number, splitters: Splitters): readonly LogLine[] {
     const chunk = this.chunks[sequence - this.dropped]
     return chunk === undefined ? [] : splitters[chunk.stream].add(chunk)
   }
 
+  private openStream(name: OutputName): OutputStream {
+    return new OutputStream({
+      pause: () => {
+        if (!this.draining) this.sources.get(name)?.pause()
+      },
+      // Whoever is asked before the start would throw away what it reads.
+      resume: () => {
+        if (this.started) this.sources.get(name)?.resume()
+      },
+    })
+  }
+
   private add(stream: OutputName, bytes: Buffer): void {
     this.chunks.push({ stream, bytes, time: new Date() })
-    this.size += bytes.length
+    this.size += bytes.length + chunkOverhead
     while (this.size > this.limit && this.chunks.length > 1) {
-      this.size -= this.chunks.shift()?.bytes.length ?? 0
+      this.size -= (this.chunks.shift()?.bytes.length ?? 0) + chunkOverhead
       this.dropped++
     }
     this.streams.get(stream)?.deliver(bytes)
     this.notify()
   }
 
-  private end(stream: OutputName): void {
+  private end(name: OutputName): void {
     this.open--
-    this.streams.get(stream)?.push(null)
+    this.streams.get(name)?.finish()
     this.notify()
   }
 
   private notify(): void {
-    for (const wake of this.wake.splice(0)) wake()
+    const waiting = [...this.waiting]
+    this.waiting.clear()
+    for (const wake of waiting) wake()
   }
 
+  /** Resolves at the next change. */
   private more(signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted()
-      const onAbort = (): void => reject(signal?.reason)
-      signal?.addEventListener('abort', onAbort, { once: true })
-      this.wake.push(() => {
+      const wake = (): void => {
         signal?.removeEventListener('abort', onAbort)
         resolve()
-      })
+      }
+      const onAbort = (): void => {
+        this.waiting.delete(wake)
+        reject(signal?.reason)
+      }
+      signal?.addEventListener('abort', onAbort, { once: true })
+      this.waiting.add(wake)
     })
   }
 }
 
-/** One output as a stream: while its reader is behind, the pipe is not read, and the container waits. */
-class OutputStream extends Readable {
-  private readonly source: Readable | undefined
+type Splitters = Readonly<Record<OutputName, LineSplitter>>
 
-  constructor(source: Readable | undefined) {
-    super()
-    this.source = source
-  }
-
-  deliver(bytes: Buffer): void {
-    if (!this.push(bytes)) this.source?.pause()
-  }
-
-  override _read(): void {
-    this.source?.resume()
-  }
-
-  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    this.source?.resume()
-    callback(error)
-  }
+function newSplitters(): Splitters {
+  return { stdout: new LineSplitter('stdout'), stderr: new LineSplitter('stderr') }
 }
 
-/** Makes lines of the chunks of one output. */
-class LineSplitter {
-  private readonly stream: OutputName
-  private readonly decoder = new StringDecoder('utf8')
-  private partial = ''
-  private time = new Date()
-
-  constructor(stream: OutputName) {
-    this.stream = stream
-  }
-
-  add(chunk: Chunk): readonly LogLine[] {
-    this.time = chunk.time
-    const parts = (this.partial + this.decoder.write(chunk.bytes)).split('\n')
-    this.partial = parts.pop() ?? ''
-    if (this.partial.length > maxLine) {
-      parts.push(this.partial)
-      this.partial = ''
-    }
-    return parts.map((text) => this.line(text))
-  }
-
-  /** What came after the last line end. */
-  rest(): readonly LogLine[] {
-    const text = this.partial + this.decoder.end()
-    this.partial = ''
-    return text === '' ? [] : [this.line(text)]
-  }
-
-  private line(text: string): LogLine {
-    return { stream: this.stream, text: text.endsWith('\r') ? text.slice(0, -1) : text, time: this.time }
-  }
+function restOf({ stdout, stderr }: Splitters): readonly LogLine[] {
+  return [...stdout.rest(), ...stderr.rest()]
 }

@@ -23,7 +23,9 @@ export function forOrdinaryUser<Options extends Partial<BundleOptions>>(options:
 }
 
 function userNamespace(): UserNamespace {
-  const { uid, gid, username } = userInfo()
+  const uid = process.geteuid?.() ?? 0
+  const gid = process.getegid?.() ?? 0
+  const username = userName()
   const own = (id: number): IdMapping => ({ containerID: 0, hostID: id, size: 1 })
   const uids = subordinate('/etc/subuid', username, uid)
   const gids = subordinate('/etc/subgid', username, uid)
@@ -33,8 +35,17 @@ function userNamespace(): UserNamespace {
   return { uidMappings: [own(uid), uids], gidMappings: [own(gid), gids] }
 }
 
+/** Name of this user; undefined for one that /etc/passwd does not know. */
+function userName(): string | undefined {
+  try {
+    return userInfo().username
+  } catch {
+    return undefined
+  }
+}
+
 /** The first range of a user in /etc/subuid or /etc/subgid (subuid(5)), as ids from 1 on. */
-function subordinate(path: string, name: string, uid: number): IdMapping | undefined {
+function subordinate(path: string, name: string | undefined, uid: number): IdMapping | undefined {
   let text: string
   try {
     text = readFileSync(path, 'utf8')

@@ -1,48 +1,21 @@
 import { randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import type { BundleOptions } from '../bundle/options.ts'
-import type { Spec } from '../bundle/spec.ts'
-import { type ExitStatus, InvalidArgumentError, NotFoundError, StartupError } from '../errors.ts'
+import { NotFoundError, PlatformError, StartupError, UnsupportedError } from '../errors.ts'
 import { hostPlatform } from '../image/platform.ts'
 import { formatReference, parseReference, withDefaultTag } from '../image/reference.ts'
 import { deadline, untilAborted } from '../internal/abort.ts'
-import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/units.ts'
 import type { RuntimeContainer } from '../runtime/index.ts'
+import { signalNumber } from '../runtime/processes.ts'
 import type { Store, WritableLayer } from '../store/index.ts'
 import { Container } from './container.ts'
-import { assertRunnable, type Image, readImage, unpack } from './image.ts'
+import { assertRunnable, findImage, type Image, unpack } from './image.ts'
 import { Output } from './output.ts'
-import { type PullOptions, pullInto } from './pull.ts'
+import { pullInto } from './pull.ts'
+import { untilReady } from './ready.ts'
+import { type RunOptions, type RunSettings, settingsOf } from './run-options.ts'
 import { buildSpec, hostUid } from './spec.ts'
 import { openStdio, type Stdio } from './stdio.ts'
-import { UnexpectedExit, type WaitStrategy } from './wait.ts'
-
-/** Options of `run`: those of a bundle (what the container gets), and how it is started and watched. */
-export interface RunOptions extends Omit<BundleOptions, 'id' | 'rootfs' | 'terminal' | 'consoleSize' | 'accounts'> {
-  /** Name for errors and logs. Default the first 12 characters of the id. */
-  readonly name?: string | undefined
-  /** Whether to pull when a reference is given. Default `missing`. */
-  readonly pull?: 'missing' | 'always' | 'never' | undefined
-  /** How to pull; `signal` and `timeout` of `run` hold there as well. */
-  readonly pullOptions?: Omit<PullOptions, 'signal' | 'timeout'> | undefined
-  /** Standard input: none, a pipe that `Container.stdin` writes to, or what to write to it. Default none. */
-  readonly stdin?: 'none' | 'pipe' | string | Uint8Array | Readable | undefined
-  /** When `run` resolves. Default: when the program has been executed. */
-  readonly ready?: WaitStrategy | undefined
-  /** Time for all up to the promise's resolution: pull, unpack, create, start, ready. Default 60 seconds. */
-  readonly timeout?: Duration | undefined
-  /** Aborting before the promise resolves rejects with `signal.reason` and leaves nothing behind. */
-  readonly signal?: AbortSignal | undefined
-  /** Signal that `stop` sends first. Default the image's, else SIGTERM. */
-  readonly stopSignal?: string | number | undefined
-  /** Time that `stop` gives it before SIGKILL. Default 10 seconds. */
-  readonly stopTimeout?: Duration | undefined
-  /** How much of the output is kept for `logs`. Default 16 MiB. */
-  readonly logSize?: Bytes | undefined
-  /** Edits the config.json before the container is made: the way out for what has no option. Must be pure. */
-  readonly configure?: ((spec: Spec) => Spec) | undefined
-}
 
 /** What runs are made with. */
 export interface RunContext {
@@ -50,26 +23,28 @@ export interface RunContext {
   readonly stateRoot: string | undefined
 }
 
-const defaultTimeout = 60_000
-const keptLogs = 16 << 20
-const linesInErrors = 50
-
 /** Runs a container of `image`; see `run` of oci-ts. */
 export async function runContainer(
   context: RunContext,
   image: Image | string,
   options: RunOptions,
 ): Promise<Container> {
+  if (process.platform !== 'linux') {
+    throw new UnsupportedError('running containers', `they need Linux, and this is ${process.platform}`, {
+      hint: 'Run this program in a Linux machine; pulling and pushing images works here.',
+    })
+  }
+  const settings = settingsOf(options)
   const subject = options.name ?? (typeof image === 'string' ? image : image.reference)
-  const ms = toMilliseconds(options.timeout ?? defaultTimeout, 'timeout')
-  const { signal, clear } = deadline(`running ${subject}`, ms, options.signal)
-  const run = new Run(context, options, signal)
+  const { signal, clear } = deadline(`running ${subject}`, settings.timeout, options.signal)
+  const run = new Run(context, options, settings, signal)
   try {
     return await run.start(image)
   } catch (error) {
+    // What was interrupted may have failed in its own words. A StartupError knows why by itself.
+    const failure = signal.aborted && !(error instanceof StartupError) ? signal.reason : error
     await run.undo()
-    // What was interrupted may have failed in its own words.
-    throw signal.aborted ? signal.reason : error
+    throw failure
   } finally {
     clear()
   }
@@ -79,32 +54,37 @@ export async function runContainer(
 class Run {
   private readonly context: RunContext
   private readonly options: RunOptions
+  private readonly settings: RunSettings
   private readonly signal: AbortSignal
   private layer: WritableLayer | undefined
   private stdio: Stdio | undefined
   private runtime: RuntimeContainer | undefined
 
-  constructor(context: RunContext, options: RunOptions, signal: AbortSignal) {
+  constructor(context: RunContext, options: RunOptions, settings: RunSettings, signal: AbortSignal) {
     this.context = context
     this.options = options
+    this.settings = settings
     this.signal = signal
   }
 
   async start(wanted: Image | string): Promise<Container> {
-    const { options, signal } = this
-    const store = await this.context.store()
+    const { options, settings, signal } = this
+    signal.throwIfAborted()
+    const store = await untilAborted(this.context.store(), signal)
     const image = typeof wanted === 'string' ? await this.find(store, wanted) : wanted
     assertRunnable(image, hostPlatform())
+    const stopSignal = options.stopSignal ?? stopSignalOf(image)
     const { chainId, layers } = await unpack(store, image, signal)
     const id = randomBytes(32).toString('hex')
     const spec = await buildSpec(id, image, layers, options)
-    this.layer = await store.createWritable(chainId, { id, ephemeral: true })
-    const { layer } = this
+    signal.throwIfAborted()
+    const layer = await store.createWritable(chainId, { id, ephemeral: true })
+    this.layer = layer
     signal.throwIfAborted()
 
-    const stdio = openStdio(options.stdin !== undefined && options.stdin !== 'none', hostUid(spec))
+    const stdio = openStdio(settings.stdin !== 'none', hostUid(spec))
     this.stdio = stdio
-    const output = new Output(stdio.outputs, toBytes(options.logSize ?? keptLogs, 'logSize'))
+    const output = new Output(stdio.outputs, settings.logSize)
     const { createContainer } = await import('../runtime/index.ts')
     const runtime = await createContainer({
       id,
@@ -117,20 +97,17 @@ class Run {
     })
     this.runtime = runtime
     stdio.handOver()
-    await runtime.start()
+    await untilAborted(runtime.start(), signal)
     this.feed(stdio)
-    const container = new Container({
-      name: options.name ?? id.slice(0, 12),
-      image,
-      runtime,
-      output,
-      stdio,
-      layer,
-      stopSignal: options.stopSignal ?? image.config.config?.StopSignal ?? 'SIGTERM',
-      stopTimeout: toMilliseconds(options.stopTimeout ?? 10_000, 'stopTimeout'),
-    })
-    if (options.ready !== undefined) await this.untilReady(container, output, options.ready)
+    const name = options.name ?? id.slice(0, 12)
+    const container = new Container({ name, image, runtime, output, stdio, layer, stopSignal, settings })
+    if (options.ready !== undefined) {
+      output.start()
+      await untilReady(container, output, options.ready, signal)
+    }
     signal.throwIfAborted()
+    // Not before our caller has had its turn: who asks for a stream then gets all of it.
+    setImmediate(() => output.start())
     return container
   }
 
@@ -142,64 +119,34 @@ class Run {
   }
 
   private async find(store: Store, text: string): Promise<Image> {
-    const { pull = 'missing', pullOptions } = this.options
     const { signal } = this
+    const { pull } = this.settings
+    const { pullOptions = {} } = this.options
     const name = formatReference(withDefaultTag(parseReference(text)))
     if (pull !== 'always') {
       try {
-        return await readImage(store, name, await store.resolve(name, { signal }), signal)
+        return await findImage(store, name, pullOptions.platform, signal)
       } catch (error) {
-        if (!(error instanceof NotFoundError) || pull === 'never') throw error
+        const isMissing = error instanceof NotFoundError || error instanceof PlatformError
+        if (!isMissing || pull === 'never') throw error
       }
     }
     return pullInto(async () => store, text, { ...pullOptions, signal })
   }
 
   private feed(stdio: Stdio): void {
-    const { stdin } = this.options
-    if (stdio.stdin === undefined || stdin === 'pipe') return
-    if (stdin instanceof Readable) {
-      // A container need not read what it is given.
-      pipeline(stdin, stdio.stdin).catch(() => {})
-    } else if (typeof stdin === 'string' || stdin instanceof Uint8Array) {
-      stdio.stdin.end(stdin)
-    } else {
-      throw new InvalidArgumentError('stdin must be "none", "pipe", text, bytes or a stream', { subject: 'stdin' })
-    }
-  }
-
-  private async untilReady(container: Container, output: Output, ready: WaitStrategy): Promise<void> {
-    const began = Date.now()
-    const controller = new AbortController()
-    const stop = (): void => controller.abort(this.signal.reason)
-    this.signal.addEventListener('abort', stop, { once: true })
-    const gone = container.exited.then((exit) =>
-      ready.untilExit === true ? new Promise<never>(() => {}) : Promise.reject(new Ended(exit)),
-    )
-    gone.catch(() => {})
-    const isReady = ready.wait(container, controller.signal)
-    isReady.catch(() => {})
-    try {
-      await untilAborted(Promise.race([isReady, gone]), this.signal)
-    } catch (error) {
-      if (!(error instanceof Ended) && !(error instanceof UnexpectedExit)) throw error
-      await output.ended()
-      const exit = error instanceof Ended ? error.exit : await container.exited
-      const elapsed = ((Date.now() - began) / 1000).toFixed(1)
-      const message = `container ${container.name} (${container.image.reference}) exited with code ${exit.code}${exit.oomKilled ? ', out of memory,' : ''} while waiting for ${ready.name} (${elapsed} s)`
-      throw new StartupError(container.name, message, exit, await output.tail(linesInErrors), { cause: error })
-    } finally {
-      this.signal.removeEventListener('abort', stop)
-      controller.abort()
-    }
+    const { input } = this.options
+    if (input === undefined || stdio.stdin === undefined) return
+    // A container need not read what it is given.
+    if (input instanceof Readable) pipeline(input, stdio.stdin).catch(() => {})
+    else stdio.stdin.end(input)
   }
 }
 
-class Ended extends Error {
-  readonly exit: ExitStatus
-
-  constructor(exit: ExitStatus) {
-    super(`exit code ${exit.code}`)
-    this.exit = exit
-  }
+/** The signal that an image wants to be stopped with. @throws InvalidArgumentError when it is none. */
+function stopSignalOf({ config }: Image): string {
+  const signal = config.config?.StopSignal
+  if (signal === undefined || signal === '') return 'SIGTERM'
+  signalNumber(signal)
+  return signal
 }

@@ -4,7 +4,9 @@ import type { IdMapping, Spec } from '../bundle/spec.ts'
 import { readAccounts } from './accounts.ts'
 import type { Image } from './image.ts'
 import { forOrdinaryUser } from './rootless.ts'
-import type { RunOptions } from './run.ts'
+import type { RunOptions } from './run-options.ts'
+
+let maskedPaths: Promise<readonly string[]> | undefined
 
 /** The config.json for a run of `image`, whose `layers` lie on disk. */
 export async function buildSpec(
@@ -13,6 +15,8 @@ export async function buildSpec(
   layers: readonly string[],
   options: RunOptions,
 ): Promise<Spec> {
+  // The machine does not change them.
+  maskedPaths ??= hostMaskedPaths()
   const privileged = process.geteuid?.() === 0
   const given = privileged ? options : forOrdinaryUser(options)
   const spec = createSpec(image.config, {
@@ -20,7 +24,7 @@ export async function buildSpec(
     id,
     rootfs: '.',
     accounts: readAccounts(layers),
-    host: { maskedPaths: await hostMaskedPaths(), ...options.host },
+    host: { maskedPaths: await maskedPaths, ...options.host },
   })
   return options.configure?.(spec) ?? spec
 }

@@ -4,7 +4,7 @@ import type { Readable, Writable } from 'node:stream'
 import { out } from '../linux/call.ts'
 import { O, pipe2 } from '../linux/calls/files.ts'
 import { performFor } from '../linux/local.ts'
-import type { OutputName } from './output.ts'
+import type { OutputName } from './line-splitter.ts'
 
 /** The pipes between this process and a container. */
 export interface Stdio {
@@ -23,10 +23,7 @@ export interface Stdio {
  * @param owner Host uid that the container runs as: it may then open /dev/stdout by name.
  */
 export function openStdio(wantsInput: boolean, owner: number): Stdio {
-  const pipes = [pipe(), pipe(), ...(wantsInput ? [pipe()] : [])]
-  const [stdout, stderr, stdin] = pipes as [Pipe, Pipe, Pipe | undefined]
-  const theirs = [stdout.write, stderr.write, ...(stdin === undefined ? [] : [stdin.read])]
-  if (process.geteuid?.() === 0) for (const fd of theirs) fchownSync(fd, owner, -1 >>> 0)
+  const { stdout, stderr, stdin } = openPipes(wantsInput, owner)
   const outputs = new Map<OutputName, Readable>([
     ['stdout', new Socket({ fd: stdout.read, readable: true, writable: false })],
     ['stderr', new Socket({ fd: stderr.read, readable: true, writable: false })],
@@ -36,7 +33,7 @@ export function openStdio(wantsInput: boolean, owner: number): Stdio {
   input?.on('error', () => {})
   let handed = false
   const handOver = (): void => {
-    if (!handed) for (const fd of theirs) closeSync(fd)
+    if (!handed) for (const pipe of [stdout.write, stderr.write, stdin?.read]) closeIfOpen(pipe)
     handed = true
   }
   return {
@@ -57,8 +54,39 @@ interface Pipe {
   readonly write: number
 }
 
-function pipe(): Pipe {
+interface Pipes {
+  readonly stdout: Pipe
+  readonly stderr: Pipe
+  readonly stdin: Pipe | undefined
+}
+
+/** All of them, or none. */
+function openPipes(wantsInput: boolean, owner: number): Pipes {
+  const opened: Pipe[] = []
+  const open = (theirs: keyof Pipe): Pipe => {
+    const pipe = makePipe()
+    opened.push(pipe)
+    // Only root can give files away.
+    if (process.geteuid?.() === 0) fchownSync(pipe[theirs], owner, keepGroup)
+    return pipe
+  }
+  try {
+    return { stdout: open('write'), stderr: open('write'), stdin: wantsInput ? open('read') : undefined }
+  } catch (error) {
+    for (const { read, write } of opened) for (const fd of [read, write]) closeSync(fd)
+    throw error
+  }
+}
+
+/** The gid that leaves the group as it is (chown(2): -1). */
+const keepGroup = 2 ** 32 - 1
+
+function makePipe(): Pipe {
   const ends = out(8)
   const bytes = performFor(pipe2(ends, O.CLOEXEC, { step: 'make a pipe' })).bytes(ends)
   return { read: bytes.readInt32LE(0), write: bytes.readInt32LE(4) }
+}
+
+function closeIfOpen(fd: number | undefined): void {
+  if (fd !== undefined) closeSync(fd)
 }

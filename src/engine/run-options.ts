@@ -1,0 +1,78 @@
+import { Readable } from 'node:stream'
+import type { BundleOptions } from '../bundle/options.ts'
+import type { Spec } from '../bundle/spec.ts'
+import { InvalidArgumentError } from '../errors.ts'
+import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/units.ts'
+import { signalNumber } from '../runtime/processes.ts'
+import type { PullOptions } from './pull.ts'
+import type { WaitStrategy } from './wait.ts'
+
+/** Options of `run`: those of a bundle (what the container gets), and how it is started and watched. */
+export interface RunOptions extends Omit<BundleOptions, 'id' | 'rootfs' | 'terminal' | 'consoleSize' | 'accounts'> {
+  /** Name for errors and logs. Default the first 12 characters of the id. */
+  readonly name?: string | undefined
+  /** Whether to pull when a reference is given. Default `missing`. */
+  readonly pull?: 'missing' | 'always' | 'never' | undefined
+  /** How to pull; `signal` and `timeout` of `run` hold there as well. */
+  readonly pullOptions?: Omit<PullOptions, 'signal' | 'timeout'> | undefined
+  /** Standard input: nothing to read, or a pipe that `Container.stdin` writes to. Default none. */
+  readonly stdin?: 'none' | 'pipe' | undefined
+  /**
+   * What is written to standard input, which then ends; instead of `stdin`. A stream that fails ends the input
+   * where it is; one that is not read to its end is destroyed with the container.
+   */
+  readonly input?: string | Uint8Array | Readable | undefined
+  /** When `run` resolves. Default: when the program has been executed. */
+  readonly ready?: WaitStrategy | undefined
+  /** Time for all up to the promise's resolution: pull, unpack, create, start, ready. Default 60 seconds. */
+  readonly timeout?: Duration | undefined
+  /** Aborting before the promise resolves rejects with `signal.reason` and leaves nothing behind. */
+  readonly signal?: AbortSignal | undefined
+  /** Signal that `stop` sends first. Default the image's, else SIGTERM. */
+  readonly stopSignal?: string | number | undefined
+  /** Time that `stop` gives it before SIGKILL. Default 10 seconds. */
+  readonly stopTimeout?: Duration | undefined
+  /** How much of the output is kept in memory for `logs`. Default 16 MiB. */
+  readonly logSize?: Bytes | undefined
+  /** Edits the config.json before the container is made: the way out for what has no option. Must be pure. */
+  readonly configure?: ((spec: Spec) => Spec) | undefined
+}
+
+/** Options of a run with their defaults, in plain units. */
+export interface RunSettings {
+  /** Milliseconds. */
+  readonly timeout: number
+  /** Milliseconds. */
+  readonly stopTimeout: number
+  /** Bytes. */
+  readonly logSize: number
+  readonly stdin: 'none' | 'pipe' | 'input'
+  readonly pull: 'missing' | 'always' | 'never'
+}
+
+/** Checks what can be checked before anything is done. @throws InvalidArgumentError naming the option. */
+export function settingsOf(options: RunOptions): RunSettings {
+  const { input, stdin = 'none', pull = 'missing' } = options
+  oneOf('stdin', stdin, ['none', 'pipe'])
+  oneOf('pull', pull, ['missing', 'always', 'never'])
+  if (input !== undefined) {
+    if (stdin !== 'none') throw new InvalidArgumentError('stdin and input exclude each other', { subject: 'input' })
+    if (!(typeof input === 'string' || input instanceof Uint8Array || input instanceof Readable)) {
+      throw new InvalidArgumentError('input must be text, bytes or a stream', { subject: 'input' })
+    }
+  }
+  if (options.stopSignal !== undefined) signalNumber(options.stopSignal)
+  return {
+    timeout: toMilliseconds(options.timeout ?? '60s', 'timeout'),
+    stopTimeout: toMilliseconds(options.stopTimeout ?? '10s', 'stopTimeout'),
+    logSize: toBytes(options.logSize ?? '16m', 'logSize'),
+    stdin: input === undefined ? stdin : 'input',
+    pull,
+  }
+}
+
+function oneOf(option: string, value: string, allowed: readonly string[]): void {
+  if (allowed.includes(value)) return
+  const list = allowed.map((each) => JSON.stringify(each)).join(', ')
+  throw new InvalidArgumentError(`${option} must be one of ${list}, not ${JSON.stringify(value)}`, { subject: option })
+}

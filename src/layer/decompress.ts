@@ -1,12 +1,10 @@
-import { pipeline, type Readable, type Transform } from 'node:stream'
+import { pipeline, type Readable } from 'node:stream'
 import * as zlib from 'node:zlib'
-import { LayerError, UnsupportedError } from '../errors.ts'
+import { LayerError } from '../errors.ts'
+import { chunkSize, unzstd } from './zstd.ts'
 
 /** How a layer blob is compressed. */
 export type Compression = 'gzip' | 'zstd' | 'none'
-
-/** Output of zlib in one piece: with Node's 16 KiB inflating takes twice as long. */
-const chunkSize = 256 * 1024
 
 /**
  * Tells the compression by the first bytes, not by the media type, as peers do: registries hold layers
@@ -42,14 +40,7 @@ export async function* decompress(
   try {
     const head = await readHead(input)
     counters.compression = detectCompression(head)
-    const decoder = decoderFor(counters.compression)
-    if (decoder === undefined) {
-      yield* chain(head, input)
-      return
-    }
-    // The callback is there so that an error is not unhandled: the iteration below throws it.
-    pipeline(chain(head, input), decoder, () => {})
-    yield* decoder as AsyncIterable<Buffer>
+    yield* decoded(counters.compression, chain(head, input))
   } catch (error) {
     throw isDamage(error) ? damaged(counters, error) : error
   } finally {
@@ -89,11 +80,18 @@ async function* chain(head: Buffer, rest: AsyncIterable<Buffer>): AsyncGenerator
   yield* rest
 }
 
-function decoderFor(compression: Compression): Transform | undefined {
-  if (compression === 'none') return undefined
-  if (compression === 'gzip') return zlib.createGunzip({ chunkSize })
-  if (typeof zlib.createZstdDecompress === 'function') return zlib.createZstdDecompress({ chunkSize })
-  throw new UnsupportedError('zstd', `Node ${process.versions.node} has no zstd decompressor`, {
-    hint: 'Use Node 22.15 or newer, or an image with gzip layers.',
-  })
+async function* decoded(
+  compression: Compression,
+  input: AsyncGenerator<Buffer, void, undefined>,
+): AsyncGenerator<Buffer, void, undefined> {
+  if (compression === 'none') {
+    yield* input
+  } else if (compression === 'gzip') {
+    const decoder = zlib.createGunzip({ chunkSize })
+    // The callback is there so that an error is not unhandled: the iteration below throws it.
+    pipeline(input, decoder, () => {})
+    yield* decoder as AsyncIterable<Buffer>
+  } else {
+    yield* unzstd(input)
+  }
 }

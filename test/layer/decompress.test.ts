@@ -1,0 +1,127 @@
+import { randomBytes } from 'node:crypto'
+import { Readable } from 'node:stream'
+import * as zlib from 'node:zlib'
+import { describe, expect, it } from 'vitest'
+import { LayerError, UnsupportedError } from '../../src/errors.ts'
+import { type DecompressionCounters, decompress, detectCompression } from '../../src/layer/decompress.ts'
+
+/** A stream of `bytes` in pieces. */
+function source(bytes: Buffer, size = 65_536): Readable {
+  const pieces = Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) =>
+    bytes.subarray(i * size, (i + 1) * size),
+  )
+  return Readable.from(pieces, { objectMode: false })
+}
+
+async function all(stream: Readable, counters?: DecompressionCounters): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  for await (const chunk of decompress(stream, counters)) chunks.push(chunk)
+  return Buffer.concat(chunks)
+}
+
+// Something that is neither short nor trivial.
+const content = Buffer.concat(
+  Array.from({ length: 40 }, (_, i) => Buffer.concat([randomBytes(5000), Buffer.alloc(20_000, i)])),
+)
+const half = Math.floor(content.length / 2)
+const halves = [content.subarray(0, half), content.subarray(half)] as const
+
+describe('detectCompression', () => {
+  it('goes by the first bytes', () => {
+    expect(detectCompression(zlib.gzipSync('x'))).toBe('gzip')
+    expect(detectCompression(Buffer.from('28b52ffd', 'hex'))).toBe('zstd')
+    expect(detectCompression(Buffer.from('5a2a4d18', 'hex'))).toBe('zstd')
+    expect(detectCompression(Buffer.from('path/in/a/tar'))).toBe('none')
+    expect(detectCompression(Buffer.alloc(0))).toBe('none')
+    expect(detectCompression(Buffer.from([0x28]))).toBe('none')
+  })
+})
+
+describe('decompress', () => {
+  it.each([1, 3, 1000, 65_536])('gives the content, whatever the size of the pieces: %i', async (size) => {
+    const short = content.subarray(0, size < 100 ? 2000 : undefined)
+    expect((await all(source(short, size))).equals(short)).toBe(true)
+    expect((await all(source(zlib.gzipSync(short), size))).equals(short)).toBe(true)
+  })
+
+  it('takes gzip of several members, and zeros behind it', async () => {
+    const members = halves.map((part) => zlib.gzipSync(part))
+    expect((await all(source(Buffer.concat(members), 7777))).equals(content)).toBe(true)
+    expect((await all(source(Buffer.concat([...members, Buffer.alloc(600)])))).equals(content)).toBe(true)
+  })
+
+  it('takes nothing for nothing', async () => {
+    expect(await all(source(Buffer.alloc(0)))).toEqual(Buffer.alloc(0))
+  })
+
+  it('counts what it has read', async () => {
+    const counters: DecompressionCounters = { compressed: 0 }
+    const blob = zlib.gzipSync(content)
+    await all(source(blob), counters)
+    expect(counters).toEqual({ compressed: blob.length, compression: 'gzip' })
+  })
+
+  it('names what is wrong with damaged data', async () => {
+    const blob = zlib.gzipSync(content)
+    await expect(all(source(blob.subarray(0, -10)))).rejects.toThrow(LayerError)
+    await expect(all(source(blob.subarray(0, -10)))).rejects.toThrow(/gzip data is damaged or cut short/)
+  })
+
+  it('destroys the source when it is left early', async () => {
+    const stream = source(zlib.gzipSync(content), 100)
+    for await (const _ of decompress(stream)) break
+    expect(stream.destroyed).toBe(true)
+  })
+
+  it('throws what the source throws', async () => {
+    const failure = new Error('broken')
+    const stream = Readable.from(
+      (async function* () {
+        yield zlib.gzipSync(content).subarray(0, 5000)
+        throw failure
+      })(),
+      { objectMode: false },
+    )
+    await expect(all(stream)).rejects.toBe(failure)
+  })
+
+  const hasZstd = typeof zlib.zstdCompressSync === 'function'
+
+  describe.skipIf(!hasZstd)('of zstd (skipped: this Node has none; 22.15 and newer do)', () => {
+    const skippable = Buffer.concat([Buffer.from('502a4d18', 'hex'), Buffer.from([5, 0, 0, 0]), Buffer.from('hello')])
+
+    it.each([100, 5000, 65_536, 1 << 24])(
+      'takes one frame, several, and such that are skipped, in pieces of %i',
+      async (size) => {
+        const frames = halves.map((part) => zlib.zstdCompressSync(part))
+        expect((await all(source(zlib.zstdCompressSync(content), size))).equals(content)).toBe(true)
+        expect((await all(source(Buffer.concat(frames), size))).equals(content)).toBe(true)
+        const mixed = Buffer.concat([skippable, ...frames, skippable])
+        expect((await all(source(mixed, size))).equals(content)).toBe(true)
+      },
+    )
+
+    it('names what is wrong with damaged data', async () => {
+      const blob = zlib.zstdCompressSync(content)
+      blob.fill(0xff, 4, 20)
+      await expect(all(source(blob))).rejects.toThrow(LayerError)
+    })
+
+    it('throws what the source throws', async () => {
+      const failure = new Error('broken')
+      const stream = Readable.from(
+        (async function* () {
+          yield zlib.zstdCompressSync(content).subarray(0, 5000)
+          throw failure
+        })(),
+        { objectMode: false },
+      )
+      await expect(all(stream)).rejects.toBe(failure)
+    })
+  })
+
+  it.skipIf(hasZstd)('says what to do about zstd where Node has none (skipped: this Node has it)', async () => {
+    const failed = expect(all(source(Buffer.from('28b52ffd00000000', 'hex')))).rejects
+    await failed.toThrow(UnsupportedError)
+  })
+})

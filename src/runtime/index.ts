@@ -1,3 +1,3 @@
 export { RuntimeContainer } from './container.ts'
 export { type CreateOptions, createContainer } from './create.ts'
-export type { OverlayRootfs } from './rootfs.ts'
+export type { OverlayRootfs } from './overlay.ts'

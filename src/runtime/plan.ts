@@ -38,9 +38,10 @@ import { type FoundTarget, openTargets, protectCalls, type Target } from './mask
 import { watcherCalls } from './monitor.ts'
 import { mountCalls } from './mounts.ts'
 import { loopbackCalls, type NamespacePlan, planNamespaces } from './namespaces.ts'
+import type { OverlayRootfs } from './overlay.ts'
 import { makeDirectoryInRoot } from './paths.ts'
 import { candidates, lookupCalls, startCalls } from './process.ts'
-import { type OverlayRootfs, pivotCalls, rootfsCalls } from './rootfs.ts'
+import { pivotCalls, rootfsCalls } from './rootfs.ts'
 import { refuseUnsupported } from './unsupported.ts'
 
 /** What is planned. */
@@ -180,7 +181,9 @@ function setupCalls(options: PlanOptions, namespaces: NamespacePlan, cgroup: Cgr
     calls.push(setdomainname(spec.domainname, { step: 'set the domainname', pointer: '/domainname' }))
   }
   calls.push(...ownFiles(spec))
-  calls.push(...rootfsCalls(rootPath, root, options.overlay, linux.rootfsPropagation, user))
+  const { overlay } = options
+  const propagation = linux.rootfsPropagation
+  calls.push(...rootfsCalls({ path: rootPath, descriptor: root, overlay, propagation, userNamespace: user, host }))
   const context = { root, bundle, hierarchies: host.hierarchies, isDirectory: host.isDirectory }
   calls.push(...mountCalls(spec.mounts ?? [], context))
   calls.push(...deviceCalls(linux.devices ?? [], root, user))

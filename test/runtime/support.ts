@@ -90,6 +90,7 @@ export class Sandbox {
   readonly stateRoot: string
   private readonly name = `test-${randomBytes(4).toString('hex')}`
   private count = 0
+  private readonly containers: RuntimeContainer[] = []
   private before: Leftovers | undefined
 
   constructor() {
@@ -106,8 +107,11 @@ export class Sandbox {
   }
 
   /** Makes a container; the test deletes it. */
-  create(spec: Spec, options: Partial<CreateOptions> = {}): Promise<RuntimeContainer> {
-    return createContainer({ id: this.id(), spec, bundle: this.bundle, stateRoot: this.stateRoot, ...options })
+  async create(spec: Spec, options: Partial<CreateOptions> = {}): Promise<RuntimeContainer> {
+    const { bundle, stateRoot } = this
+    const container = await createContainer({ id: this.id(), spec, bundle, stateRoot, ...options })
+    this.containers.push(container)
+    return container
   }
 
   /** Runs a container to its end, and deletes it. */
@@ -146,6 +150,8 @@ export class Sandbox {
 
   /** Fails when a container left anything since {@link remember}. */
   async expectNothingLeft(): Promise<void> {
+    // Those of a test that failed: they must not let the next ones fail.
+    await Promise.all(this.containers.splice(0).map((container) => container.delete({ force: true })))
     expect(await settledLeftovers(this.name)).toEqual(this.before)
     expect(readdirSync(this.stateRoot)).toEqual([])
   }

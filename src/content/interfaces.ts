@@ -48,3 +48,30 @@ export interface Tagger {
 
 /** All of it: what a registry repository, a layout directory, the store and memory offer. */
 export interface ContentStore extends Fetcher, Pusher, Resolver, Tagger {}
+
+/** What {@link ReferrersLister.referrers} takes. */
+export interface ReferrersOptions extends ContentOptions {
+  /** List only referrers of this type; default all. */
+  readonly artifactType?: string | undefined
+}
+
+/** Finds what refers to content: signatures, SBOMs, attestations. */
+export interface ReferrersLister {
+  /**
+   * The manifests and indexes whose `subject` is `descriptor`, each once, in no promised order
+   * (distribution-spec, "Listing Referrers"). Each descriptor has the `artifactType` (of an image
+   * manifest without one, its config's media type) and the annotations of its manifest. None for
+   * content that is not there or that nothing refers to.
+   */
+  referrers(descriptor: Descriptor, options?: ReferrersOptions): AsyncIterable<Descriptor>
+}
+
+/** Takes content over from where it is, without its bytes passing through this process. */
+export interface Mounter {
+  /**
+   * Makes the blob `descriptor` of `source` content of this target too, as a registry mounts a blob of
+   * another of its repositories. Resolves with false, and has changed nothing, when that can't be
+   * done: the source is of another kind or elsewhere, or the other side refuses. The caller then pushes.
+   */
+  mount(descriptor: Descriptor, source: Fetcher, options?: ContentOptions): Promise<boolean>
+}

@@ -1,0 +1,174 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createContainer } from 'oci-ts/runtime'
+import { type Bundle, Bundles, type Settings } from './bundle.ts'
+import { alternate, type Contestant, median, ownCpu, type Sample } from './measure.ts'
+import { memoryRows } from './memory.ts'
+import { find, Peer } from './peers.ts'
+import { atLeast, atMost, type Part, type Row, type Target } from './result.ts'
+
+/** Of `crun run` and `runc run`, by how the container is made. */
+const targets: Readonly<Record<Settings, Readonly<Record<string, Target>>>> = {
+  docker: { crun: atMost(0.35), runc: atMost(0.25) },
+  bare: { crun: atMost(0.6) },
+}
+
+const names: Readonly<Record<Settings, string>> = {
+  docker: "Docker's defaults",
+  bare: 'no limits, no seccomp',
+}
+
+/** Containers at a time, where there are many. */
+const parallel = 8
+
+/** Containers from create to delete, against the same bundles run by crun and runc. */
+export async function benchRuntime(directory: string, quick: boolean): Promise<Part> {
+  const title = 'Runtime: create, start, exit, delete'
+  if (process.getuid?.() !== 0) return { title, rows: [], notes: ['Skipped: needs root.'] }
+  const bundles = new Bundles(join(directory, 'bundles'))
+  const runtimes = ['crun', 'runc'].filter((name) => find(name) !== undefined)
+  const notes = ['crun', 'runc'].filter((name) => !runtimes.includes(name)).map((name) => `${name} is not installed.`)
+  const rows: Row[] = []
+  const state = join(directory, 'state')
+
+  for (const settings of ['docker', 'bare'] as const) {
+    const bundle = await bundles.make(settings, settings, ['/bin/true'])
+    const peers = runtimes.map((name) => peer(name, bundle, directory))
+    const contestants = [inProcess(bundle, state), ...peers]
+    for (const [how, schedule] of [
+      ['one after the other', { repetitions: quick ? 30 : 200, block: 10 }],
+      ['one every 50 ms', { repetitions: quick ? 10 : 50, block: 1, pause: 50 }],
+    ] as const) {
+      const samples = await alternate(contestants, schedule)
+      rows.push(...compare(`${names[settings]}, ${how}`, samples, targets[settings]))
+    }
+    for (const one of peers) one.close()
+  }
+  const bundle = await bundles.make('many', 'docker', ['/bin/true'])
+  rows.push(...(await throughput(bundle, state, runtimes, directory, quick ? 160 : 800)))
+  rows.push(...(await memoryRows(await bundles.make('sleep', 'docker', ['/bin/sleep', '600']), state, directory)))
+  notes.push(...leftovers(state), `The root filesystem is of ${bundles.origin}.`)
+  return { title, rows, notes }
+}
+
+/** A runtime that is run as a program. Each run gets an id of its own. */
+function peer(name: string, { path }: Bundle, directory: string): Peer {
+  const root = join(directory, `${name}-state`)
+  let count = 0
+  const random = Math.random().toString(36).slice(2, 8)
+  return new Peer(
+    name,
+    [find(name) as string, '--root', root, 'run', '--bundle', path],
+    join(directory, `${name}-${random}.err`),
+    () => `bench-${random}-${++count}`,
+  )
+}
+
+let ids = 0
+
+/** Runs a container to its end in this process. */
+async function cycle({ path, spec }: Bundle, stateRoot: string): Promise<void> {
+  const id = `bench-${process.pid}-${++ids}`
+  const container = await createContainer({ id, spec, bundle: path, stateRoot })
+  await container.start()
+  const { code } = await container.exited
+  await container.delete()
+  if (code !== 0) throw new Error(`${id} ended with ${code}`)
+}
+
+function inProcess(bundle: Bundle, state: string): Contestant {
+  return {
+    name: 'oci-ts',
+    async run() {
+      const started = performance.now()
+      await cycle(bundle, state)
+      return performance.now() - started
+    },
+    cpu: ownCpu,
+  }
+}
+
+/** Rows of the median time and of the CPU time per repetition, against each peer. */
+function compare(
+  what: string,
+  samples: ReadonlyMap<string, Sample>,
+  wanted: Readonly<Record<string, Target>>,
+): readonly Row[] {
+  const ours = samples.get('oci-ts') as Sample
+  const each = ({ cpu, times }: Sample): number => cpu / times.length
+  const peers = [...samples].filter(([name]) => name !== 'oci-ts')
+  if (peers.length === 0) return [{ what, unit: 'ms', ours: median(ours.times) }]
+  return peers.flatMap(([name, sample]): Row[] => [
+    {
+      what,
+      unit: 'ms',
+      ours: median(ours.times),
+      peer: { name, value: median(sample.times) },
+      target: wanted[name],
+    },
+    { what: '', unit: 'ms CPU', ours: each(ours), peer: { name, value: each(sample) } },
+  ])
+}
+
+async function throughput(
+  bundle: Bundle,
+  state: string,
+  runtimes: readonly string[],
+  directory: string,
+  count: number,
+): Promise<readonly Row[]> {
+  const what = `Docker's defaults, ${count} containers, ${parallel} at a time`
+  const ours = await rate(count, async () => () => cycle(bundle, state))
+  if (runtimes.length === 0) return [{ what, unit: 'a second', ours }]
+  const rows: Row[] = []
+  for (const name of runtimes) {
+    const lanes: Peer[] = []
+    const value = await rate(count, async () => {
+      const lane = peer(name, bundle, directory)
+      lanes.push(lane)
+      await lane.run()
+      return () => lane.run()
+    })
+    for (const lane of lanes) lane.close()
+    const target = name === 'crun' ? atLeast(1.5) : undefined
+    rows.push({ what, unit: 'a second', ours, peer: { name, value }, target })
+  }
+  return rows
+}
+
+/** Runs `count` containers in {@link parallel} lanes. @returns how many a second. */
+async function rate(count: number, makeLane: () => Promise<() => Promise<unknown>>): Promise<number> {
+  const lanes = await Promise.all(Array.from({ length: parallel }, makeLane))
+  let left = count
+  const started = performance.now()
+  await Promise.all(
+    lanes.map(async (run) => {
+      while (left-- > 0) await run()
+    }),
+  )
+  return count / ((performance.now() - started) / 1000)
+}
+
+/** Says what our containers have left: it should be nothing. */
+function leftovers(state: string): readonly string[] {
+  const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'latin1').trim().split(' ')
+  const remotes = children.filter((pid) => pid !== '' && /oci-ts/.test(commandOf(pid)))
+  const cgroups = readFileSync('/proc/mounts', 'utf8')
+    .split('\n')
+    .map((mount) => mount.split(' '))
+    .filter(([, , type]) => type === 'cgroup' || type === 'cgroup2')
+    .flatMap(([, point = '']) => readdirSync(point).filter((name) => name.startsWith(`oci-ts-bench-${process.pid}-`)))
+  const states = existsSync(state) ? readdirSync(state).filter((name) => name.startsWith('bench-')) : []
+  mkdirSync(state, { recursive: true })
+  return [
+    `Left behind: ${remotes.length} processes, ${new Set(cgroups).size} cgroups, ${states.length} state directories.`,
+  ]
+}
+
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'latin1')
+  } catch {
+    return ''
+  }
+}

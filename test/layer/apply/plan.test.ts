@@ -1,15 +1,10 @@
 import { describe, expect, it } from 'vitest'
-import { DigestMismatchError, LayerError, LimitError, SyscallError } from '../../../src/errors.ts'
+import { DigestMismatchError, LayerError, LimitError, OciError, SyscallError } from '../../../src/errors.ts'
 import type { LayerWarning } from '../../../src/layer/apply/planner.ts'
 import { FakeRunner } from '../../../src/linux/fake.ts'
-import { plan } from '../support/apply.ts'
+import { lines, plan } from '../support/apply.ts'
+import { mutate } from '../support/mutate.ts'
 import { tar } from '../support/tar.ts'
-
-/** The lines of a plan without attributes of the root, which every plan sets. */
-async function lines(...args: Parameters<typeof plan>): Promise<readonly string[]> {
-  const planned = await plan(...args)
-  return planned.lines.filter((line) => line !== 'fchmodat / 755')
-}
 
 describe('the plan of a layer', () => {
   it('writes a file in the order that keeps set-user-id bits and capabilities', async () => {
@@ -214,86 +209,6 @@ describe('the plan of a layer', () => {
     })
   })
 
-  describe('whiteouts', () => {
-    const whiteout = (path: string): string => `mknodat ${path} 20000 0`
-
-    it('become character devices 0:0, after everything else', async () => {
-      const calls = await lines(tar({ name: 'd/.wh.gone' }, { name: 'd/kept' }))
-      expect(calls).toContain(whiteout('d/gone'))
-      expect(calls.indexOf(whiteout('d/gone'))).toBeGreaterThan(calls.indexOf('openat d/kept 644'))
-    })
-
-    it.each([
-      ['before', [{ name: '.wh.f' }, { name: 'f' }]],
-      ['behind', [{ name: 'f' }, { name: '.wh.f' }]],
-    ])('do not touch what the same layer brings %s them', async (_, entries) => {
-      const calls = await lines(tar(...entries))
-      expect(calls).toContain('openat f 644')
-      expect(calls.join()).not.toMatch(/mknodat|unlinkat/)
-    })
-
-    it.each([
-      ['before', [{ name: '.wh.d' }, { name: 'd/', type: '5' }]],
-      ['behind', [{ name: 'd/', type: '5' }, { name: '.wh.d' }]],
-    ])('of a name that is a directory in the same layer %s it make that opaque', async (_, entries) => {
-      const calls = await lines(tar(...entries))
-      expect(calls).toContain('lsetxattr d trusted.overlay.opaque')
-      expect(calls).not.toContain(whiteout('d'))
-    })
-
-    it.each([
-      ['before', [{ name: 'd/.wh..wh..opq' }, { name: 'd/f' }]],
-      ['behind', [{ name: 'd/f' }, { name: 'd/.wh..wh..opq' }]],
-    ])('that are opaque mark the directory, %s its content', async (_, entries) => {
-      const calls = await lines(tar(...entries))
-      expect(calls).toContain('lsetxattr d trusted.overlay.opaque')
-      expect(calls).toContain('openat d/f 644')
-      expect(calls.join()).not.toContain('unlinkat')
-    })
-
-    it('below an opaque directory are left out: there is nothing to hide, and readdir would show them', async () => {
-      const archive = tar(
-        { name: 'd/.wh.a' },
-        { name: 'd/e/.wh.b' },
-        { name: 'd/e/.wh..wh..opq' },
-        { name: 'd/.wh..wh..opq' },
-      )
-      expect((await lines(archive)).filter((line) => /mknodat|setxattr/.test(line))).toEqual([
-        'lsetxattr d trusted.overlay.opaque',
-      ])
-    })
-
-    it('mean nothing in the bottom layer', async () => {
-      const archive = tar({ name: '.wh.a' }, { name: 'd/.wh..wh..opq' })
-      expect(await lines(archive, { bottom: true })).toEqual(['mkdirat d'])
-    })
-
-    it('that are opaque in the root hide all lower layers', async () => {
-      const { applied, lines: calls } = await plan(tar({ name: '.wh..wh..opq' }, { name: 'f' }, { name: '.wh.x' }))
-      expect(applied.opaqueRoot).toBe(true)
-      expect(calls.join()).not.toMatch(/mknodat|overlay/)
-      expect((await plan(tar({ name: 'f' }))).applied.opaqueRoot).toBe(false)
-    })
-
-    it('may be devices 0:0, as in the upper directory they come from', async () => {
-      expect(await lines(tar({ name: 'gone', type: '3', device: [0, 0] }))).toEqual([whiteout('gone')])
-    })
-
-    it('carry the mark of unprivileged overlayfs in a user namespace', async () => {
-      const rights = { userNamespace: true, singleOwner: true }
-      expect(await lines(tar({ name: 'd/.wh..wh..opq' }), { rights })).toContain('lsetxattr d user.overlay.opaque')
-    })
-
-    it.each(['.wh.', 'd/.wh.', '.wh..', 'd/.wh...', '.wh.x/f'])('as %s are refused', async (name) => {
-      await expect(plan(tar({ name }))).rejects.toThrow(LayerError)
-    })
-
-    it('of AUFS for its own use are passed over', async () => {
-      const archive = tar({ name: '.wh..wh.plnk/', type: '5' }, { name: '.wh..wh.plnk/1.2' }, { name: '.wh..wh.aufs' })
-      expect(await lines(archive)).toEqual([])
-    })
-  })
-
   describe('attributes', () => {
     it('that overlayfs would act on are escaped', async () => {
       const pax = { 'SCHILY.xattr.trusted.overlay.opaque': 'y', 'SCHILY.xattr.user.overlay.redirect': '/etc' }
@@ -427,5 +342,21 @@ describe('the plan of a layer', () => {
     const two = await plan(Buffer.concat([tar({ name: 'f' }), Buffer.from('more')]))
     expect(two.applied.diffId).not.toBe(one.applied.diffId)
     expect(two.lines).toEqual(one.lines)
+  })
+
+  it('of a mutated archive is made, or refused with an OciError', async () => {
+    const base = tar(
+      { name: 'd/', type: '5' },
+      { name: 'd/f', content: 'x', pax: { 'SCHILY.xattr.user.a': 'b' } },
+      { name: 'l', type: '2', linkName: 'd' },
+      { name: 'l/.wh.f' },
+      { name: 'h', type: '1', linkName: 'l/f' },
+      { name: 'd', type: '2', linkName: '../..' },
+      { name: 'd/../f' },
+    )
+    for (let round = 0; round < 400; round += 1) {
+      const failure = await plan(mutate(base, round)).catch((error: unknown) => error)
+      if (failure instanceof Error) expect(failure).toBeInstanceOf(OciError)
+    }
   })
 })

@@ -32,6 +32,12 @@ export async function plan(
   return { calls: fake.calls, lines: fake.calls.map(line), applied }
 }
 
+/** The lines of a plan without attributes of the root, which every plan sets. */
+export async function lines(...args: Parameters<typeof plan>): Promise<readonly string[]> {
+  const planned = await plan(...args)
+  return planned.lines.filter((line) => line !== 'fchmodat / 755')
+}
+
 /** `mkdirat /a`, `symlinkat /a -> b`, `fsetxattr /f security.capability`, `fchmodat /d 1777`. */
 export function line({ name, path, args }: Call): string {
   const text = (arg: unknown): string => (arg instanceof Uint8Array ? Buffer.from(arg).toString('latin1') : String(arg))

@@ -7,7 +7,7 @@ import { killRounds } from './support/kill.ts'
 const scratch = mkdtempSync(join(tmpdir(), 'oci-ts-kill-'))
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
 
-describe.skipIf(process.env.OCI_TS_LONG !== '1')('unpacking (skipped: takes minutes; set OCI_TS_LONG=1)', () => {
+describe('unpacking', () => {
   it('may be killed 200 times at any moment: the next process works', { timeout: 1_800_000 }, async () => {
     await killRounds(join(scratch, 'killed'), 200)
   })

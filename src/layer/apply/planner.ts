@@ -176,7 +176,11 @@ export class LayerPlanner implements TarHandler {
       throw nameError(name, `it is a hard link to ${JSON.stringify(shown)}, which this layer does not hold`)
     if (target.kind === 'directory')
       throw nameError(name, `it is a hard link to the directory ${JSON.stringify(shown)}`)
-    if (parent.children.get(base) === target) return
+    const existing = parent.children.get(base)
+    if (existing === target) return
+    if (existing?.kind === 'directory' && target.path.startsWith(`${existing.path}/`)) {
+      throw nameError(name, 'it is a hard link to a file in the directory that it replaces')
+    }
     this.#tree.remove(parent, base)
     const node = this.#tree.addLeaf(parent, base, name, target.kind === 'symlink' ? target.target : undefined)
     // Attributes are those of the file, which has them already.

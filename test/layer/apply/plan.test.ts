@@ -305,6 +305,10 @@ describe('the plan of a layer', () => {
       await expect(failed).rejects.toMatchObject({ code: 'ERR_OCI_LAYER', entry: expect.any(String) })
     })
 
+    it('a hard link to a file in the directory that it replaces', async () => {
+      await expect(plan(tar({ name: 'd/f' }, { name: 'd', type: '1', linkName: 'd/f' }))).rejects.toThrow(LayerError)
+    })
+
     it('a path that is too deep', async () => {
       await expect(plan(tar({ name: 'x', pax: { path: 'd/'.repeat(600) } }))).rejects.toThrow(LimitError)
       await expect(plan(tar({ name: 'a/b/c/d' }), { limits: { maxDepth: 2 } })).rejects.toThrow(LimitError)

@@ -18,13 +18,18 @@ export interface TestImage {
 }
 
 /** An image of layers given as tar archives, the bottom one first. */
-export function image(layers: readonly Buffer[], change: Partial<ImageConfig['rootfs']> = {}): TestImage {
+export function image(
+  layers: readonly Buffer[],
+  change: Partial<ImageConfig['rootfs']> = {},
+  other: Partial<ImageConfig> = {},
+): TestImage {
   const compressed = layers.map((layer) => gzipSync(layer, { level: 1 }))
   const config: ImageConfig = {
     architecture: 'amd64',
     os: 'linux',
     config: { Cmd: ['sh'] },
     rootfs: { type: 'layers', diff_ids: layers.map((layer) => digestOf(layer)), ...change },
+    ...other,
   }
   const configBytes = Buffer.from(JSON.stringify(config))
   const manifest: ImageManifest = {

@@ -1,4 +1,113 @@
-import type { Part } from './result.ts'
-export async function benchPull(_directory: string, _quick: boolean, _image: string | undefined): Promise<Part> {
-  return { title: 'Pull', rows: [], notes: ['not yet'] }
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { pushDebian } from './debian.ts'
+import { alternate, median, type Sample } from './measure.ts'
+import { find, Peer } from './peers.ts'
+import { makePlaces, type Place } from './places.ts'
+import { type Registry, startRegistry } from './registry.ts'
+import { atMost, type Part, type Row, type Target } from './result.ts'
+
+/** Commands that pull `$reference` into the empty directory `$1`. */
+const commands: Readonly<Record<string, string>> = {
+  'podman overlay': podman('overlay'),
+  'podman vfs': podman('vfs'),
+  'skopeo, no unpacking': 'exec skopeo copy --quiet --src-tls-verify=false "docker://$reference" "dir:$1/image"',
+}
+
+function podman(driver: string): string {
+  const store = `--root "$1/root" --runroot "$1/run" --storage-driver ${driver}`
+  return `exec podman ${store} pull --quiet --tls-verify=false "$reference"`
+}
+
+const target: Readonly<Record<string, Target>> = { 'podman overlay': atMost(0.5), 'podman vfs': atMost(0.5) }
+
+/** Pull and unpack into an empty store, each time by a process of its own, whose start counts. */
+export async function benchPull(directory: string, quick: boolean, image: string | undefined): Promise<Part> {
+  const title = 'Pull: a Debian image into an empty store, unpacked'
+  if (process.getuid?.() !== 0) return { title, rows: [], notes: ['Skipped: needs root.'] }
+  const places = makePlaces(directory)
+  try {
+    const registry = await startRegistry(places[0]?.path ?? directory)
+    try {
+      return { title, ...(await benchPlaces(places, registry, directory, quick, image)) }
+    } finally {
+      await registry.close()
+    }
+  } finally {
+    for (const place of places) place.close()
+  }
+}
+
+async function benchPlaces(
+  places: readonly Place[],
+  registry: Registry,
+  directory: string,
+  quick: boolean,
+  image: string | undefined,
+): Promise<Omit<Part, 'title'>> {
+  const reference = image ?? `${registry.host}/debian:bench`
+  const reason = image === undefined ? await pushDebian(`${registry.host}/debian`, 'bench') : undefined
+  if (reason !== undefined) return { rows: [], notes: [`Skipped: ${reason}`] }
+  const isInstalled = (name: string): boolean => find(name.split(/\W/)[0] as string) !== undefined
+  const present = Object.entries(commands).filter(([name]) => isInstalled(name))
+  const rows: Row[] = []
+  for (const place of places) {
+    const all = [ours(directory), ...present]
+    const contestants = all.map(([name, script], index) => {
+      // podman wants the path of its run state to be short.
+      return contestant(name, script, reference, place, join(place.path, String(index)))
+    })
+    const samples = await alternate(contestants, { repetitions: quick ? 3 : 9, block: 1, warmUp: 1 })
+    for (const one of contestants) one.close()
+    rows.push(...compare(place.name, samples))
+  }
+  const served = image === undefined ? `Served by ${registry.name}, from a tmpfs.` : `Pulled: ${image}.`
+  const missing = Object.keys(commands).filter((name) => !isInstalled(name))
+  return { rows, notes: [served, ...missing.map((name) => `${name}: not installed.`)] }
+}
+
+/** A command that pulls with this library, in a Node of its own. */
+function ours(directory: string): [string, string] {
+  const path = join(directory, 'pull.mjs')
+  const entry = import.meta.resolve('oci-ts')
+  writeFileSync(
+    path,
+    `import { createEngine } from ${JSON.stringify(entry)}
+const [reference, root] = process.argv.slice(2)
+await createEngine({ root, state: root + '/run' }).pull(reference)
+`,
+  )
+  return ['oci-ts', `exec "${process.execPath}" "${path}" "$reference" "$1/store"`]
+}
+
+function contestant(name: string, script: string, reference: string, place: Place, base: string): Peer {
+  let count = 0
+  const fresh = (): string => {
+    rmSync(base, { recursive: true, force: true })
+    // What was written before must not be written back at the expense of what comes now.
+    spawnSync('sync', ['--file-system', place.path])
+    const path = join(base, String(++count))
+    mkdirSync(path, { recursive: true })
+    return path
+  }
+  return new Peer(name, ['env', `reference=${reference}`, 'sh', '-c', script, 'sh'], `${base}.err`, fresh)
+}
+
+/** Rows of wall and CPU time against each peer. */
+function compare(place: string, samples: ReadonlyMap<string, Sample>): readonly Row[] {
+  const own = samples.get('oci-ts') as Sample
+  const peers = [...samples].filter(([name]) => name !== 'oci-ts')
+  if (peers.length === 0) return [{ what: place, unit: 'ms', ours: median(own.times) }]
+  const each = ({ cpu, times }: Sample): number => cpu / times.length
+  return peers.flatMap(([name, sample]): Row[] => [
+    {
+      what: place,
+      unit: 'ms',
+      ours: median(own.times),
+      peer: { name, value: median(sample.times) },
+      target: target[name],
+    },
+    { what: '', unit: 'ms CPU', ours: each(own), peer: { name, value: each(sample) }, target: target[name] },
+  ])
 }

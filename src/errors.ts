@@ -233,6 +233,20 @@ export class LayerError extends OciError {
   }
 }
 
+/** An archive of images can't be read: it is damaged, cut short, or no such archive. */
+export class ArchiveError extends OciError {
+  /** Name of the entry at fault; undefined when it is the archive as a whole. */
+  readonly entry: string | undefined
+
+  constructor(message: string, entry?: string, options: OciErrorOptions = {}) {
+    super('ERR_OCI_ARCHIVE', entry === undefined ? `archive: ${message}` : `archive entry ${quote(entry)}: ${message}`, {
+      subject: entry,
+      ...options,
+    })
+    this.entry = entry
+  }
+}
+
 /** What a failed system call tells. */
 export interface SyscallErrorOptions extends OciErrorOptions {
   readonly syscall: string

@@ -1,20 +1,13 @@
 import { open } from 'node:fs/promises'
-import { ConflictError, LimitError } from '../errors.ts'
-import { annotation } from '../image/annotations.ts'
+import { LimitError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import { type ImageIndex, parseIndex } from '../image/image-index.ts'
 import { mediaType } from '../image/media-type.ts'
 import { fileError } from '../internal/file-error.ts'
 import type { Exclusive } from './file-lock.ts'
 import { assertName } from './name.ts'
+import { findNamed, listed, type NamedDescriptor, nameOf, withName } from './named.ts'
 import { publish } from './publish.ts'
-
-/** An entry of a layout's `index.json`. */
-export interface NamedDescriptor {
-  /** The name; undefined for an entry without one. */
-  readonly reference: string | undefined
-  readonly descriptor: Descriptor
-}
 
 /** How {@link LayoutIndex} keeps the file. */
 export interface LayoutIndexOptions {
@@ -38,19 +31,13 @@ export class LayoutIndex {
 
   async entries(): Promise<readonly NamedDescriptor[]> {
     const { manifests } = await this.#read()
-    return manifests.map((entry) => ({ reference: nameOf(entry), descriptor: withoutName(entry) }))
+    return listed(manifests)
   }
 
-  /** The entry of a name: by its full name first, then by the short one, which several may share. */
+  /** The entry that a name or digest stands for. @throws ConflictError when it stands for several. */
   async find(reference: string): Promise<Descriptor | undefined> {
     const { manifests } = await this.#read()
-    const full = manifests.filter((entry) => entry.annotations?.[annotation.containerdImageName] === reference)
-    const found = full.length > 0 ? full : manifests.filter((entry) => shortName(entry) === reference)
-    const [first, ...others] = found.length > 0 ? found : manifests.filter((entry) => entry.digest === reference)
-    if (others.some((entry) => entry.digest !== first?.digest)) {
-      throw new ConflictError(reference, `${reference} names ${found.length} different images in ${this.#path}`)
-    }
-    return first && withoutName(first)
+    return findNamed(manifests, reference, this.#path)
   }
 
   async set(reference: string, descriptor: Descriptor, signal?: AbortSignal): Promise<void> {
@@ -108,25 +95,4 @@ export class LayoutIndex {
       throw fileError(error, `reading ${this.#path}`, this.#path)
     }
   }
-}
-
-function nameOf(entry: Descriptor): string | undefined {
-  return entry.annotations?.[annotation.containerdImageName] ?? shortName(entry)
-}
-
-function shortName(entry: Descriptor): string | undefined {
-  return entry.annotations?.[annotation.refName]
-}
-
-/** A name with a slash is a full reference, which containerd looks for under a key of its own. */
-function withName(descriptor: Descriptor, reference: string): Descriptor {
-  const full = reference.includes('/') ? { [annotation.containerdImageName]: reference } : {}
-  const { annotations } = withoutName(descriptor)
-  return { ...descriptor, annotations: { ...annotations, ...full, [annotation.refName]: reference } }
-}
-
-function withoutName(entry: Descriptor): Descriptor {
-  const { annotations = {}, ...rest } = entry
-  const { [annotation.refName]: _short, [annotation.containerdImageName]: _full, ...others } = annotations
-  return Object.keys(others).length === 0 ? rest : { ...rest, annotations: others }
 }

@@ -11,8 +11,9 @@ import { mediaType } from '../image/media-type.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import { type Exclusive, fileLock } from './file-lock.ts'
 import type { ContentOptions, ContentStore, FetchOptions } from './interfaces.ts'
-import { LayoutIndex, type NamedDescriptor } from './layout-index.ts'
+import { LayoutIndex } from './layout-index.ts'
 import { documentLimits } from './limits.ts'
+import type { NamedDescriptor } from './named.ts'
 import { isAlive, ownerOf, ownOwner } from './owner.ts'
 import { publish, syncFolder } from './publish.ts'
 import { destroyOnAbort } from './stream-abort.ts'
@@ -20,7 +21,7 @@ import { verified } from './verify.ts'
 import { writeStream } from './write-stream.ts'
 
 export type { Exclusive } from './file-lock.ts'
-export type { NamedDescriptor } from './layout-index.ts'
+export type { NamedDescriptor } from './named.ts'
 
 /** Options of {@link LayoutStore}. */
 export interface LayoutOptions extends ContentOptions {

@@ -1,4 +1,4 @@
-/** A copy of an archive with some bytes changed and some cut off; the same for the same `seed`. */
+/** A copy of an archive with some bytes changed, perhaps cut off; the same for the same `seed`. */
 export function mutate(archive: Buffer, seed: number): Buffer {
   let state = (seed + 1) * 2_654_435_761
   const random = (below: number): number => {
@@ -6,9 +6,9 @@ export function mutate(archive: Buffer, seed: number): Buffer {
     return Math.floor((state / 2 ** 32) * below)
   }
   const mutant = Buffer.from(archive)
-  for (let i = random(6); i >= 0; i -= 1) mutant[random(mutant.length)] = random(256)
+  for (let i = random(3); i >= 0; i -= 1) mutant[random(mutant.length)] = random(256)
   fixChecksums(mutant)
-  return mutant.subarray(0, mutant.length - random(600))
+  return random(8) === 0 ? mutant.subarray(0, random(mutant.length)) : mutant
 }
 
 /** Makes headers valid again, so that a mutation gets past the checksum. */

@@ -32,6 +32,12 @@ export interface ConnectionOptions {
   readonly retry: RetryPolicy
 }
 
+/** Abilities of a registry that have been seen. */
+export interface RegistryFeatures {
+  /** The referrers API. */
+  referrers: boolean
+}
+
 /** Answers to a 401 within one request: a token that had expired, then one with the scope it was told. */
 const maxAuthRounds = 2
 
@@ -39,6 +45,8 @@ const maxAuthRounds = 2
 export class Connection {
   readonly origin: URL
   readonly retry: RetryPolicy
+  /** What the registry has turned out to offer. */
+  readonly features: RegistryFeatures = { referrers: false }
   readonly #transport: Transport
   readonly #authorizer: Authorizer
 

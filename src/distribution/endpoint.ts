@@ -5,6 +5,7 @@ import { repositoryScope } from './auth/scope.ts'
 import type { Connection, RegistryRequest } from './connection.ts'
 import type { ManifestCache } from './manifest-cache.ts'
 import type { HttpResponse } from './transport.ts'
+import type { UploadPolicy } from './upload-options.ts'
 
 /** One repository of one registry, as requests need it. */
 export interface Endpoint {
@@ -16,6 +17,7 @@ export interface Endpoint {
   /** Bytes; larger manifests are refused. */
   readonly maxManifestSize: number
   readonly manifests: ManifestCache
+  readonly upload: UploadPolicy
 }
 
 /** A request below `/v2/<repository>/`. */
@@ -25,17 +27,20 @@ export interface EndpointRequest extends Omit<RegistryRequest, 'url' | 'reposito
   readonly actions: readonly ('pull' | 'push' | 'delete')[]
   /** Tag or digest that the request is about; default the repository as a whole. */
   readonly reference?: string | undefined
+  /** Another repository whose content the request is about; it must be readable with the same token. */
+  readonly from?: string | undefined
 }
 
 /** Sends a request about a repository. */
 export function send(endpoint: Endpoint, request: EndpointRequest): Promise<HttpResponse> {
   const { connection, repository } = endpoint
-  const { path, actions, reference, ...rest } = request
+  const { path, actions, reference, from, ...rest } = request
+  const scope = repositoryScope(repository, ...actions)
   return connection.request({
     ...rest,
     url: typeof path === 'string' ? new URL(`/v2/${repository}/${path}`, connection.origin) : path,
     repository,
-    scope: repositoryScope(repository, ...actions),
+    scope: from === undefined ? scope : `${scope} ${repositoryScope(from, 'pull')}`,
     subject: subjectOf(endpoint, reference),
   })
 }

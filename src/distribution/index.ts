@@ -17,7 +17,10 @@ export type {
   ContentStore,
   Fetcher,
   FetchOptions,
+  Mounter,
   Pusher,
+  ReferrersLister,
+  ReferrersOptions,
   Resolver,
   Tagger,
 } from '../content/interfaces.ts'
@@ -31,6 +34,7 @@ export {
 } from './auth/credential.ts'
 export { type DockerConfigOptions, dockerConfigCredentials } from './auth/docker-config.ts'
 export type { FetchInit, FetchLike, HeadersLike, ResponseLike } from './fetch.ts'
+export type { ListOptions } from './listings.ts'
 export type { Insecure } from './origin.ts'
 export {
   createRegistryClient,
@@ -39,5 +43,6 @@ export {
   type RegistryClientOptions,
   type RegistryTimeouts,
 } from './registry-client.ts'
-export type { Repository } from './repository.ts'
+export type { PushOptions, Repository } from './repository.ts'
 export type { RetryOptions } from './retry.ts'
+export type { UploadOptions } from './upload-options.ts'

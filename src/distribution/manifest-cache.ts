@@ -38,4 +38,11 @@ export class ManifestCache {
       this.#size -= byteLength
     }
   }
+
+  /** Forgets a manifest that is there no longer. */
+  delete(digest: Digest): void {
+    this.#size -= this.#manifests.get(digest)?.byteLength ?? 0
+    this.#manifests.delete(digest)
+    this.#names.delete(digest)
+  }
 }

@@ -91,8 +91,7 @@ function describeHead(endpoint: Endpoint, reference: string, head: HttpResponse)
 function describeBody(endpoint: Endpoint, reference: string, response: HttpResponse, bytes: Uint8Array): Descriptor {
   const announced = announcedDigest(response)
   const known = isDigest(reference) ? reference : announced
-  const algorithm = known !== undefined && isVerifiable(known) ? (digestAlgorithm(known) as DigestAlgorithm) : 'sha256'
-  const actual = digestOf(bytes, algorithm)
+  const actual = digestLike(bytes, known)
   for (const expected of [known, announced]) if (expected !== undefined) assertSameDigest(expected, actual)
   const digest = isDigest(reference) ? reference : actual
   const stated = mediaTypeEssence(response.headers.get('content-type') ?? '')
@@ -101,8 +100,14 @@ function describeBody(endpoint: Endpoint, reference: string, response: HttpRespo
   return { mediaType: type, digest, size: bytes.byteLength }
 }
 
+/** The digest of bytes by the algorithm of another digest, where that can be computed; else by sha256. */
+export function digestLike(bytes: Uint8Array, other: Digest | undefined): Digest {
+  const known = other !== undefined && isVerifiable(other)
+  return digestOf(bytes, known ? (digestAlgorithm(other) as DigestAlgorithm) : 'sha256')
+}
+
 /** `Docker-Content-Digest`, which older registries leave out. */
-function announcedDigest(response: HttpResponse): Digest | undefined {
+export function announcedDigest(response: HttpResponse): Digest | undefined {
   const header = response.headers.get('docker-content-digest')?.trim() ?? ''
   return isDigest(header) ? header : undefined
 }
@@ -118,29 +123,6 @@ function assertSameDigest(expected: Digest, actual: Digest): void {
 export function assertStored(response: HttpResponse, digest: Digest): void {
   const stored = announcedDigest(response)
   if (stored !== undefined) assertSameDigest(digest, stored)
-}
-
-/** Stores a verified manifest, byte for byte, under a tag or under its own digest. */
-export async function putManifest(
-  endpoint: Endpoint,
-  reference: string,
-  descriptor: Descriptor,
-  bytes: Uint8Array,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const response = await send(endpoint, {
-    method: 'PUT',
-    path: `manifests/${reference}`,
-    reference,
-    actions: ['pull', 'push'],
-    headers: { 'content-type': descriptor.mediaType },
-    body: bytes,
-    accept: [200, 201],
-    signal,
-  })
-  response.discard()
-  assertStored(response, descriptor.digest)
-  if (isVerifiable(descriptor.digest)) endpoint.manifests.set(descriptor.digest, bytes)
 }
 
 /** @throws InvalidArgumentError when `reference` can't be given to a manifest. */

@@ -1,16 +1,19 @@
 import { documentLimits } from '../content/limits.ts'
 import { parseReference, type Reference } from '../image/reference.ts'
+import { joinSignals } from '../internal/join-signals.ts'
 import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/units.ts'
 import { Authorizer } from './auth/authorizer.ts'
 import type { CredentialProvider } from './auth/credential.ts'
 import { dockerConfigCredentials } from './auth/docker-config.ts'
 import { Connection } from './connection.ts'
 import type { FetchLike } from './fetch.ts'
+import { type ListOptions, listRepositories } from './listings.ts'
 import { ManifestCache } from './manifest-cache.ts'
 import { type Insecure, registryOrigin } from './origin.ts'
 import { Repository } from './repository.ts'
 import { type RetryOptions, type RetryPolicy, retryPolicy } from './retry.ts'
 import { Transport } from './transport.ts'
+import { type UploadOptions, type UploadPolicy, uploadPolicy } from './upload-options.ts'
 
 /** How registries are spoken to. */
 export interface RegistryClientOptions {
@@ -28,6 +31,8 @@ export interface RegistryClientOptions {
   readonly timeouts?: RegistryTimeouts | undefined
   /** Size of a manifest or index; larger ones are refused. Default 4 MiB, what every registry must accept. */
   readonly maxManifestSize?: Bytes | undefined
+  /** How blobs are uploaded; default in one PUT. */
+  readonly upload?: UploadOptions | undefined
   /** Aborts everything that the client does. */
   readonly signal?: AbortSignal | undefined
 }
@@ -48,6 +53,11 @@ export interface RegistryClient extends AsyncDisposable {
    * @throws InvalidReferenceError
    */
   repository(reference: string | Reference): Repository
+  /**
+   * Names of a registry's repositories, `ghcr.io` or `127.0.0.1:5000`, where it tells them: this is an
+   * extension of the specification that public registries leave out.
+   */
+  catalog(registry: string, options?: ListOptions): AsyncGenerator<string, void, undefined>
   /** Closes idle connections. Not necessary: they keep no process alive and close by themselves. */
   close(): void
 }
@@ -70,6 +80,7 @@ class Client implements RegistryClient {
   readonly #transport: Transport
   readonly #retry: RetryPolicy
   readonly #maxManifestSize: number
+  readonly #upload: UploadPolicy
   readonly #connections: Map<string, Connection> = new Map()
 
   constructor(options: RegistryClientOptions) {
@@ -77,6 +88,7 @@ class Client implements RegistryClient {
     this.#options = options
     this.#retry = retryPolicy(options.retry)
     this.#maxManifestSize = toBytes(options.maxManifestSize ?? documentLimits.manifest, 'maxManifestSize')
+    this.#upload = uploadPolicy(options.upload)
     this.#transport = new Transport({
       fetch: options.fetch,
       userAgent: options.userAgent ?? 'oci-ts',
@@ -94,8 +106,14 @@ class Client implements RegistryClient {
       repository,
       maxManifestSize: this.#maxManifestSize,
       manifests: new ManifestCache(),
+      upload: this.#upload,
     }
     return new Repository(parsed, endpoint, this.#options.signal)
+  }
+
+  catalog(registry: string, options: ListOptions = {}): AsyncGenerator<string, void, undefined> {
+    const signal = joinSignals(options.signal, this.#options.signal)
+    return listRepositories(this.#connection(registry), registry, { ...options, signal })
   }
 
   close(): void {

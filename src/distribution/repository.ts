@@ -1,15 +1,34 @@
 import { Readable } from 'node:stream'
-import type { ContentOptions, ContentStore, FetchOptions } from '../content/interfaces.ts'
+import type {
+  ContentOptions,
+  ContentStore,
+  Fetcher,
+  FetchOptions,
+  Mounter,
+  ReferrersLister,
+  ReferrersOptions,
+} from '../content/interfaces.ts'
 import { verified } from '../content/verify.ts'
 import { InvalidArgumentError, LimitError, RegistryError } from '../errors.ts'
 import { type Descriptor, verifyBytes } from '../image/descriptor.ts'
 import { type Digest, parseDigest } from '../image/digest.ts'
 import { formatReference, type Reference } from '../image/reference.ts'
+import { joinSignals } from '../internal/join-signals.ts'
 import { openContent } from './content-stream.ts'
+import { deleteBlob, deleteManifest, deleteTag } from './deletion.ts'
 import { type Endpoint, send } from './endpoint.ts'
-import { acceptHeader, assertTag, isManifest, putManifest, readManifest, resolveManifest } from './manifests.ts'
+import { type ListOptions, listTags } from './listings.ts'
+import { pushManifest, tagManifest } from './manifest-push.ts'
+import { acceptHeader, assertTag, isManifest, readManifest, resolveManifest } from './manifests.ts'
+import { listReferrers, unregisterReferrer } from './referrers.ts'
 import type { StreamBody } from './request-body.ts'
-import { uploadBlob } from './upload.ts'
+import { mountBlob, uploadBlob } from './upload.ts'
+
+/** How content is pushed. */
+export interface PushOptions extends ContentOptions {
+  /** Tags for a manifest; where the registry can do that, they cost no further request. */
+  readonly tags?: readonly string[] | undefined
+}
 
 /** Digests that are remembered as absent. */
 const maxAbsent = 10_000
@@ -21,7 +40,7 @@ const maxAbsent = 10_000
  * Every method throws NotFoundError for what is not there, RegistryError for any other refusal,
  * NetworkError when the registry can't be reached, ProtocolError when its answer can't be followed.
  */
-export class Repository implements ContentStore {
+export class Repository implements ContentStore, ReferrersLister, Mounter {
   /** What the repository was opened as; a tag or digest in it is not looked at. */
   readonly reference: Reference
   readonly #endpoint: Endpoint
@@ -118,9 +137,11 @@ export class Repository implements ContentStore {
 
   /**
    * Stores a manifest under its digest, or a blob unless the registry has it. On failure the upload
-   * is cancelled and the stream destroyed.
+   * is cancelled and the stream destroyed. A manifest with a subject is found among its referrers
+   * afterwards, whether the registry sees to that or not.
+   * @throws ConflictError when others keep changing the list of referrers.
    */
-  async push(descriptor: Descriptor, content: Readable | Uint8Array, options: ContentOptions = {}): Promise<void> {
+  async push(descriptor: Descriptor, content: Readable | Uint8Array, options: PushOptions = {}): Promise<void> {
     const signal = this.#join(options.signal)
     const stream = content instanceof Uint8Array ? undefined : content
     // It fails when the connection does, maybe while nobody listens; what went wrong is thrown.
@@ -130,7 +151,7 @@ export class Repository implements ContentStore {
       assertDescriptor(descriptor)
       if (isManifest(this.#endpoint, descriptor)) {
         const bytes = await readManifest(this.#endpoint, descriptor, content, signal)
-        await putManifest(this.#endpoint, descriptor.digest, descriptor, bytes, signal)
+        await pushManifest(this.#endpoint, descriptor, bytes, options.tags ?? [], signal)
       } else if (this.#absent.delete(descriptor.digest) || !(await this.#head(descriptor, ['pull', 'push'], signal))) {
         await uploadBlob(this.#endpoint, descriptor, verifiedBody(descriptor, content), signal)
       }
@@ -145,7 +166,60 @@ export class Repository implements ContentStore {
     assertTag(reference)
     const content = await this.fetch(descriptor, { signal })
     const bytes = await readManifest(this.#endpoint, descriptor, content, signal)
-    await putManifest(this.#endpoint, reference, descriptor, bytes, signal)
+    await tagManifest(this.#endpoint, reference, descriptor, bytes, signal)
+  }
+
+  /**
+   * Takes a blob over from another repository of the same registry, without a transfer. `source` is
+   * that repository or its name; without one the registry is asked to find the blob itself, which few
+   * do. False when the registry does not, or `source` is no repository of it; then push the blob.
+   */
+  async mount(descriptor: Descriptor, source?: Fetcher | string, options: ContentOptions = {}): Promise<boolean> {
+    assertDescriptor(descriptor)
+    if (isManifest(this.#endpoint, descriptor)) return false
+    const from = source instanceof Repository ? this.#nameAtSameRegistry(source) : source
+    if (typeof from === 'object' || from === null) return false
+    const mounted = await mountBlob(this.#endpoint, descriptor, from, this.#join(options.signal))
+    if (mounted) this.#absent.delete(descriptor.digest)
+    return mounted
+  }
+
+  #nameAtSameRegistry(other: Repository): string | null {
+    const same = other.#endpoint.connection.origin.origin === this.#endpoint.connection.origin.origin
+    return same ? other.#endpoint.repository : null
+  }
+
+  /** Tags of the repository, all pages; nothing is requested before the first is read. */
+  tags(options: ListOptions = {}): AsyncGenerator<string, void, undefined> {
+    return listTags(this.#endpoint, { ...options, signal: this.#join(options.signal) })
+  }
+
+  /**
+   * Manifests whose `subject` is `target`: signatures, SBOMs and the like. By the registry's referrers
+   * API, or where it has none, by the tag schema.
+   */
+  referrers(target: Descriptor | Digest, options: ReferrersOptions = {}): AsyncGenerator<Descriptor, void, undefined> {
+    const digest = typeof target === 'string' ? target : target.digest
+    return listReferrers(this.#endpoint, digest, { ...options, signal: this.#join(options.signal) })
+  }
+
+  /**
+   * Deletes a manifest, and all its tags with it, or a blob; which of the two, the media type tells. A
+   * manifest that is in a list of referrers by the tag schema is taken off it.
+   * @throws UnsupportedError when the registry does not delete.
+   */
+  async delete(descriptor: Descriptor, options: ContentOptions = {}): Promise<void> {
+    const signal = this.#join(options.signal)
+    assertDescriptor(descriptor)
+    if (!isManifest(this.#endpoint, descriptor)) return deleteBlob(this.#endpoint, descriptor.digest, signal)
+    const bytes = await readManifest(this.#endpoint, descriptor, await this.fetch(descriptor, { signal }), signal)
+    await deleteManifest(this.#endpoint, descriptor.digest, signal)
+    await unregisterReferrer(this.#endpoint, descriptor, bytes, signal)
+  }
+
+  /** Takes a tag away; the manifest stays. @throws UnsupportedError when the registry does not delete single tags. */
+  async untag(tag: string, options: ContentOptions = {}): Promise<void> {
+    return deleteTag(this.#endpoint, tag, this.#join(options.signal))
   }
 
   async #head(
@@ -169,8 +243,7 @@ export class Repository implements ContentStore {
   }
 
   #join(signal: AbortSignal | undefined): AbortSignal | undefined {
-    if (signal === undefined || this.#signal === undefined) return signal ?? this.#signal
-    return AbortSignal.any([signal, this.#signal])
+    return joinSignals(signal, this.#signal)
   }
 }
 

@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from '../errors.ts'
+import { InvalidArgumentError, NetworkError, RegistryError } from '../errors.ts'
 import { delay } from '../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
 
@@ -115,4 +115,10 @@ export function parseRetryAfter(header: string | null, now: number = Date.now())
   if (!/^[A-Z][a-z]{2,8}, \d{2}[ -][A-Z][a-z]{2}[ -]\d{2,4} \d{2}:\d{2}:\d{2} GMT$/.test(text)) return undefined
   const date = Date.parse(text)
   return Number.isNaN(date) ? undefined : Math.max(0, date - now)
+}
+
+/** Whether an error of a request may be over when the same is tried again. */
+export function mayPass(error: unknown): boolean {
+  if (error instanceof RegistryError) return isTransientStatus(error.status)
+  return error instanceof NetworkError && isTransientError(error)
 }

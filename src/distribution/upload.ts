@@ -1,12 +1,13 @@
-import { NetworkError, ProtocolError, RegistryError } from '../errors.ts'
+import { RegistryError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
-import { redactUrl } from '../internal/redact.ts'
+import { digestAlgorithm } from '../image/digest.ts'
+import { sendChunks } from './chunked-upload.ts'
 import { type Endpoint, send } from './endpoint.ts'
 import { assertStored } from './manifests.ts'
-import { refusalOf } from './origin.ts'
 import type { StreamBody } from './request-body.ts'
-import { isTransientError, isTransientStatus, retrying } from './retry.ts'
+import { mayPass, retrying } from './retry.ts'
 import type { HttpResponse } from './transport.ts'
+import { uploadLocation, withDigest } from './upload-location.ts'
 
 /** Milliseconds a registry gets to store a blob whose last byte it has; it may have to copy it. */
 const commitTimeout = 5 * 60_000
@@ -14,9 +15,9 @@ const commitTimeout = 5 * 60_000
 const cancelTimeout = 5_000
 
 /**
- * Uploads a blob: POST opens the upload, one PUT carries the content (distribution-spec, "POST then
- * PUT"). When it fails or is aborted, the upload is cancelled. Bytes in memory are sent again after a
- * passing failure; a stream can't be.
+ * Uploads a blob in the way that the client was told: all of it in one PUT, in one POST, or in
+ * chunks (distribution-spec, "Pushing blobs"). When it fails or is aborted, the upload is cancelled.
+ * Bytes in memory are sent again after a passing failure; a stream can't be, but for its last chunk.
  */
 export function uploadBlob(
   endpoint: Endpoint,
@@ -34,9 +35,39 @@ export function uploadBlob(
   })
 }
 
-function mayPass(error: unknown): boolean {
-  if (error instanceof RegistryError) return isTransientStatus(error.status)
-  return error instanceof NetworkError && isTransientError(error)
+/**
+ * Asks the registry to take a blob over from another of its repositories, or without `from` from
+ * whichever has it. False when it does not; then nothing has changed.
+ */
+export async function mountBlob(
+  endpoint: Endpoint,
+  { digest }: Descriptor,
+  from: string | undefined,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const query = new URLSearchParams({ mount: digest, ...(from === undefined ? {} : { from }) })
+  let response: HttpResponse
+  try {
+    response = await send(endpoint, {
+      method: 'POST',
+      path: `blobs/uploads/?${query}`,
+      actions: ['pull', 'push'],
+      reference: digest,
+      from,
+      body: new Uint8Array(),
+      accept: [201, 202],
+      signal,
+    })
+  } catch (error) {
+    // Whatever is wrong with the mount, the upload that follows will do or say better.
+    if (signal?.aborted !== true && error instanceof RegistryError) return false
+    if (error instanceof Error && error.cause instanceof RegistryError) return false
+    throw error
+  }
+  response.discard()
+  if (response.status === 201) return true
+  if (response.headers.get('location') !== null) await cancel(endpoint, uploadLocation(response))
+  return false
 }
 
 async function uploadOnce(
@@ -45,48 +76,70 @@ async function uploadOnce(
   content: Uint8Array | StreamBody,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const request = { actions: ['pull', 'push'], reference: digest, signal } as const
-  const body = new Uint8Array()
-  const opened = await send(endpoint, { ...request, method: 'POST', path: 'blobs/uploads/', body, accept: [202] })
-  opened.discard()
-  const location = uploadLocation(opened)
+  const { method, chunkSize } = endpoint.upload
+  const whole = method === 'post' && content instanceof Uint8Array && content.byteLength <= chunkSize
+  const opened = await open(endpoint, digest, whole ? content : undefined, signal)
+  if (opened.status === 201) return
+  let location = uploadLocation(opened)
   try {
-    const stored = await send(endpoint, {
-      ...request,
-      method: 'PUT',
-      path: withDigest(location, digest),
-      headers: { 'content-type': 'application/octet-stream' },
-      body: content,
-      accept: [201],
-      once: true,
-      headersTimeout: commitTimeout,
-    })
-    stored.discard()
-    assertStored(stored, digest)
+    const chunked = method === 'patch'
+    if (chunked) location = await sendChunks(endpoint, digest, opened, location, content, signal)
+    await commit(endpoint, digest, location, chunked ? new Uint8Array() : content, signal)
   } catch (error) {
     await cancel(endpoint, location)
     throw error
   }
 }
 
-/** Where the content goes: relative or absolute, on this host or another one (which gets no credential). */
-function uploadLocation(response: HttpResponse): URL {
-  const location = response.headers.get('location')
-  const refuse = (reason: string): never => {
-    throw new ProtocolError(redactUrl(response.url), `names an upload location that is not used: ${reason}`)
-  }
-  if (location === null || !URL.canParse(location, response.url.href)) return refuse('it is no valid URL')
-  const target = new URL(location, response.url)
-  target.hash = ''
-  const reason = refusalOf(response.url, target)
-  return reason === undefined ? target : refuse(`${redactUrl(target)}: ${reason}`)
+/** Opens an upload; status 201 says that the registry has taken the whole content at once. */
+async function open(
+  endpoint: Endpoint,
+  digest: Descriptor['digest'],
+  whole: Uint8Array | undefined,
+  signal: AbortSignal | undefined,
+): Promise<HttpResponse> {
+  const algorithm = digestAlgorithm(digest)
+  const query = new URLSearchParams({
+    ...(whole === undefined ? {} : { digest }),
+    ...(whole === undefined && algorithm !== 'sha256' ? { 'digest-algorithm': algorithm } : {}),
+  }).toString()
+  const opened = await send(endpoint, {
+    method: 'POST',
+    path: query === '' ? 'blobs/uploads/' : `blobs/uploads/?${query}`,
+    actions: ['pull', 'push'],
+    reference: digest,
+    headers: whole === undefined ? {} : { 'content-type': 'application/octet-stream' },
+    body: whole ?? new Uint8Array(),
+    accept: whole === undefined ? [202] : [201, 202],
+    signal,
+  })
+  opened.discard()
+  if (opened.status === 201) assertStored(opened, digest)
+  return opened
 }
 
-/** The rest of the query stays as the registry has written it: it may be signed. */
-function withDigest(location: URL, digest: string): URL {
-  const url = new URL(location)
-  url.search += `${url.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`
-  return url
+/** Ends an upload with the content, or the rest of it. */
+async function commit(
+  endpoint: Endpoint,
+  digest: Descriptor['digest'],
+  location: URL,
+  body: Uint8Array | StreamBody,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const stored = await send(endpoint, {
+    method: 'PUT',
+    path: withDigest(location, digest),
+    actions: ['pull', 'push'],
+    reference: digest,
+    headers: { 'content-type': 'application/octet-stream' },
+    body,
+    accept: [201],
+    once: true,
+    headersTimeout: commitTimeout,
+    signal,
+  })
+  stored.discard()
+  assertStored(stored, digest)
 }
 
 async function cancel(endpoint: Endpoint, location: URL): Promise<void> {

@@ -64,3 +64,10 @@ export async function umociLayout(directory: string): Promise<string> {
   }
   return layout
 }
+
+/** Everything that an async iterable gives. */
+export async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = []
+  for await (const item of items) list.push(item)
+  return list
+}

@@ -1,3 +1,14 @@
+/**
+ * Containers by the runtime-spec: a bundle's config.json becomes processes in namespaces, with limits,
+ * a root filesystem and a life cycle. Linux only.
+ *
+ * @module oci-ts/runtime
+ */
+
 export { RuntimeContainer } from './container.ts'
 export { type CreateOptions, createContainer } from './create.ts'
+export { type DeleteOptions, deleteContainer } from './delete.ts'
+export { kill } from './kill.ts'
+export { type LookupOptions, listContainers, state } from './lookup.ts'
 export type { OverlayRootfs } from './overlay.ts'
+export { type WaitOptions, wait } from './wait.ts'

@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, fstatSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
@@ -45,6 +45,13 @@ export function checkId(id: string): void {
   }
 }
 
+/** How often a directory is made again that was taken for one that nobody holds. */
+const maxAttempts = 1000
+
+function idInUse(id: string): ConflictError {
+  return new ConflictError(id, `a container named ${id} exists`, { hint: 'Delete it, or choose another id.' })
+}
+
 /**
  * The directory of one container. As long as a process holds its lock (flock(2)) it is that process's:
  * the kernel lets go of the lock when the process dies, and the next one may clean up.
@@ -65,17 +72,25 @@ export class StateDirectory {
     checkId(id)
     mkdirSync(root, { recursive: true, mode: 0o700 })
     const path = join(root, id)
-    for (;;) {
+    let made = false
+    for (let attempt = 0; ; attempt++) {
       try {
         mkdirSync(path, { mode: 0o700 })
+        made = true
       } catch (cause) {
         if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause
-        throw new ConflictError(id, `a container named ${id} exists`, { hint: 'Delete it, or choose another id.' })
+        // Someone who sweeps may hold the one that was just made, to remove it.
+        if (!made || attempt === maxAttempts) throw idInUse(id)
       }
-      const directory = StateDirectory.tryLock(path)
-      // Someone who sweeps may have been quicker: then the directory is gone, or about to be.
-      if (directory !== undefined) return directory
+      const directory = made ? StateDirectory.tryLock(path) : undefined
+      if (directory !== undefined && !directory.isRemoved) return directory
+      directory?.release()
     }
+  }
+
+  /** Whether somebody removed it between its being opened and locked. */
+  get isRemoved(): boolean {
+    return fstatSync(this.lock).nlink === 0
   }
 
   /** Takes the lock of an existing directory; undefined when another process has it, or it is gone. */

@@ -1,11 +1,7 @@
-import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConflictError } from '../errors.ts'
 import { removeCgroup } from './cgroups/cgroup.ts'
-import { type ContainerRecord, listIds, readRecord, StateDirectory } from './state-directory.ts'
-
-/** A directory without a record is one that is just being made, unless it is as old as this. Milliseconds. */
-const graceTime = 60_000
+import { listIds, readRecord, StateDirectory } from './state-directory.ts'
 
 const swept = new Map<string, Promise<void>>()
 
@@ -39,27 +35,17 @@ async function sweepAll(root: string): Promise<void> {
 
 /** @returns whether it was removed. */
 async function sweepOne(root: string, id: string): Promise<boolean> {
-  const path = join(root, id)
-  let record: ContainerRecord | undefined
-  try {
-    record = await readRecord(root, id)
-  } catch {
-    if ((await ageOf(path)) < graceTime) return false
-  }
-  // One that was meant to outlive its maker is there until somebody deletes it.
-  if (record?.outlive === true) return false
-  const directory = StateDirectory.tryLock(path)
+  const directory = StateDirectory.tryLock(join(root, id))
   if (directory === undefined) return false
   try {
+    // Without a record its maker died before it had made anything.
+    const record = await readRecord(root, id).catch(() => undefined)
+    // One that was meant to outlive its maker is there until somebody deletes it.
+    if (record?.outlive === true) return false
     await removeCgroup(record?.cgroups ?? [])
     directory.remove()
     return true
   } finally {
     directory.release()
   }
-}
-
-async function ageOf(path: string): Promise<number> {
-  const found = await stat(path).catch(() => undefined)
-  return found === undefined ? 0 : Date.now() - found.mtimeMs
 }

@@ -1,0 +1,41 @@
+import { join } from 'node:path'
+import { ConflictError } from '../errors.ts'
+import { SIGKILL } from '../linux/calls/processes.ts'
+import { removeCgroup } from './cgroups/cgroup.ts'
+import { signalFirstProcess } from './kill.ts'
+import { type LookupOptions, statusOf } from './lookup.ts'
+import { defaultStateRoot, readRecord, removeStateDirectory, StateDirectory } from './state-directory.ts'
+import { endOf, untilEnded } from './wait.ts'
+
+/** Options of {@link deleteContainer}. */
+export interface DeleteOptions extends LookupOptions {
+  /** Kill it when it runs. Default false. */
+  readonly force?: boolean | undefined
+}
+
+/**
+ * Deletes a container of any process: what create made for it is removed (runtime-spec, runtime.md, "Delete").
+ * @throws NotFoundError when there is none of that id. @throws ConflictError when it runs and is not to be killed,
+ * or is still being made by a process that lives.
+ */
+export async function deleteContainer(id: string, options: DeleteOptions = {}): Promise<void> {
+  const root = options.stateRoot ?? defaultStateRoot()
+  const record = await readRecord(root, id)
+  const status = statusOf(record)
+  if (status === 'running' && options.force !== true) {
+    const hint = 'Stop it before, or delete it with force.'
+    throw new ConflictError(id, `container ${id} is running`, { hint })
+  }
+  if (status === 'creating') {
+    const abandoned = StateDirectory.tryLock(join(root, id))
+    if (abandoned === undefined) throw new ConflictError(id, `container ${id} is still being made`)
+    abandoned.release()
+  } else {
+    signalFirstProcess(record, SIGKILL)
+    await untilEnded(record, undefined)
+    // Until its monitor has recorded the end it also works on the cgroup.
+    await endOf(root, id)
+  }
+  await removeCgroup(record.cgroups)
+  await removeStateDirectory(root, id)
+}

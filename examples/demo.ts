@@ -85,9 +85,9 @@ console.log(
 try {
   await demo(createEngine({ root: join(directory, 'store'), state: join(directory, 'run') }), controller.signal)
 } catch (error) {
-  if (!(error instanceof Error)) throw error
-  console.error(`\n  ${red(error.message)}`)
-  if (error instanceof OciError && error.hint !== undefined) console.error(`  ${error.hint}`)
+  // Errors of this library say what to do; others are faults of the demo.
+  if (!(error instanceof OciError)) throw error
+  console.error(`\n  ${red(error.message.replaceAll('\n', '\n  '))}`)
   process.exitCode = 1
 } finally {
   await rm(directory, { recursive: true, force: true })

@@ -8,7 +8,7 @@ export const green = (text: string): string => paint(32, text)
 export const red = (text: string): string => paint(31, text)
 
 /** Where the times begin. */
-const width = 66
+const width = 52
 
 /** A line of the report: what was done, what came of it, how long it took. */
 export function line(what: string, result: string, milliseconds?: number): void {

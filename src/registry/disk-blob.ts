@@ -64,8 +64,8 @@ export class DiskUpload implements StoredUpload {
     }
   }
 
-  async *read(): AsyncGenerator<Uint8Array> {
-    yield* createReadStream(this.#file, { highWaterMark: readSize })
+  async *read(start = 0): AsyncGenerator<Uint8Array> {
+    yield* createReadStream(this.#file, { start, highWaterMark: readSize })
   }
 
   async commit(digest: Digest): Promise<void> {

@@ -61,20 +61,34 @@ export async function writeDurably(file: string, content: string | Uint8Array, t
   await syncDirectory(dirname(file))
 }
 
-/**
- * Gives a file another name; a name that is taken is left alone. Returns false when there is no such
- * file, or it can't have more names.
- */
-export async function linkDurably(file: string, name: string): Promise<boolean> {
-  if ((await statIfExists(file)) === undefined) return false
+/** What came of giving a file another name: `impossible` when there is no such file, or it can't have more names. */
+export type LinkOutcome = 'made' | 'existed' | 'impossible'
+
+/** Gives a file another name; a name that is taken is left alone. */
+export async function linkDurably(file: string, name: string): Promise<LinkOutcome> {
+  if ((await statIfExists(file)) === undefined) return 'impossible'
+  let outcome: LinkOutcome = 'made'
   try {
     await inDirectory(name, () => link(file, name))
   } catch (error) {
-    if (hasCode(error, 'ENOENT', 'EMLINK')) return false
+    if (hasCode(error, 'ENOENT', 'EMLINK')) return 'impossible'
     if (!hasCode(error, 'EEXIST')) throw error
+    outcome = 'existed'
   }
   await syncDirectory(dirname(name))
-  return true
+  return outcome
+}
+
+/** Gives a file another name, taking it from the file that has it. Does nothing when one of the two is gone. */
+export async function replaceDurably(file: string, name: string, temporary: string): Promise<void> {
+  if ((await linkDurably(file, temporary)) !== 'made') return
+  try {
+    await ifExists(rename(temporary, name))
+  } finally {
+    // Still there when both names were the same file's.
+    await unlinkIfExists(temporary)
+  }
+  await syncDirectory(dirname(name))
 }
 
 /** Removes files of a directory that were not written to for `idleMs` milliseconds and are not to be kept. */

@@ -1,9 +1,9 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { NotFoundError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
-import { type Digest, digestAlgorithm, digestEncoded, digestOf, isDigest } from '../image/digest.ts'
+import { type Digest, isDigest } from '../image/digest.ts'
 import { DiskUpload, openFile } from './disk-blob.ts'
+import { DiskCommitter } from './disk-commit.ts'
 import {
   createFile,
   ifExists,
@@ -14,6 +14,8 @@ import {
   unlinkIfExists,
   writeDurably,
 } from './disk-files.ts'
+import { DiskMaintenance } from './disk-maintenance.ts'
+import { DiskPaths, ownerLength } from './disk-paths.ts'
 import { isRepository, isTag } from './names.ts'
 import type { Referrer, RegistryStorage, StoredBlob, StoredManifest, StoredUpload } from './storage.ts'
 
@@ -38,45 +40,50 @@ export function diskStorage(directory: string): RegistryStorage {
   return new DiskStorage(directory)
 }
 
-/** Characters of an upload's file name that stand for its repository. */
-const ownerLength = 16
-
 class DiskStorage implements RegistryStorage {
-  readonly #root: string
-  readonly #uploads: string
+  readonly maintenance: DiskMaintenance
+  readonly #paths: DiskPaths
+  readonly #committer: DiskCommitter
 
   constructor(root: string) {
-    this.#root = root
-    this.#uploads = join(root, 'uploads')
+    const repositories = (): Promise<readonly string[]> => this.listRepositories()
+    this.#paths = new DiskPaths(root)
+    this.maintenance = new DiskMaintenance(this.#paths, repositories)
+    this.#committer = new DiskCommitter(this.#paths, this.maintenance, repositories)
   }
 
   async openBlob(repository: string, digest: Digest): Promise<StoredBlob | undefined> {
-    return ifExists(openFile(this.#blobLink(repository, digest)))
+    return ifExists(openFile(this.#paths.blobLink(repository, digest)))
   }
 
   async mountBlob(repository: string, digest: Digest, from: string | undefined): Promise<boolean> {
-    const source = from === undefined ? this.#blob(digest) : this.#blobLink(from, digest)
-    return linkDurably(source, this.#blobLink(repository, digest))
+    const source = from === undefined ? this.#paths.blob(digest) : this.#paths.blobLink(from, digest)
+    const link = this.#paths.blobLink(repository, digest)
+    const outcome = await linkDurably(source, link)
+    if (outcome === 'made') await this.maintenance.changed(repository, (await statIfExists(link))?.size ?? 0, 0)
+    return outcome !== 'impossible'
   }
 
   async deleteBlob(repository: string, digest: Digest): Promise<boolean> {
-    const link = this.#blobLink(repository, digest)
+    const link = this.#paths.blobLink(repository, digest)
+    const size = (await statIfExists(link))?.size ?? 0
     if (!(await unlinkIfExists(link))) return false
-    const blob = this.#blob(digest)
+    const blob = this.#paths.blob(digest)
     // Whoever links to the blob between these two steps keeps its content: only the common name is lost.
-    if ((await statIfExists(blob))?.nlink === 1) await unlinkIfExists(blob)
+    const last = (await statIfExists(blob))?.nlink === 1 && (await unlinkIfExists(blob))
+    await this.maintenance.changed(repository, -size, last ? -size : 0)
     await this.#removeIfEmpty(repository)
     return true
   }
 
   async createUpload(repository: string, id: string): Promise<StoredUpload> {
-    const file = this.#upload(repository, id)
+    const file = this.#paths.upload(repository, id)
     await createFile(file)
-    return new DiskUpload(file, 0, (digest) => this.#commit(file, repository, digest))
+    return this.#open(file, 0, repository)
   }
 
   async recoverUpload(repository: string, id: string): Promise<StoredUpload | undefined> {
-    const file = this.#upload(repository, id)
+    const file = this.#paths.upload(repository, id)
     const stats = await statIfExists(file)
     if (stats === undefined) return undefined
     if (stats.nlink > 1) {
@@ -84,34 +91,38 @@ class DiskStorage implements RegistryStorage {
       await unlinkIfExists(file)
       return undefined
     }
-    return new DiskUpload(file, stats.size, (digest) => this.#commit(file, repository, digest))
+    return this.#open(file, stats.size, repository)
   }
 
   async removeStaleUploads(idleMs: number, live: ReadonlySet<string>): Promise<void> {
-    await removeStale(this.#uploads, idleMs, (name) => live.has(name.slice(ownerLength + 1)))
+    await removeStale(this.#paths.uploads, idleMs, (name) => live.has(name.slice(ownerLength + 1)))
   }
 
   async has(repository: string, digest: Digest): Promise<boolean> {
     return (
-      (await statIfExists(this.#blobLink(repository, digest))) !== undefined ||
-      (await statIfExists(this.#manifest(repository, digest))) !== undefined
+      (await statIfExists(this.#paths.blobLink(repository, digest))) !== undefined ||
+      (await statIfExists(this.#paths.manifest(repository, digest))) !== undefined
     )
   }
 
   async getManifest(repository: string, digest: Digest): Promise<StoredManifest | undefined> {
-    const content = await ifExists(readFile(this.#manifest(repository, digest)))
+    const content = await ifExists(readFile(this.#paths.manifest(repository, digest)))
     return content && decodeManifest(content)
   }
 
   async putManifest(repository: string, digest: Digest, manifest: StoredManifest, referrer?: Referrer): Promise<void> {
-    await writeDurably(this.#manifest(repository, digest), encodeManifest(manifest, referrer?.subject), this.#uploads)
+    const file = this.#paths.manifest(repository, digest)
+    const content = encodeManifest(manifest, referrer?.subject)
+    const before = (await statIfExists(file))?.size ?? 0
+    await writeDurably(file, content, this.#paths.uploads)
+    await this.maintenance.changed(repository, content.byteLength - before, content.byteLength - before)
     if (referrer === undefined) return
-    const entry = this.#referrer(repository, referrer.subject, digest)
-    await writeDurably(entry, JSON.stringify(referrer.descriptor), this.#uploads)
+    const entry = this.#paths.referrer(repository, referrer.subject, digest)
+    await writeDurably(entry, JSON.stringify(referrer.descriptor), this.#paths.uploads)
   }
 
   async deleteManifest(repository: string, digest: Digest): Promise<boolean> {
-    const file = this.#manifest(repository, digest)
+    const file = this.#paths.manifest(repository, digest)
     const content = await ifExists(readFile(file))
     if (content === undefined) return false
     // The manifest goes last: when this is interrupted, asking again finds it and does the rest.
@@ -120,17 +131,18 @@ class DiskStorage implements RegistryStorage {
     }
     const { subject } = decodeManifest(content)
     if (subject !== undefined) {
-      const entry = this.#referrer(repository, subject, digest)
+      const entry = this.#paths.referrer(repository, subject, digest)
       await unlinkIfExists(entry)
       await removeEmpty(dirname(entry))
     }
     await unlinkIfExists(file)
+    await this.maintenance.changed(repository, -content.byteLength, -content.byteLength)
     await this.#removeIfEmpty(repository)
     return true
   }
 
   async *referrers(repository: string, subject: Digest, after: string): AsyncGenerator<Descriptor> {
-    const directory = this.#referrers(repository, subject)
+    const directory = this.#paths.referrers(repository, subject)
     const names = (await ifExists(readdir(directory))) ?? []
     for (const name of names.filter((name) => name > after.replace(':', '-')).sort()) {
       const content = await ifExists(readFile(join(directory, name), 'utf8'))
@@ -139,22 +151,22 @@ class DiskStorage implements RegistryStorage {
   }
 
   async getTag(repository: string, tag: string): Promise<Digest | undefined> {
-    const content = await ifExists(readFile(join(this.#repository(repository), '_tags', tag), 'utf8'))
+    const content = await ifExists(readFile(this.#paths.tag(repository, tag), 'utf8'))
     return content !== undefined && isDigest(content) ? content : undefined
   }
 
   async putTag(repository: string, tag: string, digest: Digest): Promise<void> {
-    await writeDurably(join(this.#repository(repository), '_tags', tag), digest, this.#uploads)
+    await writeDurably(this.#paths.tag(repository, tag), digest, this.#paths.uploads)
   }
 
   async deleteTag(repository: string, tag: string): Promise<boolean> {
-    return unlinkIfExists(join(this.#repository(repository), '_tags', tag))
+    return unlinkIfExists(this.#paths.tag(repository, tag))
   }
 
   async listTags(repository: string): Promise<readonly string[] | undefined> {
-    const entries = await ifExists(readdir(this.#repository(repository)))
+    const entries = await ifExists(readdir(this.#paths.repository(repository)))
     if (entries === undefined || !holdsContent(entries)) return undefined
-    const tags = (await ifExists(readdir(join(this.#repository(repository), '_tags')))) ?? []
+    const tags = (await ifExists(readdir(join(this.#paths.repository(repository), '_tags')))) ?? []
     return tags.filter(isTag)
   }
 
@@ -162,7 +174,7 @@ class DiskStorage implements RegistryStorage {
     const names: string[] = []
     const waiting = ['']
     for (let prefix = waiting.pop(); prefix !== undefined; prefix = waiting.pop()) {
-      const entries = (await ifExists(readdir(join(this.#root, 'repositories', prefix)))) ?? []
+      const entries = (await ifExists(readdir(join(this.#paths.root, 'repositories', prefix)))) ?? []
       if (prefix !== '' && holdsContent(entries)) names.push(prefix)
       const inside = entries.map((entry) => (prefix === '' ? entry : `${prefix}/${entry}`))
       waiting.push(...inside.filter(isRepository))
@@ -170,52 +182,19 @@ class DiskStorage implements RegistryStorage {
     return names
   }
 
-  /** A whole, verified file becomes a blob of a repository. */
-  async #commit(file: string, repository: string, digest: Digest): Promise<void> {
-    const blob = this.#blob(digest)
-    const link = this.#blobLink(repository, digest)
-    await linkDurably(file, blob)
-    // The blob may be removed in between, or have as many links as the file system allows.
-    if ((await linkDurably(blob, link)) || (await linkDurably(file, link))) return
-    throw new NotFoundError(digest, `the upload of ${digest} is gone`)
+  #open(file: string, size: number, repository: string): StoredUpload {
+    const upload: DiskUpload = new DiskUpload(file, size, (digest) =>
+      this.#committer.commit(file, upload.size, repository, digest),
+    )
+    return upload
   }
 
   async #removeIfEmpty(repository: string): Promise<void> {
-    let directory = this.#repository(repository)
+    let directory = this.#paths.repository(repository)
     const inside = ['_blobs/sha256', '_blobs/sha512', '_blobs', '_manifests/sha256', '_manifests/sha512', '_manifests']
     for (const name of [...inside, '_tags', '_referrers']) await removeEmpty(join(directory, name))
-    const top = join(this.#root, 'repositories')
+    const top = join(this.#paths.root, 'repositories')
     while (directory !== top && (await removeEmpty(directory))) directory = dirname(directory)
-  }
-
-  #repository(name: string): string {
-    return join(this.#root, 'repositories', name)
-  }
-
-  #blob(digest: Digest): string {
-    return join(this.#root, 'blobs', digestAlgorithm(digest), digestEncoded(digest))
-  }
-
-  #blobLink(repository: string, digest: Digest): string {
-    return join(this.#repository(repository), '_blobs', digestAlgorithm(digest), digestEncoded(digest))
-  }
-
-  #manifest(repository: string, digest: Digest): string {
-    return join(this.#repository(repository), '_manifests', digestAlgorithm(digest), digestEncoded(digest))
-  }
-
-  /** A subject may have any algorithm, and be longer than a file name. */
-  #referrers(repository: string, subject: Digest): string {
-    return join(this.#repository(repository), '_referrers', digestEncoded(digestOf(Buffer.from(subject))))
-  }
-
-  #referrer(repository: string, subject: Digest, digest: Digest): string {
-    return join(this.#referrers(repository, subject), digest.replace(':', '-'))
-  }
-
-  /** The name says whose upload it is, so that no other repository can take it up. */
-  #upload(repository: string, id: string): string {
-    return join(this.#uploads, `${digestEncoded(digestOf(Buffer.from(repository))).slice(0, ownerLength)}-${id}`)
   }
 }
 

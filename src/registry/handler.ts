@@ -1,17 +1,29 @@
-import { InvalidArgumentError, LimitError } from '../errors.ts'
+import { ConflictError, InvalidArgumentError, LimitError } from '../errors.ts'
 import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/units.ts'
-import { deleteBlob, getBlob } from './blobs.ts'
-import { Fault, faultResponse, jsonResponse } from './fault.ts'
-import { listReferrers, listRepositories, listTags } from './listings.ts'
-import { deleteManifest, getManifest, type ManifestEndpoints, putManifest } from './manifests.ts'
+import type { Authenticator, Authorize } from './auth/access.ts'
+import { Guard } from './auth/guard.ts'
+import { assertReads, dispatch, type Endpoints } from './dispatch.ts'
+import { Fault, faultResponse } from './fault.ts'
+import { collectGarbage, type GarbageOptions, type GarbageReport } from './garbage.ts'
+import { Quota, type RegistryQuota } from './quota.ts'
 import { RepositoryLocks } from './repository-locks.ts'
-import { parseRoute, type Route } from './route.ts'
+import { parseRoute } from './route.ts'
 import type { RegistryStorage } from './storage.ts'
+import { TrackedStorage } from './tracked-storage.ts'
 import { UploadSessions } from './upload-sessions.ts'
-import { beginUpload, cancelUpload, finishUpload, patchUpload, type UploadEndpoints, uploadStatus } from './uploads.ts'
+import { addWarnings, type Warnings } from './warnings.ts'
 
-/** Answers one HTTP request. Never rejects. */
-export type RegistryHandler = (request: Request) => Promise<Response>
+/** Answers HTTP requests. */
+export interface RegistryHandler {
+  /** Answers one HTTP request. Never rejects. */
+  (request: Request): Promise<Response>
+  /**
+   * Removes what nobody needs any more; requests may go on meanwhile. One collection at a time.
+   * @throws UnsupportedError when the storage can't be listed, ConflictError while another one is running,
+   * InvalidArgumentError, or the signal's reason.
+   */
+  collectGarbage(options?: GarbageOptions): Promise<GarbageReport>
+}
 
 /** What a registry is made of, and its bounds. */
 export interface RegistryHandlerOptions {
@@ -28,15 +40,31 @@ export interface RegistryHandlerOptions {
   /** Smallest chunk that clients should send, announced as `OCI-Chunk-Min-Length`; default none. */
   readonly chunkMinLength?: Bytes | undefined
   /**
-   * Whether a blob may be mounted without naming the repository it comes from; default true. Whoever
-   * knows the digest of a blob can read it then: turn it off where repositories must not see each other's.
+   * Whether a blob may be mounted without naming the repository it comes from. Whoever knows the digest
+   * of a blob can read it then, so the default is true only where nobody is asked who they are.
    */
   readonly anonymousMount?: boolean | undefined
+  /** Who sends a request: `basicAuth`, `bearerAuth`, `tokenAuth`, or your own. Default: nobody is asked. */
+  readonly auth?: Authenticator | undefined
+  /**
+   * Decides about every request whether its user may do it; asked also about those who have not said
+   * who they are. Default: everybody may do everything, and where there is `auth`, every user.
+   */
+  readonly authorize?: Authorize | undefined
+  /** Whether pushes and deletions are refused, with 405; a function is asked each time. Default false. */
+  readonly readOnly?: boolean | (() => boolean) | undefined
+  /** How much is taken; what goes beyond is answered with 403 and DENIED. Default unlimited. */
+  readonly quota?: RegistryQuota | undefined
+  /**
+   * Whether manifests are taken whose content, or part of it, is not in the repository: indexes of
+   * which only some platforms are kept. Default false.
+   */
+  readonly sparseManifests?: boolean | undefined
+  /** Texts for users, sent as `Warning` headers with the response to what they did. Default none. */
+  readonly warnings?: Warnings | undefined
   /** Called with what went wrong when a request is answered with a 5xx status, or no connection could be accepted. */
   readonly onError?: ((error: unknown, request?: Request) => void) | undefined
 }
-
-type Endpoints = UploadEndpoints & ManifestEndpoints
 
 /**
  * A registry by distribution-spec 1.1 as a fetch-style function: for `createRegistryServer`, or for a
@@ -44,97 +72,65 @@ type Endpoints = UploadEndpoints & ManifestEndpoints
  * @throws InvalidArgumentError
  */
 export function createRegistryHandler(options: RegistryHandlerOptions): RegistryHandler {
-  const { storage, maxUploads = 1000 } = options
+  const { maxUploads = 1000, auth, authorize } = options
   if (!Number.isSafeInteger(maxUploads) || maxUploads < 1) {
     throw new InvalidArgumentError('maxUploads must be a positive integer', { subject: 'maxUploads' })
   }
+  const storage = new TrackedStorage(options.storage)
+  const quota = new Quota(storage, options.quota)
+  const limits = {
+    sessions: maxUploads,
+    idle: toMilliseconds(options.uploadTimeout ?? '1h', 'uploadTimeout'),
+    blob: toBytes(options.maxBlobSize ?? '64g', 'maxBlobSize'),
+  }
   const endpoints: Endpoints = {
     storage,
+    quota,
     locks: new RepositoryLocks(),
-    sessions: new UploadSessions(storage, {
-      sessions: maxUploads,
-      idle: toMilliseconds(options.uploadTimeout ?? '1h', 'uploadTimeout'),
-      blob: toBytes(options.maxBlobSize ?? '64g', 'maxBlobSize'),
-    }),
+    sessions: new UploadSessions(storage, limits, quota),
     maxManifestSize: toBytes(options.maxManifestSize ?? '4m', 'maxManifestSize'),
+    sparseManifests: options.sparseManifests ?? false,
     chunkMinLength: toBytes(options.chunkMinLength ?? 0, 'chunkMinLength'),
-    anonymousMount: options.anonymousMount ?? true,
+    anonymousMount: options.anonymousMount ?? (auth === undefined && authorize === undefined),
   }
-  return async (request) => {
-    const response = await answer(endpoints, request).catch((error: unknown) => failure(error, request, options))
+  const guard = new Guard(auth, authorize)
+  let collecting = false
+  const handler = async (request: Request): Promise<Response> => {
+    const response = await answer(endpoints, guard, request, options).catch((error: unknown) =>
+      failure(error, request, options),
+    )
     response.headers.set('Docker-Distribution-Api-Version', 'registry/2.0')
     if (request.method !== 'HEAD' || response.body === null) return response
     return new Response(null, { status: response.status, headers: response.headers })
   }
+  return Object.assign(handler, {
+    async collectGarbage(what?: GarbageOptions): Promise<GarbageReport> {
+      if (collecting) throw new ConflictError('registry', 'a garbage collection is running')
+      collecting = true
+      try {
+        return await collectGarbage(storage, endpoints.locks, what)
+      } finally {
+        collecting = false
+      }
+    },
+  })
 }
 
-async function answer(endpoints: Endpoints, request: Request): Promise<Response> {
-  const { pathname, searchParams } = new URL(request.url)
-  const route = parseRoute(pathname)
-  const response = dispatch(endpoints, route, request, searchParams)
-  if (response !== undefined) return response
-  throw new Fault('UNSUPPORTED', `${request.method} is not possible here`, { headers: { Allow: allowed[route.kind] } })
-}
-
-const allowed: Readonly<Record<Route['kind'], string>> = {
-  base: 'GET, HEAD',
-  catalog: 'GET',
-  blob: 'GET, HEAD, DELETE',
-  uploads: 'POST',
-  upload: 'GET, PATCH, PUT, DELETE',
-  manifest: 'GET, HEAD, PUT, DELETE',
-  tags: 'GET',
-  referrers: 'GET',
-}
-
-function dispatch(
+async function answer(
   endpoints: Endpoints,
-  route: Route,
+  guard: Guard,
   request: Request,
-  query: URLSearchParams,
-): Promise<Response> | undefined {
-  const { storage } = endpoints
-  const { method } = request
-  const reads = method === 'GET' || method === 'HEAD'
-  switch (route.kind) {
-    case 'base':
-      return reads ? Promise.resolve(jsonResponse({}, 200)) : undefined
-    case 'catalog':
-      return method === 'GET' ? listRepositories(storage, query) : undefined
-    case 'tags':
-      return method === 'GET' ? listTags(storage, route.repository, query) : undefined
-    case 'referrers':
-      return method === 'GET' ? listReferrers(storage, route.repository, route.digest, query) : undefined
-    case 'uploads':
-      return method === 'POST' ? beginUpload(endpoints, route.repository, request, query) : undefined
-    case 'upload':
-      return uploadEndpoint(endpoints, route.repository, route.id, request, query)
-    case 'manifest': {
-      if (reads) return getManifest(endpoints, route.repository, route.reference, request)
-      if (method === 'PUT') return putManifest(endpoints, route.repository, route.reference, request, query)
-      if (method === 'DELETE') return deleteManifest(endpoints, route.repository, route.reference, request)
-      return undefined
-    }
-    case 'blob': {
-      if (reads) return getBlob(storage, route.repository, route.digest, request)
-      if (method === 'DELETE') return deleteBlob(endpoints, route.repository, route.digest)
-      return undefined
-    }
-  }
-}
-
-function uploadEndpoint(
-  endpoints: Endpoints,
-  repository: string,
-  id: string,
-  request: Request,
-  query: URLSearchParams,
-): Promise<Response> | undefined {
-  if (request.method === 'GET') return uploadStatus(endpoints, repository, id)
-  if (request.method === 'PATCH') return patchUpload(endpoints, repository, id, request)
-  if (request.method === 'PUT') return finishUpload(endpoints, repository, id, request, query)
-  if (request.method === 'DELETE') return cancelUpload(endpoints, repository, id)
-  return undefined
+  options: RegistryHandlerOptions,
+): Promise<Response> {
+  const own = guard.respond(request)
+  if (own !== undefined) return own
+  const route = parseRoute(new URL(request.url).pathname)
+  const access = await guard.admit(route, request)
+  const { readOnly } = options
+  if (options.storage.readOnly || (typeof readOnly === 'function' ? readOnly() : readOnly)) assertReads(route, request)
+  const response = await dispatch(endpoints, route, request, access)
+  await addWarnings(response, options.warnings, guard.describe(route, request, access))
+  return response
 }
 
 /** What a request gets that failed: the client's fault, no room left, or ours. */

@@ -6,14 +6,18 @@ import { readBody } from './body.ts'
 import { Fault } from './fault.ts'
 import { type PushedManifest, parsePushedManifest } from './manifest-content.ts'
 import { contentDigest, isTag, requestDigest } from './names.ts'
+import type { Quota } from './quota.ts'
 import type { RepositoryLocks } from './repository-locks.ts'
 import type { RegistryStorage } from './storage.ts'
 
 export interface ManifestEndpoints {
   readonly storage: RegistryStorage
   readonly locks: RepositoryLocks
+  readonly quota: Quota
   /** Largest manifest that is taken, in bytes. */
   readonly maxManifestSize: number
+  /** Whether manifests are taken whose content is not there. */
+  readonly sparseManifests: boolean
 }
 
 /** Tags that one request may set. */
@@ -61,8 +65,13 @@ export async function putManifest(
   const manifest = parse(raw, digest, request.headers.get('content-type') ?? undefined)
   await registry.locks.run(repository, async () => {
     await checkPrecondition(registry.storage, repository, reference, request)
-    await checkContent(registry.storage, repository, manifest)
-    await registry.storage.putManifest(repository, digest, { mediaType: manifest.mediaType, raw }, manifest.referrer)
+    if (!registry.sparseManifests) await checkContent(registry.storage, repository, manifest)
+    await registry.quota.hold(repository, raw.byteLength)
+    try {
+      await registry.storage.putManifest(repository, digest, { mediaType: manifest.mediaType, raw }, manifest.referrer)
+    } finally {
+      registry.quota.release(repository, raw.byteLength)
+    }
     for (const tag of tags) await registry.storage.putTag(repository, tag, digest)
   })
   const headers = new Headers({

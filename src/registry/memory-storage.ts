@@ -2,7 +2,16 @@ import { LimitError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import type { Digest } from '../image/digest.ts'
 import { type Bytes, toBytes } from '../internal/units.ts'
-import type { Referrer, RegistryStorage, StoredBlob, StoredManifest, StoredUpload } from './storage.ts'
+import { MemoryUpload, openBytes } from './memory-blob.ts'
+import type {
+  Referrer,
+  RegistryStorage,
+  StorageMaintenance,
+  StoredBlob,
+  StoredEntry,
+  StoredManifest,
+  StoredUpload,
+} from './storage.ts'
 
 export interface MemoryStorageOptions {
   /** Bytes of blobs, uploads and manifests together; default 1 GiB. A request beyond it is answered with 507. */
@@ -15,9 +24,15 @@ export function memoryStorage(options: MemoryStorageOptions = {}): RegistryStora
 }
 
 interface Repository {
-  readonly blobs: Map<Digest, SharedBlob>
-  readonly manifests: Map<Digest, { readonly manifest: StoredManifest; readonly referrer: Referrer | undefined }>
+  readonly blobs: Map<Digest, { readonly blob: SharedBlob; readonly changed: number }>
+  readonly manifests: Map<Digest, Manifest>
   readonly tags: Map<string, Digest>
+}
+
+interface Manifest {
+  readonly manifest: StoredManifest
+  readonly referrer: Referrer | undefined
+  readonly changed: number
 }
 
 interface SharedBlob {
@@ -26,13 +41,11 @@ interface SharedBlob {
   uses: number
 }
 
-/** How much of a blob one read of a response takes, in bytes. */
-const readSize = 256 * 1024
-
 /** What a name, a link or a manifest takes beside its content, in bytes: they are many when a client wants them to be. */
 const entrySize = 512
 
-class MemoryStorage implements RegistryStorage {
+class MemoryStorage implements RegistryStorage, StorageMaintenance {
+  readonly maintenance: StorageMaintenance = this
   readonly #limit: number
   #used = 0
   readonly #blobs = new Map<Digest, SharedBlob>()
@@ -43,20 +56,19 @@ class MemoryStorage implements RegistryStorage {
   }
 
   async openBlob(repository: string, digest: Digest): Promise<StoredBlob | undefined> {
-    const blob = this.#repositories.get(repository)?.blobs.get(digest)
-    return blob && openBytes(blob.bytes)
+    const found = this.#repositories.get(repository)?.blobs.get(digest)
+    return found && openBytes(found.blob.bytes)
   }
 
   async mountBlob(repository: string, digest: Digest, from: string | undefined): Promise<boolean> {
-    const source = from === undefined ? this.#blobs : this.#repositories.get(from)?.blobs
-    const blob = source?.get(digest)
+    const blob = from === undefined ? this.#blobs.get(digest) : this.#repositories.get(from)?.blobs.get(digest)?.blob
     if (blob !== undefined) this.#link(repository, digest, blob)
     return blob !== undefined
   }
 
   async deleteBlob(repository: string, digest: Digest): Promise<boolean> {
     const found = this.#repositories.get(repository)
-    const blob = found?.blobs.get(digest)
+    const blob = found?.blobs.get(digest)?.blob
     if (found === undefined || blob === undefined) return false
     found.blobs.delete(digest)
     this.#reserve(-entrySize)
@@ -100,7 +112,7 @@ class MemoryStorage implements RegistryStorage {
   async putManifest(repository: string, digest: Digest, manifest: StoredManifest, referrer?: Referrer): Promise<void> {
     const before = this.#repositories.get(repository)?.manifests.get(digest)
     this.#reserve(manifestSize(manifest) - (before === undefined ? 0 : manifestSize(before.manifest)))
-    this.#repository(repository).manifests.set(digest, { manifest, referrer })
+    this.#repository(repository).manifests.set(digest, { manifest, referrer, changed: Date.now() })
   }
 
   async deleteManifest(repository: string, digest: Digest): Promise<boolean> {
@@ -147,6 +159,34 @@ class MemoryStorage implements RegistryStorage {
     return [...this.#repositories.keys()]
   }
 
+  async usage(repository?: string): Promise<number> {
+    const names = repository === undefined ? [...this.#repositories.keys()] : [repository]
+    let sum = 0
+    for (const name of names) {
+      for await (const { size } of this.manifests(name)) sum += size
+      if (repository !== undefined) for await (const { size } of this.blobs(name)) sum += size
+    }
+    if (repository === undefined) for (const { bytes } of this.#blobs.values()) sum += bytes.byteLength
+    return sum
+  }
+
+  async *blobs(repository: string): AsyncGenerator<StoredEntry> {
+    const blobs = this.#repositories.get(repository)?.blobs ?? []
+    for (const [digest, { blob, changed }] of [...blobs]) yield { digest, size: blob.bytes.byteLength, changed }
+  }
+
+  async *manifests(repository: string): AsyncGenerator<StoredEntry> {
+    const manifests = this.#repositories.get(repository)?.manifests ?? []
+    for (const [digest, { manifest, changed }] of [...manifests]) {
+      yield { digest, size: manifest.raw.byteLength, changed }
+    }
+  }
+
+  /** There are none: the last repository takes its blob with it. */
+  async removeUnreferenced(): Promise<readonly StoredEntry[]> {
+    return []
+  }
+
   #repository(name: string): Repository {
     let found = this.#repositories.get(name)
     if (found === undefined) {
@@ -164,7 +204,7 @@ class MemoryStorage implements RegistryStorage {
   #link(repository: string, digest: Digest, blob: SharedBlob): void {
     if (this.#repositories.get(repository)?.blobs.has(digest)) return
     this.#reserve(entrySize)
-    this.#repository(repository).blobs.set(digest, blob)
+    this.#repository(repository).blobs.set(digest, { blob, changed: Date.now() })
     blob.uses += 1
   }
 
@@ -176,64 +216,4 @@ class MemoryStorage implements RegistryStorage {
 
 function manifestSize({ raw }: StoredManifest): number {
   return raw.byteLength + entrySize
-}
-
-interface MemoryUploadTarget {
-  reserve(size: number): void
-  commit(digest: Digest, bytes: Buffer): void
-}
-
-class MemoryUpload implements StoredUpload {
-  size = 0
-  readonly #target: MemoryUploadTarget
-  #chunks: Uint8Array[] = []
-
-  constructor(target: MemoryUploadTarget) {
-    this.#target = target
-  }
-
-  async write(chunks: readonly Uint8Array[]): Promise<void> {
-    const size = chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0)
-    this.#target.reserve(size)
-    // A copy: the chunks may be small parts of large buffers.
-    this.#chunks.push(Buffer.concat(chunks))
-    this.size += size
-  }
-
-  async *read(): AsyncGenerator<Uint8Array> {
-    yield* this.#chunks
-  }
-
-  async commit(digest: Digest): Promise<void> {
-    // From here the blob answers for the bytes.
-    this.#target.commit(digest, Buffer.concat(this.#chunks, this.size))
-    this.#chunks = []
-    this.size = 0
-  }
-
-  async pause(): Promise<void> {}
-
-  async abort(): Promise<void> {
-    this.#target.reserve(-this.size)
-    this.#chunks = []
-    this.size = 0
-  }
-}
-
-function openBytes(bytes: Buffer): StoredBlob {
-  return {
-    size: bytes.byteLength,
-    read(start, end) {
-      let position = start
-      return new ReadableStream<Uint8Array>({
-        pull(controller) {
-          const next = Math.min(end, position + readSize)
-          if (next > position) controller.enqueue(bytes.subarray(position, next))
-          position = next
-          if (position === end) controller.close()
-        },
-      })
-    },
-    async close() {},
-  }
 }

@@ -1,6 +1,6 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { NetworkError } from '../errors.ts'
-import type { RegistryHandler } from './handler.ts'
+import { Pace, type PaceLimits } from './pace.ts'
 
 /** How much of a body nobody wants is read, in bytes, so that the client gets to see the answer. */
 const maxDiscarded = 16 * 1024 * 1024
@@ -11,11 +11,19 @@ export interface Exchanges {
   settled(): Promise<void>
 }
 
-/** Answers the requests of a Node HTTP server by a fetch-style handler. `idle` is in milliseconds. */
-export function serve(server: Server, handler: RegistryHandler, idle: number): Exchanges {
+/** How requests are served. */
+export interface ServeOptions {
+  readonly handler: (request: Request) => Promise<Response>
+  readonly pace: PaceLimits
+  /** Whether the server speaks TLS. */
+  readonly secure: boolean
+}
+
+/** Answers the requests of a Node HTTP server by a fetch-style handler. */
+export function serve(server: Server, options: ServeOptions): Exchanges {
   const running = new Set<Promise<void>>()
   const answer = (incoming: IncomingMessage, outgoing: ServerResponse, expectsContinue: boolean): void => {
-    const exchange = respond(incoming, outgoing, handler, idle, expectsContinue)
+    const exchange = respond(incoming, outgoing, options, expectsContinue)
       .catch(() => {
         // The client is gone, or did not get all of the response: it must not take it for complete.
         outgoing.destroy()
@@ -37,17 +45,16 @@ export function serve(server: Server, handler: RegistryHandler, idle: number): E
 async function respond(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
-  handler: RegistryHandler,
-  idle: number,
+  { handler, pace, secure }: ServeOptions,
   expectsContinue: boolean,
 ): Promise<void> {
   // An error that comes when nobody listens any more would end the process.
   incoming.on('error', () => {})
   outgoing.on('error', () => {})
-  const body = new IncomingBody(incoming, idle, () => {
+  const body = new IncomingBody(incoming, pace, () => {
     if (expectsContinue) outgoing.writeContinue()
   })
-  const request = toRequest(incoming, body.stream)
+  const request = toRequest(incoming, body.stream, secure)
   if (request === undefined) {
     outgoing.writeHead(400, { Connection: 'close' }).end()
     return
@@ -56,15 +63,15 @@ async function respond(
   // The client may or may not send the body it was not asked for: nobody knows where its next request begins.
   if (expectsContinue && !body.wanted) outgoing.setHeader('Connection', 'close')
   outgoing.writeHead(response.status, Object.fromEntries(response.headers))
-  if (response.body !== null) await send(response.body, outgoing, idle)
+  if (response.body !== null) await send(response.body, outgoing, new Pace(pace))
   outgoing.end()
   if (!expectsContinue || body.wanted) await body.discard(maxDiscarded)
 }
 
 /** Undefined for what is no HTTP request that fetch knows: a strange method or target. */
-function toRequest(incoming: IncomingMessage, body: ReadableStream<Uint8Array>): Request | undefined {
+function toRequest(incoming: IncomingMessage, body: ReadableStream<Uint8Array>, secure: boolean): Request | undefined {
   const { method = 'GET', url = '' } = incoming
-  // Host is the client's to choose, and nothing here depends on it.
+  // Host is the client's to choose: what the URL says does not depend on it.
   if (!url.startsWith('/')) return undefined
   try {
     const headers = new Headers()
@@ -73,7 +80,10 @@ function toRequest(incoming: IncomingMessage, body: ReadableStream<Uint8Array>):
     }
     const init = { method, headers }
     const bare = method === 'GET' || method === 'HEAD' || !hasBody(incoming)
-    return new Request(`http://registry.invalid${url}`, bare ? init : { ...init, body, duplex: 'half' })
+    return new Request(
+      `${secure ? 'https' : 'http'}://registry.invalid${url}`,
+      bare ? init : { ...init, body, duplex: 'half' },
+    )
   } catch {
     return undefined
   }
@@ -91,11 +101,11 @@ class IncomingBody {
   wanted = false
   readonly #incoming: IncomingMessage
   readonly #chunks: AsyncIterator<Buffer>
-  readonly #idle: number
+  readonly #pace: Pace
 
-  constructor(incoming: IncomingMessage, idle: number, onWanted: () => void) {
+  constructor(incoming: IncomingMessage, pace: PaceLimits, onWanted: () => void) {
     this.#incoming = incoming
-    this.#idle = idle
+    this.#pace = new Pace(pace)
     this.#chunks = incoming.iterator({ destroyOnReturn: false })
     this.stream = new ReadableStream<Uint8Array>(
       {
@@ -124,25 +134,27 @@ class IncomingBody {
     }
   }
 
-  /** The next chunk; the connection ends when it does not come in time. */
+  /** The next chunk; the connection ends when it does not come in time, or too little comes at a time. */
   async #next(): Promise<IteratorResult<Buffer, unknown>> {
-    const timer = setTimeout(() => this.#incoming.destroy(), this.#idle)
-    try {
-      return await this.#chunks.next()
-    } finally {
-      clearTimeout(timer)
+    const tooSlow = (): void => {
+      this.#incoming.destroy()
     }
+    const next = await this.#pace.wait(() => this.#chunks.next(), tooSlow)
+    if (!next.done && !this.#pace.keeps(next.value.byteLength)) tooSlow()
+    return next
   }
 }
 
-/** Sends a body no faster than the client takes it. Rejects when the client went away or does nothing. */
-async function send(body: ReadableStream<Uint8Array>, outgoing: ServerResponse, idle: number): Promise<void> {
+/** Sends a body no faster than the client takes it. Rejects when the client went away or is too slow. */
+async function send(body: ReadableStream<Uint8Array>, outgoing: ServerResponse, pace: Pace): Promise<void> {
   const reader = body.getReader()
   try {
     for (;;) {
       const next = await reader.read()
       if (next.done) return
-      if (!outgoing.write(next.value)) await drained(outgoing, idle)
+      if (outgoing.write(next.value)) continue
+      await drained(outgoing, pace)
+      if (!pace.keeps(next.value.byteLength)) throw new NetworkError('client', 'reads too slowly')
     }
   } catch (error) {
     await reader.cancel(error).catch(() => {})
@@ -150,20 +162,26 @@ async function send(body: ReadableStream<Uint8Array>, outgoing: ServerResponse, 
   }
 }
 
-function drained(outgoing: ServerResponse, idle: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const settle = (error?: Error): void => {
-      clearTimeout(timer)
-      outgoing.off('drain', onDrain)
-      outgoing.off('close', onClose)
-      if (error === undefined) resolve()
-      else reject(error)
+async function drained(outgoing: ServerResponse, pace: Pace): Promise<void> {
+  let slow = false
+  const tooSlow = (): void => {
+    slow = true
+    outgoing.destroy()
+  }
+  await pace.wait(() => drainOrClose(outgoing), tooSlow)
+  if (slow) throw new NetworkError('client', 'does not read')
+  if (outgoing.destroyed) throw new NetworkError('client', 'went away')
+}
+
+function drainOrClose(outgoing: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const settle = (): void => {
+      outgoing.off('drain', settle)
+      outgoing.off('close', settle)
+      resolve()
     }
-    const onDrain = (): void => settle()
-    const onClose = (): void => settle(new NetworkError('client', 'went away'))
-    const timer = setTimeout(() => settle(new NetworkError('client', 'does not read')), idle)
-    outgoing.once('drain', onDrain)
-    outgoing.once('close', onClose)
-    if (outgoing.destroyed) onClose()
+    outgoing.once('drain', settle)
+    outgoing.once('close', settle)
+    if (outgoing.destroyed) settle()
   })
 }

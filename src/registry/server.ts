@@ -1,7 +1,9 @@
 import { createServer, type Server } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { InvalidArgumentError } from '../errors.ts'
-import { type Duration, toMilliseconds } from '../internal/units.ts'
+import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/units.ts'
+import type { GarbageOptions, GarbageReport } from './garbage.ts'
 import { createRegistryHandler, type RegistryHandlerOptions } from './handler.ts'
 import { memoryStorage } from './memory-storage.ts'
 import { serve } from './node-http.ts'
@@ -14,14 +16,30 @@ export interface RegistryServerOptions extends Omit<RegistryHandlerOptions, 'sto
   readonly host?: string | undefined
   /** Port to listen on; default 0, a free one. */
   readonly port?: number | undefined
+  /** Certificate and key to speak TLS with; default none: plain HTTP. */
+  readonly tls?: RegistryTls | undefined
   /** Whether the process may end while the server listens; default false. */
   readonly unref?: boolean | undefined
   /** How long a client may leave a request or response in its middle; default one minute. */
   readonly idleTimeout?: Duration | undefined
+  /**
+   * Bytes per second that a client must send or take of a body, measured over `idleTimeout`; default
+   * 1 KiB. Keeps clients from holding connections by sending a byte now and then; 0 for no minimum.
+   */
+  readonly minTransferRate?: Bytes | undefined
   /** How long `close()` lets requests finish that have begun; default one second. */
   readonly closeTimeout?: Duration | undefined
   /** Connections at a time; default 1000. Further ones are closed. */
   readonly maxConnections?: number | undefined
+}
+
+/** What a server needs for TLS; each in PEM form. */
+export interface RegistryTls {
+  /** The certificate, with those between it and its authority. */
+  readonly cert: string | Uint8Array
+  readonly key: string | Uint8Array
+  /** The authority whose certificates clients must have; default clients need none. */
+  readonly clientCa?: string | Uint8Array | undefined
 }
 
 /** A registry that listens. Closes when it is disposed of. */
@@ -29,8 +47,10 @@ export interface RegistryServer extends AsyncDisposable {
   /** Host and port, as the first part of a reference: `127.0.0.1:41233`. */
   readonly host: string
   readonly port: number
-  /** `http://` and the host. */
+  /** `http://`, or `https://` with TLS, and the host. */
   readonly url: string
+  /** As `RegistryHandler.collectGarbage`. */
+  collectGarbage(options?: GarbageOptions): Promise<GarbageReport>
   /** Stops listening and ends all connections. Can be called again. */
   close(): Promise<void>
 }
@@ -47,15 +67,11 @@ export async function createRegistryServer(options: RegistryServerOptions = {}):
   const handler = createRegistryHandler({ ...options, storage: options.storage ?? memoryStorage() })
   const idle = toMilliseconds(options.idleTimeout ?? '1m', 'idleTimeout')
   const grace = toMilliseconds(options.closeTimeout ?? '1s', 'closeTimeout')
-  // A blob may take hours: what ends a request is a client that does nothing.
-  const server = createServer({
-    requestTimeout: 0,
-    headersTimeout: Math.max(idle, 1),
-    connectionsCheckingInterval: Math.min(Math.max(idle, 100), 30_000),
-    keepAliveTimeout: 30_000,
-  })
+  const rate = toBytes(options.minTransferRate ?? '1k', 'minTransferRate')
+  const server = makeServer(options.tls, idle)
   server.maxConnections = options.maxConnections ?? 1000
-  const exchanges = serve(server, handler, idle)
+  const secure = options.tls !== undefined
+  const exchanges = serve(server, { handler, pace: { idle, rate }, secure })
   await listen(server, port, options.host ?? '127.0.0.1')
   server.on('error', (error) => options.onError?.(error))
   if (options.unref) server.unref()
@@ -66,7 +82,33 @@ export async function createRegistryServer(options: RegistryServerOptions = {}):
     closing ??= closeServer(server, grace).then(() => exchanges.settled())
     return closing
   }
-  return { host, port: actual, url: `http://${host}`, close, [Symbol.asyncDispose]: close }
+  const url = `${secure ? 'https' : 'http'}://${host}`
+  const { collectGarbage } = handler
+  return { host, port: actual, url, collectGarbage, close, [Symbol.asyncDispose]: close }
+}
+
+function makeServer(tls: RegistryTls | undefined, idle: number): Server {
+  // A blob may take hours: what ends a request is a client that does next to nothing.
+  const timeouts = {
+    requestTimeout: 0,
+    headersTimeout: Math.max(idle, 1),
+    connectionsCheckingInterval: Math.min(Math.max(idle, 100), 30_000),
+    keepAliveTimeout: 30_000,
+  }
+  if (tls === undefined) return createServer(timeouts)
+  const { cert, key, clientCa } = tls
+  const client = clientCa === undefined ? {} : { ca: pem(clientCa), requestCert: true, rejectUnauthorized: true }
+  try {
+    const handshakeTimeout = Math.max(idle, 1)
+    return createSecureServer({ ...timeouts, handshakeTimeout, cert: pem(cert), key: pem(key), ...client })
+  } catch (error) {
+    const message = `the certificate or key can't be used: ${error instanceof Error ? error.message : error}`
+    throw new InvalidArgumentError(message, { subject: 'tls', cause: error })
+  }
+}
+
+function pem(text: string | Uint8Array): Buffer {
+  return Buffer.from(text)
 }
 
 function listen(server: Server, port: number, host: string): Promise<void> {

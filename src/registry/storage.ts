@@ -14,6 +14,11 @@ import type { Digest } from '../image/digest.ts'
  * A change is visible completely or not at all, also to whoever opens the storage after a crash.
  */
 export interface RegistryStorage {
+  /** Whether nothing can be pushed or deleted; default false. */
+  readonly readOnly?: boolean | undefined
+  /** What quotas and the garbage collection need; a storage without it has neither. */
+  readonly maintenance?: StorageMaintenance | undefined
+
   /** Opens a blob of the repository; undefined when it has none of that digest. */
   openBlob(repository: string, digest: Digest): Promise<StoredBlob | undefined>
   /**
@@ -56,6 +61,30 @@ export interface RegistryStorage {
   listRepositories(): Promise<readonly string[]>
 }
 
+/** How a storage is measured and cleaned. */
+export interface StorageMaintenance {
+  /**
+   * Bytes of the blobs and manifests of a repository; without one, of all content, of which each
+   * blob counts once however many repositories have it. What is being uploaded does not count.
+   */
+  usage(repository?: string): Promise<number>
+  /** The blobs of a repository, in any order; those that come or go meanwhile may be among them. */
+  blobs(repository: string): AsyncIterable<StoredEntry>
+  /** The manifests of a repository, likewise. */
+  manifests(repository: string): AsyncIterable<StoredEntry>
+  /** Finds blobs that no repository has, not changed since `before` (ms since the epoch); removes them unless `dryRun`. */
+  removeUnreferenced(before: number, dryRun: boolean): Promise<readonly StoredEntry[]>
+}
+
+/** A blob or manifest in a list. */
+export interface StoredEntry {
+  readonly digest: Digest
+  /** Bytes. */
+  readonly size: number
+  /** When it was last pushed, mounted or otherwise changed, in milliseconds since the epoch; never too early. */
+  readonly changed: number
+}
+
 /** An open blob. Close it when done. */
 export interface StoredBlob {
   /** Bytes. */
@@ -74,8 +103,8 @@ export interface StoredUpload {
   readonly size: number
   /** Appends all of the chunks, in order. After an error the upload can only be aborted. */
   write(chunks: readonly Uint8Array[]): Promise<void>
-  /** Everything written so far. */
-  read(): AsyncIterable<Uint8Array>
+  /** Everything written so far, from `start` on. May be called while it is written to. */
+  read(start?: number): AsyncIterable<Uint8Array>
   /** Makes the content a blob of the upload's repository, durably. The caller has verified the digest. */
   commit(digest: Digest): Promise<void>
   /** Nobody will write for a while: gives back what is held open. */

@@ -1,8 +1,18 @@
 import { randomUUID } from 'node:crypto'
-import { createDigester, type Digest, type Digester, digestAlgorithm } from '../image/digest.ts'
+import { type Digest, digestAlgorithm } from '../image/digest.ts'
 import { batches } from './body.ts'
 import { Fault } from './fault.ts'
-import type { RegistryStorage, StoredUpload } from './storage.ts'
+import type { Quota } from './quota.ts'
+import type { RegistryStorage } from './storage.ts'
+import {
+  digesterFor,
+  digestOfSession,
+  newSession,
+  outOfOrder,
+  type Session,
+  type UploadSession,
+  wrongLength,
+} from './upload-session.ts'
 
 export interface UploadLimits {
   /** Sessions at a time. */
@@ -13,14 +23,6 @@ export interface UploadLimits {
   readonly blob: number
 }
 
-/** A blob on its way in. */
-export interface UploadSession {
-  readonly id: string
-  readonly repository: string
-  /** Bytes that arrived so far. */
-  readonly size: number
-}
-
 /** What a request says of the body it brings. */
 export interface Chunk {
   /** Where in the blob it belongs; undefined for right after what arrived so far. */
@@ -29,21 +31,13 @@ export interface Chunk {
   readonly length: number | undefined
 }
 
-interface Session extends UploadSession {
-  readonly upload: StoredUpload
-  /** Follows the bytes as they arrive; undefined for a session whose beginning another process received. */
-  readonly digester: Digester | undefined
-  readonly algorithm: string
-  busy: boolean
-  touched: number
-}
-
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 /** The uploads that are under way: bounded in number, each used by one request at a time, gone when abandoned. */
 export class UploadSessions {
   readonly #storage: RegistryStorage
   readonly #limits: UploadLimits
+  readonly #quota: Quota
   readonly #sessions = new Map<string, Session>()
   readonly #recovering = new Map<string, Promise<Session | undefined>>()
   /** Sessions that have a place but are not in the map yet. */
@@ -51,8 +45,9 @@ export class UploadSessions {
   #timer: NodeJS.Timeout | undefined
   #swept = Number.NEGATIVE_INFINITY
 
-  constructor(storage: RegistryStorage, limits: UploadLimits) {
+  constructor(storage: RegistryStorage, limits: UploadLimits, quota: Quota) {
     this.#storage = storage
+    this.#quota = quota
     this.#limits = limits
   }
 
@@ -135,6 +130,10 @@ export class UploadSessions {
   /** Hashes while the storage writes. */
   async #write(session: Session, batch: readonly Uint8Array[]): Promise<void> {
     try {
+      await this.#hold(
+        session,
+        batch.reduce((sum, bytes) => sum + bytes.byteLength, 0),
+      )
       const written = session.upload.write(batch)
       // The digest may throw first; an unhandled rejection would end the process.
       written.catch(() => {})
@@ -147,12 +146,19 @@ export class UploadSessions {
     }
   }
 
+  async #hold(session: Session, bytes: number): Promise<void> {
+    await this.#quota.hold(session.repository, bytes)
+    session.held += bytes
+  }
+
   /** The session is known until its content is gone: nobody may take up what is being removed. */
   async #discard(session: Session): Promise<void> {
     session.busy = true
     try {
       await session.upload.abort()
     } finally {
+      this.#quota.release(session.repository, session.held)
+      session.held = 0
       this.#sessions.delete(session.id)
     }
   }
@@ -186,7 +192,10 @@ export class UploadSessions {
     if (recovering === undefined) {
       recovering = this.#admit(async () => {
         const upload = await this.#storage.recoverUpload(repository, id)
-        return upload && newSession(id, repository, upload, undefined, '')
+        if (upload === undefined) return undefined
+        const session = newSession(id, repository, upload, undefined, '')
+        await this.#hold(session, upload.size)
+        return session
       }).finally(() => this.#recovering.delete(key))
       this.#recovering.set(key, recovering)
     }
@@ -232,57 +241,4 @@ export class UploadSessions {
     }
     this.#schedule()
   }
-}
-
-function newSession(
-  id: string,
-  repository: string,
-  upload: StoredUpload,
-  digester: Digester | undefined,
-  algorithm: string,
-): Session {
-  return {
-    id,
-    repository,
-    upload,
-    digester,
-    algorithm,
-    busy: false,
-    touched: Date.now(),
-    get size() {
-      return upload.size
-    },
-  }
-}
-
-function digesterFor(algorithm: string): Digester {
-  try {
-    return createDigester(algorithm)
-  } catch (error) {
-    throw new Fault('DIGEST_INVALID', 'only sha256 and sha512 are supported', { cause: error })
-  }
-}
-
-/** The digest of all that arrived; read again when it was not followed, or by another algorithm. */
-async function digestOfSession(session: Session, algorithm: string): Promise<Digest> {
-  if (session.digester !== undefined && session.algorithm === algorithm) return session.digester.digest()
-  const digester = createDigester(algorithm)
-  for await (const chunk of session.upload.read()) digester.update(chunk)
-  return digester.digest()
-}
-
-function outOfOrder(session: UploadSession): Fault {
-  return new Fault('BLOB_UPLOAD_INVALID', `the next chunk must begin at ${session.size}`, {
-    status: 416,
-    headers: { Range: uploadRange(session) },
-  })
-}
-
-function wrongLength(): Fault {
-  return new Fault('SIZE_INVALID', 'the body has not the announced length')
-}
-
-/** The Range header of an upload. An empty one says `0-0` too: the specification has no form for it. */
-export function uploadRange(session: UploadSession): string {
-  return `0-${Math.max(0, session.size - 1)}`
 }

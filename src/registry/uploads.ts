@@ -1,14 +1,18 @@
-import { isDigest, isVerifiable } from '../image/digest.ts'
+import { type Digest, isDigest, isVerifiable } from '../image/digest.ts'
+import type { Access } from './auth/guard.ts'
 import { contentLength } from './body.ts'
 import { Fault } from './fault.ts'
 import { contentDigest, isRepository } from './names.ts'
+import type { Quota } from './quota.ts'
 import { parseContentRange } from './range.ts'
 import type { RegistryStorage } from './storage.ts'
-import { type Chunk, type UploadSession, type UploadSessions, uploadRange } from './upload-sessions.ts'
+import { type UploadSession, uploadRange } from './upload-session.ts'
+import type { Chunk, UploadSessions } from './upload-sessions.ts'
 
 export interface UploadEndpoints {
   readonly storage: RegistryStorage
   readonly sessions: UploadSessions
+  readonly quota: Quota
   /** Announced as OCI-Chunk-Min-Length, in bytes; 0 for none. */
   readonly chunkMinLength: number
   readonly anonymousMount: boolean
@@ -20,9 +24,10 @@ export async function beginUpload(
   repository: string,
   request: Request,
   query: URLSearchParams,
+  access: Access,
 ): Promise<Response> {
   const mount = query.get('mount')
-  if (mount !== null && (await mountBlob(registry, repository, mount, query.get('from')))) {
+  if (mount !== null && (await mountBlob(registry, repository, mount, query.get('from'), access))) {
     return blobCreated(repository, mount)
   }
   const digest = query.get('digest')
@@ -33,14 +38,28 @@ export async function beginUpload(
 
 /** A blob that can't be mounted is no error: the client goes on with the upload that was begun instead. */
 async function mountBlob(
-  { storage, anonymousMount }: UploadEndpoints,
+  { storage, quota, anonymousMount }: UploadEndpoints,
   repository: string,
-  digest: string,
+  text: string,
   from: string | null,
+  access: Access,
 ): Promise<boolean> {
-  if (!isDigest(digest) || !isVerifiable(digest)) return false
-  if (from === null ? !anonymousMount : !isRepository(from)) return false
-  return storage.mountBlob(repository, digest, from ?? undefined)
+  if (!isDigest(text) || !isVerifiable(text)) return false
+  if (from === null ? !anonymousMount : !isRepository(from) || !(await access.pull(from))) return false
+  const known = !quota.limited || (await storage.has(repository, text))
+  const mounted = await storage.mountBlob(repository, text, from ?? undefined)
+  if (mounted && !known) await checkMounted(storage, quota, repository, text)
+  return mounted
+}
+
+/** Only when it is there it is known how large it is. */
+async function checkMounted(storage: RegistryStorage, quota: Quota, repository: string, digest: Digest): Promise<void> {
+  try {
+    await quota.hold(repository, 0)
+  } catch (error) {
+    await storage.deleteBlob(repository, digest)
+    throw error
+  }
 }
 
 async function pushBlob(

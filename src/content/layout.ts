@@ -161,7 +161,7 @@ export class LayoutStore implements ContentStore {
       await mkdir(join(this.path, 'blobs', digestAlgorithm(digest)), { recursive: true })
       await publish(
         this.blobPath(digest),
-        (file) => (source instanceof Readable ? writeStream(file, source) : file.writeFile(source)),
+        (file) => (source instanceof Readable ? writeStream(file, source as AsyncIterable<Uint8Array>) : file.writeFile(source)),
         { sync: this.#sync, folder: join(this.path, ingest), replace: true },
       )
     } catch (error) {

@@ -1,5 +1,4 @@
 import type { FileHandle } from 'node:fs/promises'
-import type { Readable } from 'node:stream'
 
 /** Bytes that are collected for one write: the cost is by the call. */
 const batchSize = 1 << 20
@@ -8,7 +7,7 @@ const batchSize = 1 << 20
  * Writes a stream to a file that stays open. `createWriteStream` is no way to do that: with `autoClose: false`
  * it keeps the handle for good, and closing the handle waits for it without end (Node 20).
  */
-export async function writeStream(file: FileHandle, source: Readable): Promise<void> {
+export async function writeStream(file: FileHandle, source: AsyncIterable<Uint8Array>): Promise<void> {
   let batch: Uint8Array[] = []
   let size = 0
   const flush = async (): Promise<void> => {
@@ -16,7 +15,7 @@ export async function writeStream(file: FileHandle, source: Readable): Promise<v
     batch = []
     size = 0
   }
-  for await (const chunk of source as AsyncIterable<Uint8Array>) {
+  for await (const chunk of source) {
     batch.push(chunk)
     size += chunk.byteLength
     if (size >= batchSize) await flush()

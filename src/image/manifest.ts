@@ -89,7 +89,7 @@ export function successors(parsed: Parsed<ImageManifest> | Parsed<ImageIndex>): 
  * Checks that a manifest has a layer for each of its config's DiffIDs.
  * @throws SpecError when the numbers differ.
  */
-export function assertLayerCount(manifest: ImageManifest, diffIds: readonly string[]): void {
+export function assertLayerCount(manifest: { readonly layers: readonly unknown[] }, diffIds: readonly string[]): void {
   if (manifest.layers.length === diffIds.length) return
   const message = `must have one layer for each of the ${diffIds.length} diff_ids of its config, not ${manifest.layers.length}`
   throw new SpecError('image manifest', [{ pointer: '/layers', message }])

@@ -1,4 +1,4 @@
-import { RemoteExitError, RuntimeError, SyscallError } from '../errors.ts'
+import { RemoteExitError, RuntimeError, SyscallError, UnsupportedError } from '../errors.ts'
 
 /** What most often is behind an errno at a step, as a hint. */
 const hints: readonly (readonly [step: RegExp, errno: string, hint: string])[] = [
@@ -16,6 +16,9 @@ const hints: readonly (readonly [step: RegExp, errno: string, hint: string])[] =
   [/^enter the working directory/, 'ENOTDIR', 'The working directory of the container must be a directory.'],
 ]
 
+const cgroupSteps = /^(set up|join) the .*cgroup|^hand down the cgroup/
+const refusals: readonly string[] = ['EACCES', 'EPERM', 'EROFS']
+
 /** The error for a step of create or start that failed. What the kernel has no part in stays as it is. */
 export function stepFailed(id: string, cause: unknown): unknown {
   if (cause instanceof RemoteExitError) {
@@ -25,6 +28,14 @@ export function stepFailed(id: string, cause: unknown): unknown {
   }
   if (!(cause instanceof SyscallError)) return cause
   const step = cause.step ?? cause.syscall
+  if (cgroupSteps.test(step) && refusals.includes(cause.errnoName)) {
+    const reason = `this process may not change the cgroup ${cause.path ?? ''}`
+    return new UnsupportedError('a limit of /linux/resources', reason, {
+      subject: id,
+      cause,
+      hint: 'Run as root, or where the administrator has delegated a cgroup to this user; or leave the limits out.',
+    })
+  }
   const hint = hints.find(([pattern, errno]) => pattern.test(step) && errno === cause.errnoName)?.[2]
   const options = { step, pointer: cause.pointer, subject: id, cause, hint }
   const where = cause.pointer === undefined ? '' : ` (config.json ${cause.pointer})`

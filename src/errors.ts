@@ -222,6 +222,13 @@ export class NetworkError extends OciError {
   }
 }
 
+/** A credential can't be had from where it is kept: a credential helper is missing, fails, or gives no answer. */
+export class CredentialError extends OciError {
+  constructor(source: string, reason: string, options: OciErrorOptions = {}) {
+    super('ERR_OCI_CREDENTIAL', `no credential from ${source}: ${reason}`, { subject: source, ...options })
+  }
+}
+
 /** A layer can't be applied: an entry points outside of the target, is malformed, or breaks a limit. */
 export class LayerError extends OciError {
   /** Name of the archive entry at fault. */
@@ -239,10 +246,14 @@ export class ArchiveError extends OciError {
   readonly entry: string | undefined
 
   constructor(message: string, entry?: string, options: OciErrorOptions = {}) {
-    super('ERR_OCI_ARCHIVE', entry === undefined ? `archive: ${message}` : `archive entry ${quote(entry)}: ${message}`, {
-      subject: entry,
-      ...options,
-    })
+    super(
+      'ERR_OCI_ARCHIVE',
+      entry === undefined ? `archive: ${message}` : `archive entry ${quote(entry)}: ${message}`,
+      {
+        subject: entry,
+        ...options,
+      },
+    )
     this.entry = entry
   }
 }

@@ -1,5 +1,6 @@
 import { NetworkError, NotFoundError, type RegistryError } from '../errors.ts'
 import type { Authorizer } from './auth/authorizer.ts'
+import { HeaderReader, type RegistryListener } from './events.ts'
 import { responseError } from './response.ts'
 import {
   type Attempt,
@@ -30,6 +31,9 @@ export interface ConnectionOptions {
   readonly transport: Transport
   readonly authorizer: Authorizer
   readonly retry: RetryPolicy
+  /** Registry as references name it. */
+  readonly registry: string
+  readonly notify: RegistryListener
 }
 
 /** Abilities of a registry that have been seen. */
@@ -45,12 +49,18 @@ const maxAuthRounds = 2
 export class Connection {
   readonly origin: URL
   readonly retry: RetryPolicy
+  readonly registry: string
+  readonly notify: RegistryListener
   /** What the registry has turned out to offer. */
   readonly features: RegistryFeatures = { referrers: false }
   readonly #transport: Transport
   readonly #authorizer: Authorizer
+  readonly #headers: HeaderReader
 
-  constructor({ origin, transport, authorizer, retry }: ConnectionOptions) {
+  constructor({ origin, transport, authorizer, retry, registry, notify }: ConnectionOptions) {
+    this.registry = registry
+    this.notify = notify
+    this.#headers = new HeaderReader(registry, notify)
     this.origin = origin
     this.retry = retry
     this.#transport = transport
@@ -62,7 +72,9 @@ export class Connection {
    * @throws NotFoundError for 404, RegistryError for any other status, NetworkError without an answer.
    */
   request(request: RegistryRequest): Promise<HttpResponse> {
-    return retrying(this.retry, request.signal, () => this.#attempt(request))
+    const onRetry = (delay: number, error: unknown): void =>
+      this.notify({ kind: 'retry', registry: this.registry, subject: request.subject, delay, error })
+    return retrying(this.retry, request.signal, () => this.#attempt(request), onRetry)
   }
 
   async #attempt(request: RegistryRequest): Promise<Attempt<HttpResponse>> {
@@ -88,7 +100,9 @@ export class Connection {
     for (let round = 0; ; round++) {
       const response = await this.#transport.send({ ...request, authorization })
       // A 401 of a host that a redirect or a Location led to is none of our registry's.
-      if (response.status !== 401 || !ours || response.url.origin !== this.origin.origin) return response
+      if (!ours || response.url.origin !== this.origin.origin) return response
+      this.#headers.read(response.headers)
+      if (response.status !== 401) return response
       if (round === maxAuthRounds || isStream(request)) return response
       const answer = await this.#answer(request, response, authorization)
       if (answer === undefined) return response

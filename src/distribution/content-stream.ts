@@ -21,6 +21,8 @@ export interface ContentSource {
    */
   request(from: number | undefined, signal: AbortSignal): Promise<HttpResponse>
   readonly retry: RetryPolicy
+  /** Told when the rest is going to be requested. */
+  onResume?(position: number, error: unknown): void
 }
 
 /** Bytes that a connection must have brought for the count of failures to begin anew. */
@@ -169,6 +171,7 @@ class ContentStream extends Readable {
         this.destroy(cause instanceof NetworkError || url === undefined ? (cause as Error) : networkError(url, cause))
       return
     }
+    this.#source.onResume?.(this.#position, cause)
     this.#reopen().catch((error: unknown) => {
       if (this.destroyed) return
       if (error instanceof NetworkError) this.#drop(error)

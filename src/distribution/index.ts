@@ -25,14 +25,19 @@ export type {
   Tagger,
 } from '../content/interfaces.ts'
 export { readAll, type VerifyOptions, verified } from '../content/verify.ts'
+export { type ContainersAuthOptions, containersAuthCredentials } from './auth/containers-auth.ts'
 export {
   anonymous,
   type Credential,
+  type CredentialFinding,
   type CredentialProvider,
   type CredentialRequest,
+  firstCredential,
   staticCredentials,
 } from './auth/credential.ts'
 export { type DockerConfigOptions, dockerConfigCredentials } from './auth/docker-config.ts'
+export type { AuthExplanation } from './auth/explain.ts'
+export type { RegistryEvent, RegistryListener } from './events.ts'
 export type { FetchInit, FetchLike, HeadersLike, ResponseLike } from './fetch.ts'
 export type { ListOptions } from './listings.ts'
 export type { Insecure } from './origin.ts'

@@ -4,8 +4,10 @@ import { joinSignals } from '../internal/join-signals.ts'
 import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/units.ts'
 import { Authorizer } from './auth/authorizer.ts'
 import type { CredentialProvider } from './auth/credential.ts'
-import { dockerConfigCredentials } from './auth/docker-config.ts'
+import { defaultCredentials } from './auth/default-credentials.ts'
+import { type AuthExplanation, explain } from './auth/explain.ts'
 import { Connection } from './connection.ts'
+import { quietListener, type RegistryListener } from './events.ts'
 import type { FetchLike } from './fetch.ts'
 import { type ListOptions, listRepositories } from './listings.ts'
 import { ManifestCache } from './manifest-cache.ts'
@@ -17,7 +19,7 @@ import { type UploadOptions, type UploadPolicy, uploadPolicy } from './upload-op
 
 /** How registries are spoken to. */
 export interface RegistryClientOptions {
-  /** Where credentials come from; default Docker's config.json. `anonymous` uses none. */
+  /** Where credentials come from; default the files of Docker and podman. `anonymous` uses none. */
   readonly credentials?: CredentialProvider | undefined
   /** Which registries are spoken to in plain http; default those on this machine. */
   readonly insecure?: Insecure | undefined
@@ -33,6 +35,8 @@ export interface RegistryClientOptions {
   readonly maxManifestSize?: Bytes | undefined
   /** How blobs are uploaded; default in one PUT. */
   readonly upload?: UploadOptions | undefined
+  /** Told of warnings, rate limits, retries and the like. */
+  readonly onEvent?: RegistryListener | undefined
   /** Aborts everything that the client does. */
   readonly signal?: AbortSignal | undefined
 }
@@ -58,6 +62,12 @@ export interface RegistryClient extends AsyncDisposable {
    * extension of the specification that public registries leave out.
    */
   catalog(registry: string, options?: ListOptions): AsyncGenerator<string, void, undefined>
+  /**
+   * Tells where a credential for a repository is looked for and which one wins. Nothing is sent; files
+   * are read and helpers run as they would be.
+   * @throws InvalidReferenceError
+   */
+  explainAuth(reference: string | Reference): Promise<AuthExplanation>
   /** Closes idle connections. Not necessary: they keep no process alive and close by themselves. */
   close(): void
 }
@@ -81,6 +91,8 @@ class Client implements RegistryClient {
   readonly #retry: RetryPolicy
   readonly #maxManifestSize: number
   readonly #upload: UploadPolicy
+  readonly #credentials: CredentialProvider
+  readonly #notify: RegistryListener
   readonly #connections: Map<string, Connection> = new Map()
 
   constructor(options: RegistryClientOptions) {
@@ -88,6 +100,8 @@ class Client implements RegistryClient {
     this.#options = options
     this.#retry = retryPolicy(options.retry)
     this.#maxManifestSize = toBytes(options.maxManifestSize ?? documentLimits.manifest, 'maxManifestSize')
+    this.#credentials = options.credentials ?? defaultCredentials()
+    this.#notify = quietListener(options.onEvent)
     this.#upload = uploadPolicy(options.upload)
     this.#transport = new Transport({
       fetch: options.fetch,
@@ -116,6 +130,13 @@ class Client implements RegistryClient {
     return listRepositories(this.#connection(registry), registry, { ...options, signal })
   }
 
+  async explainAuth(reference: string | Reference): Promise<AuthExplanation> {
+    const { domain, repository } = typeof reference === 'string' ? parseReference(reference) : reference
+    const { origin } = this.#connection(domain).origin
+    const { signal } = this.#options
+    return explain(this.#credentials, { registry: domain, origin, repository, signal })
+  }
+
   close(): void {
     this.#transport.close()
   }
@@ -129,9 +150,9 @@ class Client implements RegistryClient {
     if (known !== undefined) return known
     const origin = registryOrigin(registry, this.#options.insecure)
     const [transport, retry] = [this.#transport, this.#retry]
-    const credentials = this.#options.credentials ?? dockerConfigCredentials()
-    const authorizer = new Authorizer({ registry, origin, credentials, transport, retry, clientId: 'oci-ts' })
-    const connection = new Connection({ origin, transport, authorizer, retry })
+    const [credentials, notify] = [this.#credentials, this.#notify]
+    const authorizer = new Authorizer({ registry, origin, credentials, transport, retry, clientId: 'oci-ts', notify })
+    const connection = new Connection({ registry, origin, transport, authorizer, retry, notify })
     this.#connections.set(registry, connection)
     return connection
   }

@@ -14,7 +14,7 @@ import { type Descriptor, verifyBytes } from '../image/descriptor.ts'
 import { type Digest, parseDigest } from '../image/digest.ts'
 import { formatReference, type Reference } from '../image/reference.ts'
 import { joinSignals } from '../internal/join-signals.ts'
-import { openContent } from './content-stream.ts'
+import { openFromRegistry } from './blob-fetch.ts'
 import { deleteBlob, deleteManifest, deleteTag } from './deletion.ts'
 import { type Endpoint, send } from './endpoint.ts'
 import { type ListOptions, listTags } from './listings.ts'
@@ -81,7 +81,7 @@ export class Repository implements ContentStore, ReferrersLister, Mounter {
     const signal = this.#join(options.signal)
     signal?.throwIfAborted()
     assertDescriptor(descriptor)
-    const { mediaType, digest, size } = descriptor
+    const { digest, size } = descriptor
     const { offset = 0 } = options
     if (!Number.isSafeInteger(offset) || offset < 0 || offset > size) {
       throw new InvalidArgumentError(`offset ${offset} is not within the ${size} bytes of ${digest}`, {
@@ -94,29 +94,7 @@ export class Repository implements ContentStore, ReferrersLister, Mounter {
     const known = this.#endpoint.manifests.get(digest)
     if (known?.byteLength === size) return Readable.from([Buffer.from(known.subarray(offset))], { objectMode: false })
     if (offset === size && size > 0) return Readable.from([])
-    const path = `${manifest ? 'manifests' : 'blobs'}/${digest}`
-    return openContent(
-      {
-        subject: digest,
-        size,
-        retry: this.#endpoint.connection.retry,
-        request: (from, inner) =>
-          send(this.#endpoint, {
-            method: 'GET',
-            path,
-            reference: digest,
-            actions: ['pull'],
-            headers: {
-              ...(manifest ? acceptHeader(mediaType) : { accept: '*/*' }),
-              ...(from === undefined ? {} : { range: `bytes=${from}-` }),
-            },
-            accept: from === undefined ? [200] : [200, 206, 416],
-            signal: inner,
-          }),
-      },
-      offset,
-      signal,
-    )
+    return openFromRegistry(this.#endpoint, descriptor, manifest, offset, signal)
   }
 
   /**

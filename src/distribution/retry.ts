@@ -44,19 +44,22 @@ export type Attempt<T> =
 
 /**
  * Calls `attempt` until it has a value, with waits that double and vary, or as long as the server
- * asked if that is longer. What `attempt` throws is final; a failure it returns is thrown when no attempt is left.
+ * asked if that is longer; `onRetry` hears of each, in milliseconds. What `attempt` throws is final; a failure it returns is thrown when no attempt is left.
  */
 export async function retrying<T>(
   policy: RetryPolicy,
   signal: AbortSignal | undefined,
   attempt: () => Promise<Attempt<T>>,
+  onRetry?: (delay: number, error: unknown) => void,
 ): Promise<T> {
   for (let count = 1; ; count++) {
     const outcome = await attempt()
     if ('value' in outcome) return outcome.value
     const asked = outcome.retryAfter ?? 0
     if (count >= policy.attempts || asked > policy.maxRetryAfter) throw outcome.error
-    await delay(Math.max(asked, backoff(count, policy)), signal)
+    const wait = Math.max(asked, backoff(count, policy))
+    onRetry?.(wait, outcome.error)
+    await delay(wait, signal)
   }
 }
 

@@ -4,8 +4,10 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vites
 import {
   anonymous,
   type Credential,
+  createRegistryClient,
   dockerConfigCredentials,
   openRepository,
+  type RegistryEvent,
   type Repository,
   staticCredentials,
 } from '../../src/distribution/index.ts'
@@ -140,8 +142,20 @@ describe.skipIf(missing.length > 0)('docker-registry with tokens (needs docker-r
     }
   })
 
+  it('pulls what is public although the password is out of date', async () => {
+    await pushAndResolve(open('tokens/public', password))
+    const events: RegistryEvent[] = []
+    const client = createRegistryClient({
+      credentials: staticCredentials({ [registry.host]: wrong }),
+      onEvent: (event) => events.push(event),
+    })
+    await client.repository(`${registry.host}/tokens/public`).resolve('1')
+    expect(events).toMatchObject([{ kind: 'credential-refused', registry: registry.host, error: { status: 401 } }])
+  })
+
   it('tells that the token server refused the password', async () => {
-    await expect(open('tokens/wrong', wrong).resolve('1')).rejects.toMatchObject({
+    const layer = randomLayer(10)
+    await expect(open('tokens/wrong', wrong).push(layer.descriptor, layer.bytes)).rejects.toMatchObject({
       status: 401,
       errors: [{ code: 'UNAUTHORIZED', message: 'wrong password' }],
       hint: expect.stringContaining('refused the stored credential'),

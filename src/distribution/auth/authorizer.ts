@@ -1,12 +1,13 @@
-import { InvalidArgumentError } from '../../errors.ts'
+import { CredentialError, InvalidArgumentError, RegistryError } from '../../errors.ts'
+import type { RegistryListener } from '../events.ts'
 import type { RetryPolicy } from '../retry.ts'
 import type { Transport } from '../transport.ts'
 import { type Challenge, parseChallenges } from './challenge.ts'
 import type { Credential, CredentialProvider } from './credential.ts'
 import { realmUrl } from './realm.ts'
-import { mergeScopes } from './scope.ts'
+import { isPullOnly, mergeScopes } from './scope.ts'
 import { TokenCache } from './token-cache.ts'
-import { basic, requestToken } from './token-request.ts'
+import { basic, requestToken, type Token } from './token-request.ts'
 
 /** What an {@link Authorizer} works with. */
 export interface AuthorizerOptions {
@@ -19,6 +20,7 @@ export interface AuthorizerOptions {
   readonly retry: RetryPolicy
   /** Name of this client for token servers. */
   readonly clientId: string
+  readonly notify: RegistryListener
 }
 
 /** What a request is about, for the choice of credential and token. */
@@ -104,28 +106,41 @@ export class Authorizer {
     target: AuthorizationTarget,
     refused: string | undefined,
   ): Promise<string> {
-    const { origin, transport, retry, clientId } = this.#options
-    const url = realmUrl(origin, realm)
+    const url = realmUrl(this.#options.origin, realm)
     const server = JSON.stringify([url.href, service ?? ''])
     const refusedToken = refused?.startsWith('Bearer ') ? refused.slice('Bearer '.length) : undefined
-    return this.#tokens.get(
-      server,
-      scopes,
-      refusedToken,
-      async (signal) => {
-        const credential = await this.#credential({ ...target, signal })
-        if (credential?.kind === 'bearer') return { token: credential.token, lifetime: 60_000, refreshToken: undefined }
-        const token = await requestToken(
-          transport,
-          retry,
-          { realm: url, service, scopes, credential, clientId },
-          signal,
-        )
-        if (credential?.kind === 'identity') this.#rotate(credential.token, token.refreshToken)
-        return token
-      },
-      target.signal,
-    )
+    const fetch = (signal: AbortSignal): Promise<Token> => this.#fetchToken(url, service, scopes, { ...target, signal })
+    return this.#tokens.get(server, scopes, refusedToken, fetch, target.signal)
+  }
+
+  /**
+   * A token for the stored credential. What is public can be read although that is out of date: then
+   * the token server is asked once more without it.
+   */
+  async #fetchToken(
+    realm: URL,
+    service: string | undefined,
+    scopes: readonly string[],
+    target: AuthorizationTarget,
+  ): Promise<Token> {
+    const { transport, retry, clientId, registry, notify } = this.#options
+    const ask = (credential: Credential | undefined): Promise<Token> =>
+      requestToken(transport, retry, { realm, service, scopes, credential, clientId }, target.signal)
+    try {
+      const credential = await this.#credential(target)
+      if (credential?.kind === 'bearer') return { token: credential.token, lifetime: 60_000, refreshToken: undefined }
+      const token = await ask(credential)
+      if (credential?.kind === 'identity') this.#rotate(credential.token, token.refreshToken)
+      return token
+    } catch (error) {
+      const refused = error instanceof RegistryError && (error.status === 401 || error.status === 403)
+      if (!(refused || error instanceof CredentialError) || !isPullOnly(scopes)) throw error
+      const token = await ask(undefined).catch(() => {
+        throw error
+      })
+      notify({ kind: 'credential-refused', registry, error })
+      return token
+    }
   }
 
   async #credential({ repository, signal }: AuthorizationTarget): Promise<Credential | undefined> {

@@ -1,30 +1,39 @@
-import { InvalidArgumentError } from '../../errors.ts'
-import type { Credential, CredentialProvider } from './credential.ts'
+import { credentialOf, field, findByHost, hostOfKey, readAuthFile, text } from './auth-file.ts'
+import { type CredentialPlace, type CredentialProvider, lookupCredentials } from './credential.ts'
+import { askHelper } from './credential-helper.ts'
 
 /** Where Docker's configuration is looked for. */
 export interface DockerConfigOptions {
   /** Path of the file; default `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`. */
   readonly path?: string | undefined
+  /** Whether helper programs that it names (`credHelpers`, `credsStore`) are run; default true. */
+  readonly helpers?: boolean | undefined
 }
 
-/** Bytes of a configuration that are accepted. */
-const maxConfigSize = 4 * 1024 * 1024
-
 /**
- * Credentials that `docker login` has left in the `auths` of Docker's config.json. The file is read
- * each time a credential is asked for; one that does not exist holds none.
+ * Credentials that `docker login` has left: of the helper that Docker's config.json names for the
+ * registry (`credHelpers`), else of the one for all registries (`credsStore`), else of its `auths`.
+ * The file is read each time a credential is asked for; one that does not exist holds none.
  *
  * Entries are found by host, in any of the spellings Docker has used: `ghcr.io`, `https://ghcr.io`,
- * `https://index.docker.io/v1/`. Credential helpers are not asked yet.
- * @throws InvalidArgumentError, when called, for a file that is no JSON object.
+ * `https://index.docker.io/v1/`.
+ * @throws InvalidArgumentError, when called, for a file that is no JSON object; CredentialError when a
+ * helper fails.
  */
 export function dockerConfigCredentials(options: DockerConfigOptions = {}): CredentialProvider {
-  return async ({ registry, signal }) => {
+  return lookupCredentials(async function* ({ registry, signal }) {
     const path = options.path ?? (await defaultPath())
-    const auths = field(await readConfig(path, signal), 'auths')
-    if (typeof auths !== 'object' || auths === null) return undefined
-    return credentialOf(findEntry(auths, registry.toLowerCase()), path)
-  }
+    const config = await readAuthFile(path, signal)
+    const host = registry.toLowerCase()
+    if (options.helpers !== false) {
+      const own = findByHost(field(config, 'credHelpers'), host)
+      if (typeof own?.[1] === 'string')
+        yield helperPlace(path, own[1], `credHelpers names it for ${own[0]}`, host, signal)
+      const store = text(config, 'credsStore')
+      if (store !== '') yield helperPlace(path, store, 'credsStore names it', host, signal)
+    }
+    yield authsPlace(path, config, host)
+  })
 }
 
 async function defaultPath(): Promise<string> {
@@ -33,75 +42,27 @@ async function defaultPath(): Promise<string> {
   return join(process.env.DOCKER_CONFIG || join(homedir(), '.docker'), 'config.json')
 }
 
-async function readConfig(path: string, signal: AbortSignal | undefined): Promise<unknown> {
-  const { readFile, stat } = await import('node:fs/promises')
-  let text: string
-  try {
-    const { size } = await stat(path)
-    if (size > maxConfigSize) throw unusable(path, `it is larger than ${maxConfigSize} bytes`)
-    text = await readFile(path, { encoding: 'utf8', signal })
-  } catch (error) {
-    signal?.throwIfAborted()
-    const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
-    throw error instanceof InvalidArgumentError ? error : unusable(path, `it can't be read (${String(code)})`, error)
+function authsPlace(path: string, config: unknown, host: string): CredentialPlace {
+  const entry = findByHost(field(config, 'auths'), host)
+  const found = entry === undefined ? `has no entry for ${host}` : `has the entry ${entry[0]}`
+  const detail = config === undefined ? 'there is no such file' : found
+  return { source: path, detail, find: async () => credentialOf(entry?.[1], path) }
+}
+
+/** What helpers know Docker Hub by. */
+const hubServer = 'https://index.docker.io/v1/'
+
+function helperPlace(
+  path: string,
+  name: string,
+  detail: string,
+  host: string,
+  signal: AbortSignal | undefined,
+): CredentialPlace {
+  const server = hostOfKey(host) === 'docker.io' ? hubServer : host
+  return {
+    source: `docker-credential-${name}`,
+    detail: `${detail} in ${path}`,
+    find: () => askHelper(name, server, signal),
   }
-  try {
-    return JSON.parse(text)
-  } catch {
-    // The parser's message quotes the text, which holds secrets.
-    throw unusable(path, 'it is no valid JSON')
-  }
-}
-
-function unusable(path: string, reason: string, cause?: unknown): InvalidArgumentError {
-  return new InvalidArgumentError(`Docker's configuration ${path} can't be used: ${reason}`, {
-    subject: path,
-    cause,
-    hint: 'Repair or remove the file, or pass the option `credentials`.',
-  })
-}
-
-/** The entry whose key is the registry exactly; else the first whose key means the same host. */
-function findEntry(auths: object, registry: string): unknown {
-  const exact = Object.entries(auths).find(([key]) => key.toLowerCase() === registry)
-  const match = exact ?? Object.entries(auths).find(([key]) => hostOfKey(key) === hostOfKey(registry))
-  return match?.[1]
-}
-
-/** Names under which `docker login` has stored Docker Hub. */
-const hubNames: ReadonlySet<string> = new Set(['docker.io', 'index.docker.io', 'registry-1.docker.io'])
-
-/** Host of a key; undefined for one that is bound to a namespace below the host. */
-function hostOfKey(key: string): string | undefined {
-  const match = /^(?:https?:\/\/)?([^/]+)(?:\/(?:v[12]\/?)?)?$/.exec(key.toLowerCase())
-  const host = match?.[1]?.replace(/:443$/, '')
-  return host !== undefined && hubNames.has(host) ? 'docker.io' : host
-}
-
-function credentialOf(entry: unknown, path: string): Credential | undefined {
-  const identity = text(entry, 'identitytoken')
-  if (identity !== '') return { kind: 'identity', token: identity }
-  const bearer = text(entry, 'registrytoken')
-  if (bearer !== '') return { kind: 'bearer', token: bearer }
-  const auth = text(entry, 'auth')
-  if (auth === '') return password(text(entry, 'username'), text(entry, 'password'))
-  const decoded = Buffer.from(auth, 'base64').toString('utf8')
-  const colon = decoded.indexOf(':')
-  if (colon < 0) throw unusable(path, 'an "auth" in it does not decode to "user:password"')
-  // Docker pads what it encodes with NUL.
-  return password(decoded.slice(0, colon), decoded.slice(colon + 1).replace(/\0+$/, ''))
-}
-
-function password(username: string, secret: string): Credential | undefined {
-  return username === '' ? undefined : { kind: 'password', username, password: secret }
-}
-
-function field(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
-}
-
-function text(entry: unknown, name: string): string {
-  const value = field(entry, name)
-  return typeof value === 'string' ? value : ''
 }

@@ -40,6 +40,11 @@ export function coversScopes(granted: readonly string[], wanted: readonly string
   })
 }
 
+/** Whether scopes, as {@link mergeScopes} returns them, are for reading repositories and nothing else. */
+export function isPullOnly(scopes: readonly string[]): boolean {
+  return scopes.every((scope) => /^repository:.*:pull$/.test(scope))
+}
+
 function split(scope: string): { readonly resource: string; readonly actions: readonly string[] } {
   const colon = scope.lastIndexOf(':')
   if (colon <= 0) return { resource: '', actions: [] }

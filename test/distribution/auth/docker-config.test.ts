@@ -74,8 +74,8 @@ describe("Docker's configuration", () => {
     }
   })
 
-  it('has nothing where a helper keeps the secret, or where there is no file', async () => {
-    expect(await find('{"auths":{"a.test":{}},"credsStore":"pass"}', 'a.test')).toBeUndefined()
+  it('has nothing where an entry is empty, or where there is no file', async () => {
+    expect(await find('{"auths":{"a.test":{}}}', 'a.test')).toBeUndefined()
     expect(await find('{}', 'a.test')).toBeUndefined()
     const nowhere = dockerConfigCredentials({ path: '/nonexistent/config.json' })
     expect(await nowhere({ registry: 'a.test', origin: 'https://a.test', repository: 'a' })).toBeUndefined()

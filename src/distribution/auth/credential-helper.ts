@@ -1,0 +1,105 @@
+import type { ChildProcess } from 'node:child_process'
+import { CredentialError } from '../../errors.ts'
+import { redactText } from '../../internal/redact.ts'
+import { quote } from '../../internal/text.ts'
+import type { Credential } from './credential.ts'
+
+/** Milliseconds a helper gets: it may have to ask its user, or a cloud. And bytes of its answer. */
+const timeout = 60_000
+const maxAnswer = 64 * 1024
+
+/**
+ * Asks Docker's credential helper `docker-credential-<name>` for the credential of `server`. That it
+ * is a program is what the protocol says: config.json names it, and it keeps the secret where only it
+ * can reach (keychain, cloud). It gets the server on its standard input and no argument of ours.
+ * Undefined when it has none.
+ * @throws CredentialError when it can't be run, fails, or does not answer in time or in form.
+ */
+export async function askHelper(
+  name: string,
+  server: string,
+  signal: AbortSignal | undefined,
+): Promise<Credential | undefined> {
+  if (!/^[\w.-]{1,100}$/.test(name)) throw new CredentialError(quote(name), 'it is no name of a credential helper')
+  const program = `docker-credential-${name}`
+  const { code, output } = await runHelper(program, server, signal)
+  const text = output.toString('utf8')
+  if (code !== 0) {
+    // The protocol has no code for this: the helpers agree on the text.
+    if (/credentials not found|credentials server URL|no credentials/i.test(text)) return undefined
+    throw new CredentialError(program, `it ended with ${code}: ${redactText(text.trim())}`)
+  }
+  return parseAnswer(program, text)
+}
+
+function parseAnswer(program: string, text: string): Credential | undefined {
+  let answer: unknown
+  try {
+    answer = JSON.parse(text)
+  } catch {
+    // The parser's message would quote the secret.
+    throw new CredentialError(program, 'its answer is no valid JSON')
+  }
+  const field = (name: string): unknown =>
+    typeof answer === 'object' && answer !== null ? Reflect.get(answer, name) : undefined
+  const [username, secret] = [field('Username'), field('Secret')]
+  if (typeof username !== 'string' || typeof secret !== 'string') {
+    throw new CredentialError(program, 'its answer has no Username and Secret')
+  }
+  if (secret === '') return undefined
+  return username === '<token>' ? { kind: 'identity', token: secret } : { kind: 'password', username, password: secret }
+}
+
+async function runHelper(
+  program: string,
+  server: string,
+  signal: AbortSignal | undefined,
+): Promise<{ readonly code: number | NodeJS.Signals | null; readonly output: Buffer }> {
+  signal?.throwIfAborted()
+  const { spawn } = await import('node:child_process')
+  const child = spawn(program, ['get'], { stdio: ['pipe', 'pipe', 'ignore'], shell: false, windowsHide: true })
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    let size = 0
+    const stop = (error: unknown): void => {
+      settle()
+      child.kill('SIGKILL')
+      reject(error)
+    }
+    const timer = setTimeout(
+      () => stop(new CredentialError(program, `it did not answer within ${timeout} ms`)),
+      timeout,
+    )
+    const onAbort = (): void => stop(signal?.reason)
+    const settle = (): void => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', onAbort)
+    }
+    signal?.addEventListener('abort', onAbort, { once: true })
+    child.once('error', (error) => stop(notStarted(program, error)))
+    child.stdout.on('data', (chunk: Buffer) => {
+      size += chunk.byteLength
+      if (size > maxAnswer) stop(new CredentialError(program, `its answer is longer than ${maxAnswer} bytes`))
+      else chunks.push(chunk)
+    })
+    child.once('close', (code, ended) => {
+      settle()
+      resolve({ code: code ?? ended, output: Buffer.concat(chunks) })
+    })
+    feed(child, server)
+  })
+}
+
+function feed(child: ChildProcess, text: string): void {
+  // A helper may end without reading.
+  child.stdin?.on('error', () => {})
+  child.stdin?.end(text)
+}
+
+function notStarted(program: string, error: Error): CredentialError {
+  const missing = Reflect.get(error, 'code') === 'ENOENT'
+  return new CredentialError(program, missing ? 'there is no such program in PATH' : error.message, {
+    cause: error,
+    hint: "Install it, or take it out of Docker's config.json and log in again.",
+  })
+}

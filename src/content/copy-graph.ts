@@ -6,7 +6,7 @@ import { isForeignLayerType, isIndexType, isManifestType } from '../image/media-
 import { Semaphore } from '../internal/semaphore.ts'
 import { type CopyFailure, noteFailure } from './copy-failure.ts'
 import { type CopyProgress, ProgressMeter, type TransferMeter } from './copy-progress.ts'
-import type { ContentOptions, Fetcher, Pusher } from './interfaces.ts'
+import type { ContentOptions, Fetcher, Mounter, Pusher, ReferrersLister } from './interfaces.ts'
 import { documentLimits } from './limits.ts'
 import { readAll, verified } from './verify.ts'
 
@@ -17,6 +17,14 @@ export type DocumentReader = (descriptor: Descriptor, limit: number) => Promise<
 export interface CopyGraphOptions extends ContentOptions {
   readonly concurrency: number
   readonly onProgress: ((progress: CopyProgress) => void) | undefined
+  /** Copies what refers to the content as well, of one type or all; undefined when that is not wanted. */
+  readonly referrers: { readonly lister: ReferrersLister; readonly artifactType: string | undefined } | undefined
+}
+
+/** What {@link CopyGraph.copy} begins with: a descriptor, and its content where that was made on the way. */
+export interface CopyRoot {
+  readonly root: Descriptor
+  readonly raw?: Uint8Array
 }
 
 /**
@@ -27,10 +35,14 @@ const maxDepth = 8
 const maxDescriptors = 100_000
 const maxManifestBytes = 64 * 2 ** 20
 
+/** Referrers of referrers that are followed: a signature of an SBOM of an image is 2. */
+const maxReferrerDepth = 8
+
 /** One copy of a graph of content. Made for one use. */
 export class CopyGraph {
   readonly #source: Fetcher
-  readonly #target: Pusher
+  readonly #target: Pusher & Partial<Mounter>
+  readonly #referrers: CopyGraphOptions['referrers']
   readonly #signal: AbortSignal | undefined
   /** Aborts everything at the first failure; its reason is that failure, or the caller's. */
   readonly #controller = new AbortController()
@@ -41,23 +53,27 @@ export class CopyGraph {
   readonly #tasks = new Map<string, Promise<void>>()
   #manifestBytes = 0
 
-  constructor(source: Fetcher, target: Pusher, options: CopyGraphOptions) {
+  constructor(source: Fetcher, target: Pusher & Partial<Mounter>, options: CopyGraphOptions) {
     this.#source = source
     this.#target = target
+    this.#referrers = options.referrers
     this.#signal = options.signal
     this.#places = new Semaphore(options.concurrency)
     this.#meter = new ProgressMeter(options.onProgress)
   }
 
-  /** Copies the graph below the root that `choose` names; returns that root. */
-  async copy(choose: (read: DocumentReader) => Promise<Descriptor>): Promise<Descriptor> {
+  /** Copies the graph below the root that `choose` names, and what refers to it; returns that root. */
+  async copy(choose: (read: DocumentReader) => Promise<CopyRoot>): Promise<Descriptor> {
     const onAbort = (): void => this.#controller.abort(this.#signal?.reason)
     if (this.#signal?.aborted) onAbort()
     else this.#signal?.addEventListener('abort', onAbort, { once: true })
     try {
       return await this.#guard(async () => {
-        const root = await choose((descriptor, limit) => this.#read(descriptor, limit))
+        const { root, raw } = await choose((descriptor, limit) => this.#read(descriptor, limit))
+        if (raw !== undefined) this.#documents.set(root.digest, raw)
         await this.#visit(root, 0)
+        this.#meter.phase = 'referrers'
+        if (this.#referrers !== undefined) await this.#copyReferrers(root, raw, 0, new Set())
         return root
       })
     } catch {
@@ -113,8 +129,8 @@ export class CopyGraph {
 
   /** Copies a descriptor and all below it; whoever asks for the same one again waits for the same work. */
   #visit(descriptor: Descriptor, depth: number): Promise<void> {
-    const isNode = isManifestType(descriptor.mediaType) || isIndexType(descriptor.mediaType)
-    const key = `${isNode ? 'manifest' : 'blob'} ${descriptor.digest}`
+    const node = isNode(descriptor)
+    const key = `${node ? 'manifest' : 'blob'} ${descriptor.digest}`
     const known = this.#tasks.get(key)
     if (known !== undefined) return known
     const task = this.#guard(async () => {
@@ -122,7 +138,8 @@ export class CopyGraph {
       if (depth > maxDepth) throw new LimitError(descriptor.digest, maxDepth, 'levels of indexes')
       this.#meter.found(descriptor)
       if (await this.#isThere(descriptor)) this.#meter.skipped(descriptor)
-      else if (isNode) await this.#copyManifest(descriptor, depth)
+      else if (node) await this.#copyManifest(descriptor, depth)
+      else if (await this.#mount(descriptor)) this.#meter.mounted(descriptor)
       else await this.#transfer(descriptor)
     })
     this.#tasks.set(key, task)
@@ -133,6 +150,51 @@ export class CopyGraph {
     if (isForeignLayerType(descriptor.mediaType)) return true
     const { signal } = this.#controller
     return this.#inPlace(() => this.#at('target', descriptor, () => this.#target.exists(descriptor, { signal })))
+  }
+
+  async #mount(descriptor: Descriptor): Promise<boolean> {
+    const target = this.#target
+    const { signal } = this.#controller
+    const mount = target.mount?.bind(target)
+    if (mount === undefined) return false
+    return this.#inPlace(() => this.#at('target', descriptor, () => mount(descriptor, this.#source, { signal })))
+  }
+
+  /**
+   * Copies what refers to a manifest or index, to the manifests in it, and to those that refer to it.
+   * `raw` is the content of an index that the source does not have.
+   */
+  async #copyReferrers(
+    subject: Descriptor,
+    raw: Uint8Array | undefined,
+    depth: number,
+    seen: Set<Digest>,
+  ): Promise<void> {
+    if (seen.has(subject.digest) || !isNode(subject)) return
+    seen.add(subject.digest)
+    if (depth > maxReferrerDepth) throw new LimitError(subject.digest, maxReferrerDepth, 'levels of referrers')
+    const found = raw === undefined ? await this.#listReferrers(subject) : []
+    await Promise.all(found.map((referrer) => this.#visit(referrer, 0)))
+    for (const referrer of found) await this.#copyReferrers(referrer, undefined, depth + 1, seen)
+    if (!isIndexType(subject.mediaType)) return
+    const index = raw ?? (await this.#read(subject, documentLimits.index))
+    const parsed = await this.#at('source', subject, () => parseManifestOrIndex(index, subject.mediaType))
+    for (const child of successors(parsed)) await this.#copyReferrers(child, undefined, depth, seen)
+  }
+
+  async #listReferrers(subject: Descriptor): Promise<readonly Descriptor[]> {
+    const { lister, artifactType } = this.#referrers as NonNullable<CopyGraphOptions['referrers']>
+    const { signal } = this.#controller
+    return this.#inPlace(() =>
+      this.#at('source', subject, async () => {
+        const found: Descriptor[] = []
+        for await (const referrer of lister.referrers(subject, { artifactType, signal })) {
+          found.push(referrer)
+          if (found.length > maxDescriptors) throw new LimitError(subject.digest, maxDescriptors, 'referrers')
+        }
+        return found
+      }),
+    )
   }
 
   async #copyManifest(descriptor: Descriptor, depth: number): Promise<void> {
@@ -154,7 +216,10 @@ export class CopyGraph {
     await this.#inPlace(async () => {
       const meter = this.#meter.started(descriptor)
       if (bytes === undefined) await this.#stream(descriptor, meter)
-      else await this.#at('target', descriptor, () => this.#target.push(descriptor, bytes, { signal }))
+      else {
+        const onRetry = (): void => meter.retry()
+        await this.#at('target', descriptor, () => this.#target.push(descriptor, bytes, { signal, onRetry }))
+      }
       meter.done()
     })
     this.#documents.delete(descriptor.digest)
@@ -162,14 +227,15 @@ export class CopyGraph {
 
   async #stream(descriptor: Descriptor, meter: TransferMeter): Promise<void> {
     const { signal } = this.#controller
-    const source = await this.#at('source', descriptor, () => this.#source.fetch(descriptor, { signal }))
+    const options = { signal, onRetry: () => meter.retry() }
+    const source = await this.#at('source', descriptor, () => this.#source.fetch(descriptor, options))
     let side: CopyFailure['side'] = 'target'
     source.once('error', () => {
       side = 'source'
     })
     const content = verified(descriptor, source, { signal, onBytes: (bytes) => meter.add(bytes) })
     try {
-      await this.#target.push(descriptor, content, { signal })
+      await this.#target.push(descriptor, content, options)
     } catch (error) {
       if (isMismatch(error)) side = 'source'
       if (!signal.aborted) noteFailure(error, { side, descriptor })
@@ -178,6 +244,10 @@ export class CopyGraph {
       content.destroy()
     }
   }
+}
+
+function isNode({ mediaType }: Descriptor): boolean {
+  return isManifestType(mediaType) || isIndexType(mediaType)
 }
 
 /** What the verified stream says when the source's content is not what was announced. */

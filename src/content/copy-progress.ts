@@ -1,24 +1,62 @@
 import type { Descriptor } from '../image/descriptor.ts'
 
-/** A step of a copy. */
+/** A step of a copy, and how far all of it is. */
 export interface CopyProgress {
   /**
-   * `found`: a descriptor has come up; `skipped`: the target has it, or it is a foreign layer;
-   * `started`, `transferred` (once for each piece that passes), `done`: of a transfer.
+   * What happened to the content of `descriptor`. `found`: it has come up; `skipped`: the target has
+   * it, or it is a foreign layer; `mounted`: the target took it over from the source by itself;
+   * `started`, `transferred` (once for each piece that passes), `done`: of a transfer; `retry`: a
+   * request is made again, or what is missing of it requested.
    */
-  readonly kind: 'found' | 'skipped' | 'started' | 'transferred' | 'done'
+  readonly kind: 'found' | 'skipped' | 'mounted' | 'started' | 'transferred' | 'retry' | 'done'
+  /** `content` is what was asked for; `referrers` is what refers to it, and comes after. */
+  readonly phase: 'content' | 'referrers'
   readonly descriptor: Descriptor
   /** Bytes of this descriptor that have passed so far. */
   readonly bytes: number
-  /** Bytes of all content that have passed or were skipped. */
+  /** Times that something about this descriptor was tried again. */
+  readonly retries: number
+  /** Bytes of all content that have passed, or were skipped or mounted. */
   readonly transferred: number
   /** Bytes of all content found so far; grows until every manifest has been read. */
   readonly total: number
+  /** Bytes a second that passed during the last five seconds. */
+  readonly rate: number
+  /** Sums over all content so far. */
+  readonly totals: CopyTotals
 }
+
+/** Sums over the content of a copy. */
+export interface CopyTotals {
+  /** Contents, each counted once: `found` is the sum of the others and of what is under way. */
+  readonly found: number
+  readonly skipped: number
+  readonly mounted: number
+  readonly done: number
+  readonly skippedBytes: number
+  readonly mountedBytes: number
+  readonly retries: number
+}
+
+/** Counts what happens to one content. */
+export interface TransferMeter {
+  add(bytes: number): void
+  retry(): void
+  done(): void
+}
+
+/** Time over which the rate is measured, and between two looks at it, in milliseconds. */
+const window = 5000
+const interval = 100
 
 /** Keeps the sums and tells the listener. */
 export class ProgressMeter {
+  phase: CopyProgress['phase'] = 'content'
   readonly #listener: ((progress: CopyProgress) => void) | undefined
+  readonly #totals = { found: 0, skipped: 0, mounted: 0, done: 0, skippedBytes: 0, mountedBytes: 0, retries: 0 }
+  /** When how many bytes had passed, oldest first. */
+  readonly #marks: { readonly time: number; readonly passed: number }[] = []
+  #passed = 0
   #transferred = 0
   #total = 0
 
@@ -28,39 +66,72 @@ export class ProgressMeter {
 
   found(descriptor: Descriptor): void {
     this.#total += descriptor.size
-    this.#tell('found', descriptor, 0)
+    this.#totals.found++
+    this.#tell('found', descriptor, 0, 0)
   }
 
   skipped(descriptor: Descriptor): void {
     this.#transferred += descriptor.size
-    this.#tell('skipped', descriptor, 0)
+    this.#totals.skipped++
+    this.#totals.skippedBytes += descriptor.size
+    this.#tell('skipped', descriptor, 0, 0)
+  }
+
+  mounted(descriptor: Descriptor): void {
+    this.#transferred += descriptor.size
+    this.#totals.mounted++
+    this.#totals.mountedBytes += descriptor.size
+    this.#tell('mounted', descriptor, 0, 0)
   }
 
   /** Begins a transfer. */
   started(descriptor: Descriptor): TransferMeter {
     let bytes = 0
-    this.#tell('started', descriptor, bytes)
+    let retries = 0
+    this.#tell('started', descriptor, bytes, retries)
     return {
       add: (more) => {
         bytes += more
         this.#transferred += more
-        this.#tell('transferred', descriptor, bytes)
+        this.#passed += more
+        this.#tell('transferred', descriptor, bytes, retries)
+      },
+      retry: () => {
+        retries++
+        this.#totals.retries++
+        this.#tell('retry', descriptor, bytes, retries)
       },
       done: () => {
         // Content in memory passes at once; content that another had brought meanwhile, not at all.
         this.#transferred += descriptor.size - bytes
-        this.#tell('done', descriptor, descriptor.size)
+        this.#totals.done++
+        this.#tell('done', descriptor, descriptor.size, retries)
       },
     }
   }
 
-  #tell(kind: CopyProgress['kind'], descriptor: Descriptor, bytes: number): void {
-    this.#listener?.({ kind, descriptor, bytes, transferred: this.#transferred, total: this.#total })
+  #tell(kind: CopyProgress['kind'], descriptor: Descriptor, bytes: number, retries: number): void {
+    if (this.#listener === undefined) return
+    this.#listener({
+      kind,
+      phase: this.phase,
+      descriptor,
+      bytes,
+      retries,
+      transferred: this.#transferred,
+      total: this.#total,
+      rate: this.#rate(),
+      totals: { ...this.#totals },
+    })
   }
-}
 
-/** Counts the bytes of one transfer. */
-export interface TransferMeter {
-  add(bytes: number): void
-  done(): void
+  #rate(): number {
+    const now = performance.now()
+    const last = this.#marks.at(-1)
+    if (last === undefined || now - last.time >= interval) this.#marks.push({ time: now, passed: this.#passed })
+    while (this.#marks.length > 1 && now - (this.#marks[0]?.time ?? now) > window) this.#marks.shift()
+    const first = this.#marks[0]
+    if (first === undefined || now <= first.time) return 0
+    return ((this.#passed - first.passed) / (now - first.time)) * 1000
+  }
 }

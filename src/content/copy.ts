@@ -2,13 +2,14 @@ import { InvalidArgumentError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import { isDigest } from '../image/digest.ts'
 import type { Platform } from '../image/platform.ts'
-import { CopyGraph } from './copy-graph.ts'
+import { CopyGraph, type CopyRoot, type DocumentReader } from './copy-graph.ts'
 import type { CopyProgress } from './copy-progress.ts'
-import type { ContentOptions, Fetcher, Pusher, Resolver, Tagger } from './interfaces.ts'
+import type { ContentOptions, Fetcher, Mounter, Pusher, ReferrersLister, Resolver, Tagger } from './interfaces.ts'
 import { selectPlatform } from './select-platform.ts'
+import { selectPlatforms } from './select-platforms.ts'
 
 export { type CopyFailure, copyFailure } from './copy-failure.ts'
-export type { CopyProgress } from './copy-progress.ts'
+export type { CopyProgress, CopyTotals } from './copy-progress.ts'
 
 /** Options of {@link copy}. */
 export interface CopyOptions extends ContentOptions {
@@ -17,6 +18,19 @@ export interface CopyOptions extends ContentOptions {
    * copies what the reference names, an index with every image of it. Default `'all'`.
    */
   readonly platform?: Platform | 'all' | undefined
+  /**
+   * Instead of `platform`: which images of an index to copy. The root is then a new index, with
+   * another digest, that has their entries only, as they are and in their order, with the attestations
+   * of each; the same choice makes the same index. When it would hold all there is, it is the index
+   * that was named. An index inside the index is copied whole.
+   */
+  readonly platforms?: readonly Platform[] | undefined
+  /**
+   * Whether to copy what refers to the images and the index as well, and what refers to that, such as
+   * signatures and SBOMs: all of it, or only what has this artifact type. Default false. The source
+   * must be able to list them. Of an index that is new (see `platforms`) there are none.
+   */
+  readonly referrers?: boolean | { readonly artifactType: string } | undefined
   /** Transfers and requests at the same time, 1 to 64; default 3, as other clients have it. */
   readonly concurrency?: number | undefined
   /** Name at the target. Default: the reference, unless it is a digest; then none is given. */
@@ -32,7 +46,8 @@ export interface CopyOptions extends ContentOptions {
  * Every byte is checked against its descriptor while it streams. Content goes before the manifests
  * that name it, so that whoever finds a manifest at the target finds all of it; for the same reason
  * whatever the target has already is taken to be complete there. Foreign layers are left out. Each
- * digest is transferred once. The first failure ends all other transfers; the promise settles when
+ * digest is transferred once; what the target can take over from the source by itself (a blob of
+ * another repository of the same registry) is not transferred at all. The first failure ends all other transfers; the promise settles when
  * they have ended, with nothing left running. Content that had arrived whole stays at the target.
  *
  * @throws NotFoundError when the reference does not exist; PlatformError when it has no image for the
@@ -41,25 +56,53 @@ export interface CopyOptions extends ContentOptions {
  * `signal.reason` when aborted.
  */
 export async function copy(
-  source: Fetcher & Resolver,
+  source: Fetcher & Resolver & Partial<ReferrersLister>,
   reference: string,
-  target: Pusher & Partial<Tagger>,
+  target: Pusher & Partial<Tagger> & Partial<Mounter>,
   options: CopyOptions = {},
 ): Promise<Descriptor> {
-  const { platform = 'all', concurrency = 3, signal, as, onProgress } = options
+  const { concurrency = 3, signal, as, onProgress } = options
   if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 64) {
     throw new InvalidArgumentError(`concurrency must be 1 to 64, not ${concurrency}`, { subject: 'concurrency' })
   }
   if (as !== undefined && target.tag === undefined) {
     throw new InvalidArgumentError('the target can not name content', { subject: 'as' })
   }
+  if (options.platforms !== undefined && (options.platform !== undefined || options.platforms.length === 0)) {
+    throw new InvalidArgumentError('platforms must name at least one, and platform must not be given', {
+      subject: 'platforms',
+    })
+  }
+  const referrers = referrersOf(source, options)
   signal?.throwIfAborted()
   const named = await source.resolve(reference, { signal })
-  const graph = new CopyGraph(source, target, { concurrency, signal, onProgress })
-  const root = await graph.copy(async (read) =>
-    platform === 'all' ? named : selectPlatform(read, reference, named, platform),
-  )
+  const graph = new CopyGraph(source, target, { concurrency, signal, onProgress, referrers })
+  const root = await graph.copy((read) => choose(read, reference, named, options))
   const name = as ?? (isDigest(reference) ? undefined : reference)
   if (name !== undefined) await target.tag?.(root, name, { signal })
   return root
+}
+
+async function choose(
+  read: DocumentReader,
+  reference: string,
+  named: Descriptor,
+  { platform = 'all', platforms }: CopyOptions,
+): Promise<CopyRoot> {
+  if (platforms !== undefined) return selectPlatforms(read, reference, named, platforms)
+  return { root: platform === 'all' ? named : await selectPlatform(read, reference, named, platform) }
+}
+
+function referrersOf(
+  source: Partial<ReferrersLister>,
+  { referrers = false }: CopyOptions,
+): { readonly lister: ReferrersLister; readonly artifactType: string | undefined } | undefined {
+  if (referrers === false) return undefined
+  if (source.referrers === undefined) {
+    throw new InvalidArgumentError('the source can not list referrers', { subject: 'referrers' })
+  }
+  return {
+    lister: source as ReferrersLister,
+    artifactType: typeof referrers === 'object' ? referrers.artifactType : undefined,
+  }
 }

@@ -5,6 +5,8 @@ import type { Descriptor } from '../image/descriptor.ts'
 export interface ContentOptions {
   /** Aborting rejects with `signal.reason` and leaves nothing behind. */
   readonly signal?: AbortSignal | undefined
+  /** Told, with what went wrong, each time that something is tried again: a request, or the rest of a stream. */
+  readonly onRetry?: ((reason: unknown) => void) | undefined
 }
 
 /** Where in the content to begin. */

@@ -6,7 +6,7 @@ import { mediaType } from '../image/media-type.ts'
 import { fileError } from '../internal/file-error.ts'
 import type { Exclusive } from './file-lock.ts'
 import { assertName } from './name.ts'
-import { findNamed, listed, type NamedDescriptor, nameOf, withName } from './named.ts'
+import { findNamed, listed, type NamedDescriptor, nameOf, withName, withoutName } from './named.ts'
 import { publish } from './publish.ts'
 
 /** How {@link LayoutIndex} keeps the file. */
@@ -51,6 +51,16 @@ export class LayoutIndex {
       if (nameless >= 0) return others.with(nameless, named)
       return others.toSpliced(place >= 0 ? place : others.length, 0, named)
     }, signal)
+  }
+
+  /** Lists content without a name, unless it is listed. */
+  async add(descriptor: Descriptor, signal?: AbortSignal): Promise<void> {
+    const isListed = (entry: Descriptor): boolean => entry.digest === descriptor.digest
+    if ((await this.#read()).manifests.some(isListed)) return
+    await this.#change(
+      (manifests) => (manifests.some(isListed) ? manifests : [...manifests, withoutName(descriptor)]),
+      signal,
+    )
   }
 
   async delete(reference: string, signal?: AbortSignal): Promise<boolean> {

@@ -6,18 +6,19 @@ import { InvalidArgumentError, NotFoundError } from '../errors.ts'
 import { type Descriptor, verifyBytes } from '../image/descriptor.ts'
 import { type Digest, digestAlgorithm, digestEncoded, isDigest, parseDigest } from '../image/digest.ts'
 import { layoutVersion, parseLayoutHeader } from '../image/layout-header.ts'
-import { parseManifestOrIndex } from '../image/manifest.ts'
 import { mediaType } from '../image/media-type.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import { type Exclusive, fileLock } from './file-lock.ts'
-import type { ContentOptions, ContentStore, FetchOptions } from './interfaces.ts'
+import type { ContentOptions, ContentStore, FetchOptions, ReferrersLister, ReferrersOptions } from './interfaces.ts'
 import { LayoutIndex } from './layout-index.ts'
 import { documentLimits } from './limits.ts'
+import { mediaTypeOf, unknownType } from './media-type-of.ts'
 import type { NamedDescriptor } from './named.ts'
 import { isAlive, ownerOf, ownOwner } from './owner.ts'
 import { publish, syncFolder } from './publish.ts'
+import { mayRefer, type Referrer, referrerOf, selectReferrers } from './referrer.ts'
 import { destroyOnAbort } from './stream-abort.ts'
-import { verified } from './verify.ts'
+import { readAll, verified } from './verify.ts'
 import { writeStream } from './write-stream.ts'
 
 export type { Exclusive } from './file-lock.ts'
@@ -50,11 +51,12 @@ const chunkSize = 256 * 1024
  * a slash, such as `127.0.0.1:5000/x:1`, also as `io.containerd.image.name`. What arrives is
  * collected in the folder `ingest`.
  */
-export class LayoutStore implements ContentStore {
+export class LayoutStore implements ContentStore, ReferrersLister {
   /** The directory. */
   readonly path: string
   readonly #index: LayoutIndex
   readonly #sync: boolean
+  readonly #referrers: Map<Digest, Referrer | undefined> = new Map()
 
   private constructor(path: string, options: LayoutOptions) {
     this.path = path
@@ -149,6 +151,7 @@ export class LayoutStore implements ContentStore {
     }
   }
 
+  /** What has a `subject` is listed in `index.json`, too: nothing else would lead to it. */
   async push(descriptor: Descriptor, content: Readable | Uint8Array, options: ContentOptions = {}): Promise<void> {
     const { signal } = options
     const { digest } = descriptor
@@ -157,13 +160,15 @@ export class LayoutStore implements ContentStore {
     try {
       signal?.throwIfAborted()
       if (await this.exists(descriptor)) return
-      if (!(source instanceof Readable)) verifyBytes(descriptor, source)
+      const bytes = await this.#document(descriptor, source)
       await mkdir(join(this.path, 'blobs', digestAlgorithm(digest)), { recursive: true })
       await publish(
         this.blobPath(digest),
-        (file) => (source instanceof Readable ? writeStream(file, source as AsyncIterable<Uint8Array>) : file.writeFile(source)),
+        (file) => (bytes === undefined ? writeStream(file, source as Readable) : file.writeFile(bytes)),
         { sync: this.#sync, folder: join(this.path, ingest), replace: true },
       )
+      const referrer = bytes !== undefined && mayRefer(descriptor) ? referrerOf(descriptor, bytes) : undefined
+      if (referrer !== undefined) await this.#index.add(referrer.descriptor, signal)
     } catch (error) {
       signal?.throwIfAborted()
       if (source instanceof Readable && source.errored === error) throw error
@@ -172,6 +177,40 @@ export class LayoutStore implements ContentStore {
       if (source instanceof Readable) source.destroy()
       if (content instanceof Readable) content.destroy()
     }
+  }
+
+  /** Content in memory, verified: bytes, and manifests, which are looked into. Else undefined. */
+  async #document(descriptor: Descriptor, source: Readable | Uint8Array): Promise<Uint8Array | undefined> {
+    if (source instanceof Readable) {
+      const isSmall = mayRefer(descriptor) && descriptor.size <= documentLimits.manifest
+      return isSmall ? readAll({ fetch: async () => source }, descriptor, documentLimits.manifest) : undefined
+    }
+    verifyBytes(descriptor, source)
+    return source
+  }
+
+  /** Those that `index.json` lists. */
+  async *referrers(
+    descriptor: Descriptor,
+    options: ReferrersOptions = {},
+  ): AsyncGenerator<Descriptor, void, undefined> {
+    options.signal?.throwIfAborted()
+    const found: Referrer[] = []
+    for (const { descriptor: entry } of await this.#index.entries()) {
+      const referrer = await this.#referrer(entry)
+      if (referrer !== undefined) found.push(referrer)
+    }
+    yield* selectReferrers(found, descriptor.digest, options.artifactType)
+  }
+
+  /** What a digest stands for does not change, so that each is read once. */
+  async #referrer(entry: Descriptor): Promise<Referrer | undefined> {
+    const { digest } = entry
+    if (!mayRefer(entry) || this.#referrers.has(digest)) return this.#referrers.get(digest)
+    if (!(await this.exists(entry))) return undefined
+    const referrer = referrerOf(entry, await readAll(this, entry, documentLimits.manifest))
+    this.#referrers.set(digest, referrer)
+    return referrer
   }
 
   /**
@@ -187,18 +226,9 @@ export class LayoutStore implements ContentStore {
     if (!isDigest(reference) || size === undefined) {
       throw new NotFoundError(reference, `${reference} is not in ${this.path}`)
     }
-    return { mediaType: await this.#mediaType(reference, size), digest: reference, size }
-  }
-
-  /** The type by the content: what is neither manifest nor index is bytes. */
-  async #mediaType(digest: Digest, size: number): Promise<string> {
-    const bytes = 'application/octet-stream'
-    if (size > documentLimits.manifest) return bytes
-    try {
-      return parseManifestOrIndex(await readFile(this.blobPath(digest))).mediaType
-    } catch {
-      return bytes
-    }
+    const isSmall = size <= documentLimits.manifest
+    const mediaType = isSmall ? mediaTypeOf(await readFile(this.blobPath(reference))) : unknownType
+    return { mediaType, digest: reference, size }
   }
 
   /** @throws NotFoundError when the content is not there. */

@@ -2,8 +2,9 @@ import { Readable } from 'node:stream'
 import { InvalidArgumentError, LimitError, NotFoundError } from '../errors.ts'
 import { type Descriptor, verifyBytes } from '../image/descriptor.ts'
 import { type Digest, isDigest } from '../image/digest.ts'
-import type { ContentOptions, ContentStore, FetchOptions } from './interfaces.ts'
+import type { ContentOptions, ContentStore, FetchOptions, ReferrersLister, ReferrersOptions } from './interfaces.ts'
 import { assertName } from './name.ts'
+import { mayRefer, type Referrer, referrerOf, selectReferrers } from './referrer.ts'
 import { collect, verified } from './verify.ts'
 
 /** Options of {@link MemoryStore}. */
@@ -21,9 +22,10 @@ interface Blob {
 const chunkSize = 256 * 1024
 
 /** Content in memory: for tests, and for images made on the fly. Names may be any text. */
-export class MemoryStore implements ContentStore {
+export class MemoryStore implements ContentStore, ReferrersLister {
   readonly #blobs: Map<Digest, Blob> = new Map()
   readonly #names: Map<string, Descriptor> = new Map()
+  readonly #referrers: Referrer[] = []
   readonly #maxBytes: number
   /** Bytes held and bytes being received. */
   #reserved = 0
@@ -60,7 +62,7 @@ export class MemoryStore implements ContentStore {
         const bytes = await this.#receive(descriptor, content, options)
         // Another push of the same content may have come first; it has its own reservation.
         if (this.#blobs.has(descriptor.digest)) this.#reserved -= descriptor.size
-        else this.#blobs.set(descriptor.digest, { descriptor: plain(descriptor), bytes })
+        else this.#keep(descriptor, bytes)
       } catch (error) {
         this.#reserved -= descriptor.size
         throw error
@@ -68,6 +70,12 @@ export class MemoryStore implements ContentStore {
     } finally {
       if (content instanceof Readable) content.destroy()
     }
+  }
+
+  #keep(descriptor: Descriptor, bytes: Uint8Array): void {
+    this.#blobs.set(descriptor.digest, { descriptor: plain(descriptor), bytes })
+    const referrer = mayRefer(descriptor) ? referrerOf(descriptor, bytes) : undefined
+    if (referrer !== undefined) this.#referrers.push(referrer)
   }
 
   async #receive(descriptor: Descriptor, content: Readable | Uint8Array, options: ContentOptions): Promise<Uint8Array> {
@@ -90,6 +98,14 @@ export class MemoryStore implements ContentStore {
     assertName(reference)
     if (!this.#blobs.has(descriptor.digest)) throw new NotFoundError(descriptor.digest)
     this.#names.set(reference, descriptor)
+  }
+
+  async *referrers(
+    descriptor: Descriptor,
+    options: ReferrersOptions = {},
+  ): AsyncGenerator<Descriptor, void, undefined> {
+    options.signal?.throwIfAborted()
+    yield* selectReferrers([...this.#referrers], descriptor.digest, options.artifactType)
   }
 
   /** The names and what they point at, in the order they were first given. */

@@ -32,7 +32,7 @@ export async function selectPlatform(
     const selected = selectManifest(manifests, wanted)
     if (selected === undefined) {
       const platforms = manifests.flatMap(({ platform }) => (platform === undefined ? [] : [platform]))
-      throw new PlatformError(reference, formatPlatform(wanted), describe(platforms))
+      throw new PlatformError(reference, formatPlatform(wanted), describePlatforms(platforms))
     }
     current = selected
   }
@@ -40,7 +40,7 @@ export async function selectPlatform(
   if (current !== named && current.platform !== undefined) return current
   const actual = await configPlatform(read, current)
   if (actual === undefined || platformMatcher(wanted).matches(actual)) return current
-  throw new PlatformError(reference, formatPlatform(wanted), describe([actual]))
+  throw new PlatformError(reference, formatPlatform(wanted), describePlatforms([actual]))
 }
 
 /** The platform by an image's config; undefined for what is no image. */
@@ -52,7 +52,8 @@ async function configPlatform(read: DocumentReader, descriptor: Descriptor): Pro
   return parseImageConfig(await read(config, documentLimits.config)).value
 }
 
-function describe(platforms: readonly Platform[]): readonly string[] {
+/** Platforms for an error: each once. */
+export function describePlatforms(platforms: readonly Platform[]): readonly string[] {
   // Attestations stand in an index as images for a platform "unknown".
   const known = platforms.filter(({ os }) => os !== 'unknown').map(formatPlatform)
   return [...new Set(known)].slice(0, maxListed)

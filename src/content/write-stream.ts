@@ -1,4 +1,5 @@
 import type { FileHandle } from 'node:fs/promises'
+import type { Readable } from 'node:stream'
 
 /** Bytes that are collected for one write: the cost is by the call. */
 const batchSize = 1 << 20
@@ -7,7 +8,7 @@ const batchSize = 1 << 20
  * Writes a stream to a file that stays open. `createWriteStream` is no way to do that: with `autoClose: false`
  * it keeps the handle for good, and closing the handle waits for it without end (Node 20).
  */
-export async function writeStream(file: FileHandle, source: AsyncIterable<Uint8Array>): Promise<void> {
+export async function writeStream(file: FileHandle, source: Readable | AsyncIterable<Uint8Array>): Promise<void> {
   let batch: Uint8Array[] = []
   let size = 0
   const flush = async (): Promise<void> => {
@@ -15,7 +16,7 @@ export async function writeStream(file: FileHandle, source: AsyncIterable<Uint8A
     batch = []
     size = 0
   }
-  for await (const chunk of source) {
+  for await (const chunk of source as AsyncIterable<Uint8Array>) {
     batch.push(chunk)
     size += chunk.byteLength
     if (size >= batchSize) await flush()

@@ -70,7 +70,7 @@ async function pullNow(
       as: name,
       concurrency,
       signal,
-      onProgress: (progress) => report({ phase: 'fetch', ...progress }),
+      onProgress: (progress) => report({ ...progress, phase: 'fetch' }),
     })
     const image = await readImage(store, name, descriptor, signal)
     if (options.unpack ?? process.platform === 'linux') await unpackReporting(store, image, signal, report)

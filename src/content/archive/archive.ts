@@ -3,7 +3,14 @@ import { InvalidArgumentError, NotFoundError } from '../../errors.ts'
 import type { Descriptor } from '../../image/descriptor.ts'
 import { type Digest, isDigest } from '../../image/digest.ts'
 import { familiarReference, formatReference, parseReference } from '../../image/reference.ts'
-import type { ContentOptions, Fetcher, FetchOptions, ReferrersLister, ReferrersOptions, Resolver } from '../interfaces.ts'
+import type {
+  ContentOptions,
+  Fetcher,
+  FetchOptions,
+  ReferrersLister,
+  ReferrersOptions,
+  Resolver,
+} from '../interfaces.ts'
 import { documentLimits } from '../limits.ts'
 import { mediaTypeOf, unknownType } from '../media-type-of.ts'
 import { findNamed, listed, type NamedDescriptor } from '../named.ts'
@@ -91,7 +98,10 @@ export class Archive implements Fetcher, Resolver, ReferrersLister, AsyncDisposa
   }
 
   /** Of what the archive lists: content it only holds is not looked at. */
-  async *referrers(descriptor: Descriptor, options: ReferrersOptions = {}): AsyncGenerator<Descriptor, void, undefined> {
+  async *referrers(
+    descriptor: Descriptor,
+    options: ReferrersOptions = {},
+  ): AsyncGenerator<Descriptor, void, undefined> {
     options.signal?.throwIfAborted()
     this.#referrers ??= this.#findReferrers()
     yield* selectReferrers(await this.#referrers, descriptor.digest, options.artifactType)

@@ -4,7 +4,7 @@ import { type Descriptor, descriptorOf } from '../../image/descriptor.ts'
 import { type Digest, digestOf } from '../../image/digest.ts'
 import { assertLayerCount } from '../../image/manifest.ts'
 import { mediaType } from '../../image/media-type.ts'
-import { familiarReference, formatReference, parseReference } from '../../image/reference.ts'
+import { formatReference, parseReference } from '../../image/reference.ts'
 import { isJsonObject, parseJson } from '../../internal/json.ts'
 import { withName } from '../named.ts'
 import { entryPath } from './paths.ts'
@@ -131,10 +131,11 @@ export function formatDockerManifest(images: readonly SavedImage[]): string {
   return JSON.stringify(list)
 }
 
+/** In full: podman takes a short name for one of its own. */
 function dockerTag(name: string): string | undefined {
   try {
     const reference = parseReference(name)
-    return reference.tag === undefined || reference.digest !== undefined ? undefined : familiarReference(reference)
+    return reference.tag === undefined || reference.digest !== undefined ? undefined : formatReference(reference)
   } catch {
     return undefined
   }

@@ -6,9 +6,9 @@ import { parseIndex } from '../../image/image-index.ts'
 import { parseLayoutHeader } from '../../image/layout-header.ts'
 import { type CopyOptions, copy } from '../copy.ts'
 import { ProgressMeter } from '../copy-progress.ts'
-import type { Fetcher, Pusher, Resolver, Tagger } from '../interfaces.ts'
+import type { Fetcher, Pusher, ReferrersLister, Resolver, Tagger } from '../interfaces.ts'
 import { unknownType } from '../media-type-of.ts'
-import { listed } from '../named.ts'
+import { findNamed, listed } from '../named.ts'
 import { referrerOf, selectReferrers } from '../referrer.ts'
 import { destroyOnAbort } from '../stream-abort.ts'
 import { parseDockerManifest, readDockerImages, refuseArchive } from './docker.ts'
@@ -96,15 +96,18 @@ async function read(ingest: Ingest): Promise<{
 }
 
 /** What has been held of a stream as a source; the rest is at the target. */
-function heldSource(entries: readonly Descriptor[], documents: ReadonlyMap<Digest, Uint8Array>): Fetcher & Resolver {
-  const held = {
+function heldSource(
+  entries: readonly Descriptor[],
+  documents: ReadonlyMap<Digest, Uint8Array>,
+): Fetcher & Resolver & ReferrersLister {
+  return {
     async fetch({ digest }: Descriptor) {
       const bytes = documents.get(digest)
       if (bytes === undefined) throw new NotFoundError(digest, `${digest} is not in the archive`)
       return Readable.from([bytes], { objectMode: false })
     },
     async resolve(reference: string) {
-      const found = entries.find(({ digest }) => digest === reference)
+      const found = findNamed(entries, reference, 'the archive')
       if (found === undefined) throw new NotFoundError(reference)
       return found
     },
@@ -113,11 +116,10 @@ function heldSource(entries: readonly Descriptor[], documents: ReadonlyMap<Diges
       yield* selectReferrers(all, subject.digest, artifactType)
     },
   }
-  return held
 }
 
 async function copyImages(
-  source: Fetcher & Resolver,
+  source: Fetcher & Resolver & Partial<ReferrersLister>,
   images: readonly LoadedImage[],
   target: Pusher & Partial<Tagger>,
   options: LoadOptions,

@@ -15,7 +15,9 @@ export const maxLinks = 8
 
 /** What a link of the archive points at: a symlink from where it is, a hard link from the top. */
 export function linkTarget(path: string, { type, linkName }: TarEntry): string {
-  return entryPath(type === 'symlink' && !linkName.startsWith('/') ? posix.join(posix.dirname(path), linkName) : linkName)
+  return entryPath(
+    type === 'symlink' && !linkName.startsWith('/') ? posix.join(posix.dirname(path), linkName) : linkName,
+  )
 }
 
 /** Where a layout keeps the content of a digest. */

@@ -1,12 +1,12 @@
 import type { Writable } from 'node:stream'
 import type { Descriptor } from '../../image/descriptor.ts'
 import { type CopyOptions, copy } from '../copy.ts'
-import type { Fetcher, Resolver } from '../interfaces.ts'
+import type { Fetcher, ReferrersLister, Resolver } from '../interfaces.ts'
 import { ArchiveWriter, type ArchiveWriterOptions } from './writer.ts'
 
 /** An image to write, and which part of it. */
 export interface ArchiveImage extends Omit<CopyOptions, 'signal' | 'onProgress' | 'concurrency'> {
-  readonly source: Fetcher & Resolver
+  readonly source: Fetcher & Resolver & Partial<ReferrersLister>
   /** What to write: a name or digest of the source. */
   readonly reference: string
 }

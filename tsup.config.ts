@@ -3,6 +3,7 @@ import { defineConfig } from 'tsup'
 const library = [
   'src/index.ts',
   'src/image/index.ts',
+  'src/content/index.ts',
   'src/distribution/index.ts',
   'src/bundle/index.ts',
   'src/runtime/index.ts',

@@ -13,7 +13,7 @@ import {
 import type { HttpRequest, HttpResponse, Transport } from './transport.ts'
 
 /** A request to a registry. */
-export interface RegistryRequest extends Omit<HttpRequest, 'authorization' | 'redirects'> {
+export interface RegistryRequest extends Omit<HttpRequest, 'authorization' | 'redirects' | 'home'> {
   /** What the request is about, for messages: `127.0.0.1:5000/app:1`. */
   readonly subject: string
   readonly repository: string
@@ -98,7 +98,7 @@ export class Connection {
     const ours = request.url.origin === this.origin.origin
     let authorization = ours ? await this.#authorizer.authorization(request) : undefined
     for (let round = 0; ; round++) {
-      const response = await this.#transport.send({ ...request, authorization })
+      const response = await this.#transport.send({ ...request, home: this.origin, authorization })
       // A 401 of a host that a redirect or a Location led to is none of our registry's.
       if (!ours || response.url.origin !== this.origin.origin) return response
       this.#headers.read(response.headers)

@@ -1,9 +1,8 @@
-import type { Agent as HttpAgent } from 'node:http'
-import type { Agent as HttpsAgent } from 'node:https'
 import type { Readable } from 'node:stream'
 import type { ReadableStream } from 'node:stream/web'
 import type { BodyInit } from 'node-fetch'
 import { redactText } from '../internal/redact.ts'
+import { Agents, type NetworkOptions } from './network/agents.ts'
 
 /** What the client hands to a fetch function. */
 export interface FetchInit {
@@ -15,6 +14,12 @@ export interface FetchInit {
   readonly redirect: 'manual'
   readonly signal: AbortSignal
   readonly duplex: 'half'
+  /**
+   * Set when it was not the user who chose this host but the registry whose host this is. A fetch
+   * function should then not connect to this machine or to a link-local address, whatever the name
+   * resolves to.
+   */
+  readonly home?: string
 }
 
 /** Headers of a response. */
@@ -43,42 +48,13 @@ export interface PooledFetch {
   close(): void
 }
 
-/** Milliseconds an idle connection is kept; servers that announce less are obeyed. */
-const idleTimeout = 15_000
-
-interface Client {
-  readonly fetch: FetchLike
-  readonly close: () => void
-}
-
 /** The default fetch function: node-fetch over keep-alive connections. Nothing is loaded before the first request. */
-export function createPooledFetch(): PooledFetch {
-  let client: Promise<Client> | undefined
+export function createPooledFetch(options: NetworkOptions): PooledFetch {
+  const agents = new Agents(options)
   return {
     async fetch(url, init) {
-      client ??= loadClient()
-      return (await client).fetch(url, init)
-    },
-    close() {
-      client?.then((loaded) => loaded.close()).catch(() => {})
-      client = undefined
-    },
-  }
-}
-
-async function loadClient(): Promise<Client> {
-  const [{ default: nodeFetch }, http, https] = await Promise.all([
-    import('node-fetch'),
-    import('node:http'),
-    import('node:https'),
-  ])
-  const options = { keepAlive: true, timeout: idleTimeout }
-  const agents: { http: HttpAgent; https: HttpsAgent } = {
-    http: new http.Agent(options),
-    https: new https.Agent(options),
-  }
-  return {
-    async fetch(url, init) {
+      const { default: nodeFetch } = await import('node-fetch')
+      const agent = await agents.find(new URL(url), init.home)
       try {
         const response = await nodeFetch(url, {
           method: init.method,
@@ -87,17 +63,14 @@ async function loadClient(): Promise<Client> {
           redirect: init.redirect,
           signal: init.signal,
           compress: false,
-          agent: (target) => (target.protocol === 'https:' ? agents.https : agents.http),
+          agent,
         })
         return response as typeof response & { readonly body: Readable | null }
       } catch (error) {
         throw withoutUrl(error)
       }
     },
-    close() {
-      agents.http.destroy()
-      agents.https.destroy()
-    },
+    close: () => agents.close(),
   }
 }
 

@@ -40,6 +40,9 @@ export type { AuthExplanation } from './auth/explain.ts'
 export type { RegistryEvent, RegistryListener } from './events.ts'
 export type { FetchInit, FetchLike, HeadersLike, ResponseLike } from './fetch.ts'
 export type { ListOptions } from './listings.ts'
+export { type CertificateDirectoryOptions, certificateDirectories } from './network/certs-d.ts'
+export { type ProxyProvider, proxyFromEnvironment } from './network/proxy.ts'
+export type { TlsByHost, TlsOptions, TlsProvider } from './network/tls.ts'
 export type { Insecure } from './origin.ts'
 export {
   createRegistryClient,

@@ -53,7 +53,7 @@ export function isLoopback(hostname: string): boolean {
 }
 
 /** Whether a host reaches this machine: by loopback, by the unspecified address, or by an IPv4 address inside IPv6. */
-function isThisMachine(hostname: string): boolean {
+export function isThisMachine(hostname: string): boolean {
   const host = plainHost(hostname)
   return isLoopback(host) || host === '[::]' || /^0(\.\d+){3}$/.test(host)
 }

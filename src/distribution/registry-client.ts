@@ -11,6 +11,9 @@ import { quietListener, type RegistryListener } from './events.ts'
 import type { FetchLike } from './fetch.ts'
 import { type ListOptions, listRepositories } from './listings.ts'
 import { ManifestCache } from './manifest-cache.ts'
+import { certificateDirectories } from './network/certs-d.ts'
+import { type ProxyProvider, proxyProvider } from './network/proxy.ts'
+import { cachedTls, type TlsByHost, type TlsProvider, tlsProvider } from './network/tls.ts'
 import { type Insecure, registryOrigin } from './origin.ts'
 import { Repository } from './repository.ts'
 import { type RetryOptions, type RetryPolicy, retryPolicy } from './retry.ts'
@@ -23,7 +26,13 @@ export interface RegistryClientOptions {
   readonly credentials?: CredentialProvider | undefined
   /** Which registries are spoken to in plain http; default those on this machine. */
   readonly insecure?: Insecure | undefined
-  /** Sends the requests; default node-fetch with kept connections. For proxies, private CAs, tests. */
+  /**
+   * Certificates by host, or what finds them; default the `certs.d` directories of Docker and podman.
+   */
+  readonly tls?: TlsByHost | TlsProvider | undefined
+  /** Proxy for all hosts, what finds it, or false for none; default what the environment says (`HTTPS_PROXY`, `NO_PROXY`). */
+  readonly proxy?: string | false | ProxyProvider | undefined
+  /** Sends the requests; default node-fetch with kept connections. With it `tls` and `proxy` have no effect. */
   readonly fetch?: FetchLike | undefined
   /** `User-Agent`; default `oci-ts`. */
   readonly userAgent?: string | undefined
@@ -105,6 +114,8 @@ class Client implements RegistryClient {
     this.#upload = uploadPolicy(options.upload)
     this.#transport = new Transport({
       fetch: options.fetch,
+      tls: cachedTls(tlsProvider(options.tls ?? certificateDirectories())),
+      proxy: proxyProvider(options.proxy),
       userAgent: options.userAgent ?? 'oci-ts',
       headersTimeout: toMilliseconds(timeouts.headers ?? '30s', 'timeouts.headers'),
       stallTimeout: toMilliseconds(timeouts.stall ?? '30s', 'timeouts.stall'),

@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream'
-import { NetworkError, ProtocolError, TimeoutError } from '../errors.ts'
+import { InvalidArgumentError, NetworkError, ProtocolError, TimeoutError } from '../errors.ts'
 import { untilAborted } from '../internal/abort.ts'
 import { redactText, redactUrl } from '../internal/redact.ts'
 import {
@@ -10,13 +10,17 @@ import {
   type PooledFetch,
   type ResponseLike,
 } from './fetch.ts'
-import { refusalOf } from './origin.ts'
+import type { NetworkOptions } from './network/agents.ts'
+import { isThisMachine } from './origin.ts'
+import { redirectTarget } from './redirect.ts'
 import { type OutgoingBody, type StreamBody, sendBody } from './request-body.ts'
 
 /** One request; what HTTP needs to know of it. */
 export interface HttpRequest {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   readonly url: URL
+  /** Origin of the registry that this is about: to hosts other than that one it may not lead just anywhere. */
+  readonly home: URL
   readonly headers?: Readonly<Record<string, string>> | undefined
   /** `Authorization`; sent to the origin of `url` and, when a redirect leaves that, no further. */
   readonly authorization?: string | undefined
@@ -44,7 +48,7 @@ export interface HttpResponse {
 }
 
 /** How a {@link Transport} sends. Times in milliseconds. */
-export interface TransportOptions {
+export interface TransportOptions extends NetworkOptions {
   readonly fetch?: FetchLike | undefined
   readonly userAgent: string
   readonly headersTimeout: number
@@ -66,7 +70,7 @@ export class Transport {
   readonly #options: TransportOptions
 
   constructor(options: TransportOptions) {
-    this.#pool = createPooledFetch()
+    this.#pool = createPooledFetch(options)
     this.#fetch = options.fetch ?? this.#pool.fetch
     this.#options = options
   }
@@ -111,12 +115,13 @@ export class Transport {
     const outgoing = this.#outgoing(request, url, controller, startTimer)
     if (outgoing === undefined) startTimer()
     try {
-      const pending = this.#fetch(url.href, this.#init(request, authorization, outgoing, controller.signal))
+      const pending = this.#fetch(url.href, this.#init(request, url, authorization, outgoing, controller.signal))
       discardIfLate(pending, controller.signal)
       return this.#wrap(request.method, url, await untilAborted(pending, controller.signal), outgoing)
     } catch (error) {
       outgoing?.release()
       signal?.throwIfAborted()
+      if (error instanceof InvalidArgumentError) throw error
       throw outgoing?.failure() ?? networkError(url, controller.signal.aborted ? controller.signal.reason : error)
     } finally {
       settled = true
@@ -136,6 +141,7 @@ export class Transport {
 
   #init(
     request: HttpRequest,
+    url: URL,
     authorization: string | undefined,
     outgoing: OutgoingBody | undefined,
     signal: AbortSignal,
@@ -156,6 +162,7 @@ export class Transport {
       redirect: 'manual',
       signal,
       duplex: 'half',
+      ...(isGuarded(request.home, url) ? { home: request.home.hostname } : {}),
     }
   }
 
@@ -174,6 +181,11 @@ export class Transport {
       discard: () => drain(body, stallTimeout),
     }
   }
+}
+
+/** Whether somebody else than the user has chosen a host, who must not lead us to this machine. */
+function isGuarded(home: URL, url: URL): boolean {
+  return url.hostname !== home.hostname && !isThisMachine(home.hostname)
 }
 
 function toReadable(body: ResponseLike['body']): Readable {
@@ -206,32 +218,6 @@ function drain(body: Readable, timeout: number): void {
     seen += chunk.byteLength
     if (seen > drainLimit) body.destroy()
   })
-}
-
-/** Where a response sends us, or undefined when it is no redirect. */
-function redirectTarget(request: HttpRequest, response: HttpResponse): URL | undefined {
-  const { status, url } = response
-  if (![301, 302, 303, 307, 308].includes(status)) return undefined
-  const refuse = (reason: string): never => {
-    response.discard()
-    throw new ProtocolError(
-      redactUrl(url),
-      `answered ${request.method} with a redirect that is not followed: ${reason}`,
-    )
-  }
-  if (request.redirects === 'refuse') return refuse('none is expected here')
-  const location = response.headers.get('location')
-  if (location === null || location === '' || !URL.canParse(location, url.href))
-    return refuse('it names no valid location')
-  if (request.method !== 'GET' && request.method !== 'HEAD') {
-    if (status !== 307 && status !== 308) return refuse(`status ${status} would change the method`)
-    if (request.body !== undefined && !(request.body instanceof Uint8Array))
-      return refuse('the body can be sent once only')
-  }
-  const target = new URL(location, url)
-  target.hash = ''
-  const reason = refusalOf(url, target)
-  return reason === undefined ? target : refuse(`${redactUrl(target)}: ${reason}`)
 }
 
 /** What went wrong between us and `url`, without the secrets that messages of the network may carry. */

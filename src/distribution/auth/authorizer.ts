@@ -123,9 +123,9 @@ export class Authorizer {
     scopes: readonly string[],
     target: AuthorizationTarget,
   ): Promise<Token> {
-    const { transport, retry, clientId, registry, notify } = this.#options
+    const { transport, retry, clientId, registry, notify, origin: home } = this.#options
     const ask = (credential: Credential | undefined): Promise<Token> =>
-      requestToken(transport, retry, { realm, service, scopes, credential, clientId }, target.signal)
+      requestToken(transport, retry, { home, realm, service, scopes, credential, clientId }, target.signal)
     try {
       const credential = await this.#credential(target)
       if (credential?.kind === 'bearer') return { token: credential.token, lifetime: 60_000, refreshToken: undefined }

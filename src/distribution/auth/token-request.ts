@@ -7,6 +7,8 @@ import type { Credential } from './credential.ts'
 
 /** A request for a token. */
 export interface TokenRequest {
+  /** Origin of the registry. */
+  readonly home: URL
   /** Checked by `realmUrl`. */
   readonly realm: URL
   readonly service: string | undefined
@@ -64,18 +66,18 @@ export async function requestToken(
   return parseToken(request.realm, body)
 }
 
-function byGet({ realm, service, scopes, credential, clientId }: TokenRequest): HttpRequest {
+function byGet({ home, realm, service, scopes, credential, clientId }: TokenRequest): HttpRequest {
   const url = new URL(realm)
   if (service !== undefined) url.searchParams.set('service', service)
   for (const scope of scopes) url.searchParams.append('scope', scope)
-  if (credential?.kind !== 'password') return { method: 'GET', url, redirects: 'refuse' }
+  if (credential?.kind !== 'password') return { method: 'GET', url, home, redirects: 'refuse' }
   url.searchParams.set('account', credential.username)
   url.searchParams.set('client_id', clientId)
-  return { method: 'GET', url, authorization: basic(credential), redirects: 'refuse' }
+  return { method: 'GET', url, home, authorization: basic(credential), redirects: 'refuse' }
 }
 
 function byPost(
-  { realm, service, scopes, clientId }: TokenRequest,
+  { home, realm, service, scopes, clientId }: TokenRequest,
   credential: Credential & { kind: 'identity' },
 ): HttpRequest {
   const form = new URLSearchParams({
@@ -88,6 +90,7 @@ function byPost(
   return {
     method: 'POST',
     url: realm,
+    home,
     headers: { 'content-type': 'application/x-www-form-urlencoded' },
     body: new TextEncoder().encode(form.toString()),
     redirects: 'refuse',

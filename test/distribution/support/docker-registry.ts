@@ -18,16 +18,24 @@ export interface DockerRegistry extends AsyncDisposable {
   readonly log: () => string
 }
 
+/** Parts of its configuration. */
+export interface DockerRegistryOptions {
+  readonly tls?: Readonly<Record<string, string | readonly string[]>>
+  readonly proxy?: Readonly<Record<string, string>>
+}
+
 /** Starts Debian's docker-registry on a free loopback port; `auth` is the part of its configuration. */
 export async function startDockerRegistry(
   auth?: Readonly<Record<string, Readonly<Record<string, string>>>>,
+  { tls, proxy }: DockerRegistryOptions = {},
 ): Promise<DockerRegistry> {
   const directory = await mkdtemp(join(tmpdir(), 'oci-ts-registry-'))
   const config = {
     version: 0.1,
     storage: { filesystem: { rootdirectory: join(directory, 'data') }, delete: { enabled: true } },
-    http: { addr: '127.0.0.1:0', relativeurls: false },
+    http: { addr: '127.0.0.1:0', relativeurls: false, ...(tls === undefined ? {} : { tls }) },
     ...(auth === undefined ? {} : { auth }),
+    ...(proxy === undefined ? {} : { proxy }),
   }
   const path = join(directory, 'config.yml')
   await writeFile(path, JSON.stringify(config))

@@ -1,6 +1,6 @@
 /**
  * `npm run bench`: this library against its peers, in turns, on this machine. Options: `--quick` (fewer repetitions),
- * `--only=runtime|pull|import`, `--image=<reference>` (what to pull, of a registry on this machine).
+ * `--only=runtime|pull|copy|import`, `--image=<reference>` (what to pull, of a registry on this machine).
  * Prints a table, and writes it as JSON to bench/results/.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -8,6 +8,7 @@ import { availableParallelism, cpus, loadavg, release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { benchCopy } from './copy.ts'
 import { benchImport } from './import.ts'
 import { benchPull } from './pull.ts'
 import { format, type Part, verdict } from './result.ts'
@@ -19,6 +20,7 @@ const { values } = parseArgs({
 const parts: Readonly<Record<string, (directory: string) => Promise<Part>>> = {
   runtime: (directory) => benchRuntime(directory, values.quick),
   pull: (directory) => benchPull(directory, values.quick, values.image),
+  copy: (directory) => benchCopy(directory, values.quick),
   import: (directory) => benchImport(directory, values.quick),
 }
 if (values.only !== undefined && parts[values.only] === undefined) {

@@ -86,7 +86,11 @@ export class RuntimeContainer implements AsyncDisposable {
     }
     this.status = 'running'
     try {
-      await init.run(plan.start(program))
+      const started = init.run(plan.start(program))
+      started.catch(() => {}) // it is looked at below, whatever comes before
+      // While the kernel is at it. If it fails, the record is of a container that has stopped.
+      directory.write({ ...record, started: true })
+      await started
     } catch (cause) {
       // On success the process is another program, and the socket is closed.
       if (!(cause instanceof RemoteExitError)) {
@@ -95,8 +99,6 @@ export class RuntimeContainer implements AsyncDisposable {
         throw stepFailed(this.id, cause)
       }
     }
-    // It may have ended meanwhile, and been deleted: then there is nothing to write to.
-    if (this.deletion === undefined) directory.write({ ...record, started: true })
   }
 
   /**

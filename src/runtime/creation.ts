@@ -46,19 +46,21 @@ export class Creation {
     this.record({ pid: 0, startTime: '' })
     const { monitor, init } = this.spawn()
     const maps = plan.namespaces.isNew('user')
+    const cloning = settled(monitor.run(plan.monitor))
     // Handed over before there is anybody to read it: the first process finds it when it is born.
     const early = maps ? undefined : settled(init.run(plan.setup))
-    const made = await monitor.run(plan.monitor)
+    const made = unsettled(await cloning)
     const pid = made.value(plan.clone)
     this.pidfd = perform(pidfdOpen(pid, { step: 'get hold of the container' }))
     signal?.throwIfAborted()
     if (maps) await writeIdMaps(pid, options.spec.linux)
+    const startTime = processStat(pid)?.startTime ?? ''
     const setup = unsettled(await (early ?? settled(init.run(plan.setup))))
     signal?.throwIfAborted()
     const program = await this.finish(init, setup)
     signal?.throwIfAborted()
 
-    const record = this.record({ pid, startTime: processStat(pid)?.startTime ?? '' })
+    const record = this.record({ pid, startTime })
     if (options.pidFile !== undefined) writeFileSync(options.pidFile, String(pid))
     const warnings = warningsOf(options.spec, plan)
     return new RuntimeContainer({ record, directory, plan, program, monitor, init, pidfd: this.pidfd, warnings })

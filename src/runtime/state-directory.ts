@@ -1,4 +1,14 @@
-import { closeSync, fstatSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
@@ -126,7 +136,14 @@ export class StateDirectory {
 
   /** Removes the directory and lets go of the lock. Idempotent. */
   remove(): void {
-    rmSync(this.path, { recursive: true, force: true })
+    try {
+      unlinkSync(join(this.path, 'state.json'))
+      unlinkSync(this.exitRecord)
+      rmdirSync(this.path)
+    } catch {
+      // Not the files that a deleted container has: whatever there is.
+      rmSync(this.path, { recursive: true, force: true })
+    }
     this.release()
   }
 

@@ -4,6 +4,7 @@ import { quote } from '../internal/text.ts'
 import { repositoryScope } from './auth/scope.ts'
 import type { Connection, RegistryRequest } from './connection.ts'
 import type { ManifestCache } from './manifest-cache.ts'
+import type { Mirror } from './mirrors/sources.ts'
 import type { HttpResponse } from './transport.ts'
 import type { UploadPolicy } from './upload-options.ts'
 
@@ -18,6 +19,10 @@ export interface Endpoint {
   readonly maxManifestSize: number
   readonly manifests: ManifestCache
   readonly upload: UploadPolicy
+  /** Copies that are asked first when something is pulled. */
+  readonly mirrors: readonly Mirror[]
+  /** Told by `ns=` to a proxy: the registry it stands for. */
+  readonly ns?: string | undefined
 }
 
 /** A request below `/v2/<repository>/`. */
@@ -38,11 +43,17 @@ export function send(endpoint: Endpoint, request: EndpointRequest): Promise<Http
   const scope = repositoryScope(repository, ...actions)
   return connection.request({
     ...rest,
-    url: typeof path === 'string' ? new URL(`/v2/${repository}/${path}`, connection.origin) : path,
+    url: typeof path === 'string' ? endpointUrl(endpoint, path) : path,
     repository,
     scope: from === undefined ? scope : `${scope} ${repositoryScope(from, 'pull')}`,
     subject: subjectOf(endpoint, reference),
   })
+}
+
+function endpointUrl({ connection, repository, ns }: Endpoint, path: string): URL {
+  const url = new URL(`/v2/${repository}/${path}`, connection.origin)
+  if (ns !== undefined) url.searchParams.set('ns', ns)
+  return url
 }
 
 /** How messages call a tag or digest of a repository. */

@@ -7,10 +7,13 @@ import type { CredentialProvider } from './auth/credential.ts'
 import { defaultCredentials } from './auth/default-credentials.ts'
 import { type AuthExplanation, explain } from './auth/explain.ts'
 import { Connection } from './connection.ts'
+import type { Endpoint } from './endpoint.ts'
 import { quietListener, type RegistryListener } from './events.ts'
 import type { FetchLike } from './fetch.ts'
 import { type ListOptions, listRepositories } from './listings.ts'
 import { ManifestCache } from './manifest-cache.ts'
+import { findRoute, type Place, type RegistryRule } from './mirrors/rules.ts'
+import type { Mirror } from './mirrors/sources.ts'
 import { certificateDirectories } from './network/certs-d.ts'
 import { type ProxyProvider, proxyProvider } from './network/proxy.ts'
 import { cachedTls, type TlsByHost, type TlsProvider, tlsProvider } from './network/tls.ts'
@@ -42,6 +45,8 @@ export interface RegistryClientOptions {
   readonly timeouts?: RegistryTimeouts | undefined
   /** Size of a manifest or index; larger ones are refused. Default 4 MiB, what every registry must accept. */
   readonly maxManifestSize?: Bytes | undefined
+  /** Mirrors, rewritten and blocked registries; default none. `readRegistriesConf` reads podman's. */
+  readonly registries?: readonly RegistryRule[] | undefined
   /** How blobs are uploaded; default in one PUT. */
   readonly upload?: UploadOptions | undefined
   /** Told of warnings, rate limits, retries and the like. */
@@ -63,7 +68,7 @@ export interface RegistryClient extends AsyncDisposable {
   /**
    * The repository that a reference names, as a content store; its tag and digest are not looked at.
    * No request is sent.
-   * @throws InvalidReferenceError
+   * @throws InvalidReferenceError; UnsupportedError when `registries` block it.
    */
   repository(reference: string | Reference): Repository
   /**
@@ -124,16 +129,27 @@ class Client implements RegistryClient {
 
   repository(reference: string | Reference): Repository {
     const parsed = typeof reference === 'string' ? parseReference(reference) : reference
-    const { domain, repository } = parsed
-    const endpoint = {
-      connection: this.#connection(domain),
+    const route = findRoute(this.#options.registries ?? [], parsed)
+    const manifests = new ManifestCache()
+    const mirrors = route.mirrors.map((mirror) => ({
+      endpoint: this.#endpoint(mirror, manifests, [], mirror.ns ? parsed.domain : undefined),
+      pull: mirror.pull,
+    }))
+    return new Repository(parsed, this.#endpoint(route, manifests, mirrors), this.#options.signal)
+  }
+
+  #endpoint(place: Place, manifests: ManifestCache, mirrors: readonly Mirror[], ns?: string): Endpoint {
+    const { domain, repository } = place.reference
+    return {
+      connection: this.#connection(domain, place.insecure),
       registry: domain,
       repository,
       maxManifestSize: this.#maxManifestSize,
-      manifests: new ManifestCache(),
+      manifests,
       upload: this.#upload,
+      mirrors,
+      ns,
     }
-    return new Repository(parsed, endpoint, this.#options.signal)
   }
 
   catalog(registry: string, options: ListOptions = {}): AsyncGenerator<string, void, undefined> {
@@ -156,15 +172,16 @@ class Client implements RegistryClient {
     this.close()
   }
 
-  #connection(registry: string): Connection {
-    const known = this.#connections.get(registry)
+  #connection(registry: string, insecure: Insecure | undefined = this.#options.insecure): Connection {
+    const origin = registryOrigin(registry, insecure)
+    const key = `${registry} ${origin.origin}`
+    const known = this.#connections.get(key)
     if (known !== undefined) return known
-    const origin = registryOrigin(registry, this.#options.insecure)
     const [transport, retry] = [this.#transport, this.#retry]
     const [credentials, notify] = [this.#credentials, this.#notify]
     const authorizer = new Authorizer({ registry, origin, credentials, transport, retry, clientId: 'oci-ts', notify })
     const connection = new Connection({ registry, origin, transport, authorizer, retry, notify })
-    this.#connections.set(registry, connection)
+    this.#connections.set(key, connection)
     return connection
   }
 }

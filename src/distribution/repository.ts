@@ -14,12 +14,14 @@ import { type Descriptor, verifyBytes } from '../image/descriptor.ts'
 import { type Digest, parseDigest } from '../image/digest.ts'
 import { formatReference, type Reference } from '../image/reference.ts'
 import { joinSignals } from '../internal/join-signals.ts'
+import { SingleFlight } from '../internal/single-flight.ts'
 import { openFromRegistry } from './blob-fetch.ts'
 import { deleteBlob, deleteManifest, deleteTag } from './deletion.ts'
-import { type Endpoint, send } from './endpoint.ts'
+import { assertReference, type Endpoint, send } from './endpoint.ts'
 import { type ListOptions, listTags } from './listings.ts'
 import { pushManifest, tagManifest } from './manifest-push.ts'
 import { acceptHeader, assertTag, isManifest, readManifest, resolveManifest } from './manifests.ts'
+import { fromFirst } from './mirrors/sources.ts'
 import { listReferrers, unregisterReferrer } from './referrers.ts'
 import type { StreamBody } from './request-body.ts'
 import { mountBlob, uploadBlob } from './upload.ts'
@@ -45,6 +47,8 @@ export class Repository implements ContentStore, ReferrersLister, Mounter {
   readonly reference: Reference
   readonly #endpoint: Endpoint
   readonly #signal: AbortSignal | undefined
+  /** However many ask for the same tag at the same time, one request is sent. */
+  readonly #resolving: SingleFlight<Descriptor> = new SingleFlight()
   /** What `exists` has just said is not there: the push that follows need not ask again. */
   readonly #absent: Set<Digest> = new Set()
 
@@ -62,12 +66,15 @@ export class Repository implements ContentStore, ReferrersLister, Mounter {
   }
 
   /**
-   * Finds the manifest or index that a tag or digest of this repository names.
+   * Finds the manifest or index that a tag or digest of this repository names; mirrors are asked first.
    * @throws LimitError when it is larger than manifests may be.
    * @throws DigestMismatchError when the registry serves other content than it announces.
    */
   async resolve(reference: string, options: ContentOptions = {}): Promise<Descriptor> {
-    return resolveManifest(this.#endpoint, reference, this.#join(options.signal))
+    assertReference(reference)
+    const find = (signal: AbortSignal): Promise<Descriptor> =>
+      fromFirst(this.#endpoint, reference, signal, (source) => resolveManifest(source, reference, signal))
+    return this.#resolving.run(reference, find, this.#join(options.signal))
   }
 
   /**
@@ -94,7 +101,7 @@ export class Repository implements ContentStore, ReferrersLister, Mounter {
     const known = this.#endpoint.manifests.get(digest)
     if (known?.byteLength === size) return Readable.from([Buffer.from(known.subarray(offset))], { objectMode: false })
     if (offset === size && size > 0) return Readable.from([])
-    return openFromRegistry(this.#endpoint, descriptor, manifest, offset, signal)
+    return openFromRegistry({ endpoint: this.#endpoint, descriptor, manifest }, offset, signal)
   }
 
   /**

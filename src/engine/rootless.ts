@@ -1,28 +1,21 @@
 import { accessSync, constants, readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
-import type { BundleOptions, UserNamespace } from '../bundle/options.ts'
-import type { IdMapping } from '../bundle/spec.ts'
-import { UnsupportedError } from '../errors.ts'
-
-/** What an ordinary user can't have without a delegated cgroup. */
-const limits = ['memory', 'memoryReservation', 'cpus', 'cpuShares', 'cpusetCpus', 'cpusetMems', 'pids'] as const
+import type { UserNamespace } from '../bundle/options.ts'
+import type { IdMapping, Spec } from '../bundle/spec.ts'
 
 /**
- * Options as an ordinary user can have them: a user namespace in which the user is root.
- * @throws UnsupportedError for limits, which take a cgroup that the user does not own.
+ * The config.json of an ordinary user, in a user namespace. The rules for devices are left out: the kernel lets
+ * nobody make or open a device there that they could not open outside. Limits stay: the runtime
+ * tells when the user has no cgroup for them.
  */
-export function forOrdinaryUser<Options extends Partial<BundleOptions>>(options: Options): Options {
-  const asked = limits.find((name) => options[name] !== undefined)
-  if (asked !== undefined) {
-    throw new UnsupportedError(`the limit ${asked}`, 'an ordinary user has no cgroup to set it in', {
-      hint: `Run as root, or leave ${asked} out.`,
-    })
-  }
-  return { ...options, userNamespace: options.userNamespace ?? userNamespace() }
+export function forOrdinaryUser(spec: Spec): Spec {
+  const { devices: _, ...resources } = spec.linux?.resources ?? {}
+  return { ...spec, linux: { ...spec.linux, resources } }
 }
 
-function userNamespace(): UserNamespace {
+/** The user namespace of an ordinary user: root inside, and the ids of /etc/subuid where they can be mapped. */
+export function userNamespace(): UserNamespace {
   const uid = process.geteuid?.() ?? 0
   const gid = process.getegid?.() ?? 0
   const username = userName()

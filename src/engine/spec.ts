@@ -3,7 +3,7 @@ import { hostMaskedPaths } from '../bundle/host.ts'
 import type { IdMapping, Spec } from '../bundle/spec.ts'
 import { readAccounts } from './accounts.ts'
 import type { Image } from './image.ts'
-import { forOrdinaryUser } from './rootless.ts'
+import { forOrdinaryUser, userNamespace } from './rootless.ts'
 import type { RunOptions } from './run-options.ts'
 
 let maskedPaths: Promise<readonly string[]> | undefined
@@ -18,15 +18,16 @@ export async function buildSpec(
   // The machine does not change them.
   maskedPaths ??= hostMaskedPaths()
   const privileged = process.geteuid?.() === 0
-  const given = privileged ? options : forOrdinaryUser(options)
   const spec = createSpec(image.config, {
-    ...given,
+    ...options,
+    ...(privileged ? {} : { userNamespace: options.userNamespace ?? userNamespace() }),
     id,
     rootfs: '.',
     accounts: readAccounts(layers),
     host: { maskedPaths: await maskedPaths, ...options.host },
   })
-  return options.configure?.(spec) ?? spec
+  const possible = privileged ? spec : forOrdinaryUser(spec)
+  return options.configure?.(possible) ?? possible
 }
 
 /** Uid of the host that the container's process has. */

@@ -82,6 +82,7 @@ class Worker {
   readonly ended: Promise<void>
   /** The step it is at. */
   at = 'start'
+  private errors = ''
   private readonly reached = new Set<string>()
   private readonly process: ChildProcess
   private readonly listeners = new Set<() => void>()
@@ -90,9 +91,8 @@ class Worker {
     const args = ['--import', 'tsx', worker, sandbox.directory, sandbox.mark, repository, String(round)]
     const child = spawn(process.execPath, args, { cwd: project, stdio: ['ignore', 'pipe', 'pipe'] })
     this.process = child
-    let errors = ''
     child.stderr.on('data', (chunk: Buffer) => {
-      errors += chunk.toString()
+      this.errors += chunk.toString()
     })
     this.ended = new Promise((resolve) => child.once('close', () => resolve()))
     const reader = createInterface({ input: child.stdout })
@@ -106,7 +106,7 @@ class Worker {
         }
         for (const listener of this.listeners) listener()
       })
-      void this.ended.then(() => reject(new Error(`round ${round} ended by itself: ${errors}`)))
+      void this.ended.then(() => reject(new Error(`round ${round} ended by itself: ${this.errors}`)))
     })
     this.saw.catch(() => {})
   }
@@ -119,7 +119,10 @@ class Worker {
       this.listeners.add(look)
       look()
     })
-    await Promise.race([there, this.ended.then(() => Promise.reject(new Error(`it ended before it came to ${step}`)))])
+    await Promise.race([
+      there,
+      this.ended.then(() => Promise.reject(new Error(`it ended before it came to ${step}: ${this.errors}`))),
+    ])
   }
 
   async kill(): Promise<void> {

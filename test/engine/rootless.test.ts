@@ -1,0 +1,80 @@
+import { execFile, spawnSync } from 'node:child_process'
+import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { hasTools } from '../store/support/tools.ts'
+import { busyboxImage, cannotRunAsRoot } from './support/busybox.ts'
+import { serveImage } from './support/image-server.ts'
+import { nothing, settledLeftovers } from './support/leftovers.ts'
+
+const project = fileURLToPath(new URL('../..', import.meta.url))
+const program = fileURLToPath(new URL('support/puller-runner.ts', import.meta.url))
+
+/** A user that this machine does not know. */
+const uid = 54_321
+const asUser = ['setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups']
+const needs = ['setpriv', 'unshare', 'newuidmap', 'newgidmap']
+const missing =
+  cannotRunAsRoot ??
+  (!hasTools(...needs)
+    ? `needs ${needs.join(', ')}`
+    : spawnSync('setpriv', [...asUser.slice(1), 'unshare', '-Urm', 'test', '-r', program]).status === 0
+      ? undefined
+      : 'needs user namespaces, and a checkout that all may read')
+
+describe.skipIf(missing)(`an ordinary user (${missing ?? 'real ones'})`, () => {
+  let directory: string
+  beforeAll(() => {
+    directory = mkdtempSync(join(tmpdir(), 'oci-ts-engine-'))
+    chownSync(directory, uid, uid)
+    chmodSync(directory, 0o755)
+  })
+  afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+  /** Pulls and runs as the user; `subordinate` ids are given in a mount namespace of the test's own. */
+  async function pullAndRun(script: string, subordinate?: string, options = '{}'): Promise<Record<string, unknown>> {
+    await using server = await serveImage(busyboxImage())
+    const home = mkdtempSync(join(directory, 'home-'))
+    chownSync(home, uid, uid)
+    const [root, state] = [join(home, 'store'), join(home, 'state')]
+    const files = { passwd: `root:x:0:0::/root:/bin/sh\ntester:x:${uid}:${uid}::${home}:/bin/sh\n` }
+    const given: Record<string, string> =
+      subordinate === undefined ? {} : { ...files, subuid: subordinate, subgid: subordinate }
+    for (const [name, text] of Object.entries(given)) writeFileSync(join(directory, name), text)
+    const binds = Object.keys(given).map((name) => `mount --bind ${join(directory, name)} /etc/${name} && `)
+    const command = [...asUser, process.execPath, '--import', 'tsx', program, root, state, `${server.host}/app:1`]
+    const args = ['-m', 'sh', '-c', `${binds.join('')} exec "$@"`, 'sh', ...command, script, options]
+    const { stdout } = await promisify(execFile)('unshare', args, {
+      cwd: project,
+      env: { PATH: process.env.PATH, HOME: home },
+    })
+    const left = await settledLeftovers({ directory: home, mark: 'none-of-its-own' })
+    expect(left).toEqual(nothing)
+    return JSON.parse(stdout) as Record<string, unknown>
+  }
+
+  it('pulls and runs with nothing but its own id: root inside', async () => {
+    const script =
+      'id -u; cat /proc/self/uid_map | tr -s " "; echo "I am $(hostname)" | wc -w; echo $$; touch /x && ls -ln /x | cut -d" " -f3-20 | tr -s " " | cut -d" " -f1'
+    const result = await pullAndRun(script)
+    expect(result).toMatchObject({ code: 0, warnings: [] })
+    expect(result.lines).toEqual(['0', ` 0 ${uid} 1`, '3', '1', expect.any(String)])
+  })
+
+  it('pulls and runs with the ids of /etc/subuid: other users inside as well', async () => {
+    const script =
+      'id -u; cat /proc/self/uid_map | tr -s " "; touch /tmp/a && chown 1000:50 /tmp/a && stat -c %u:%g /tmp/a'
+    const result = await pullAndRun(script, 'tester:200000:65536\n')
+    expect(result.error).toBeUndefined()
+    expect(result).toMatchObject({ code: 0, warnings: [] })
+    expect(result.lines).toEqual(['0', ` 0 ${uid} 1`, ' 1 200000 65536', '1000:50'])
+  })
+
+  it('is told when there is no cgroup to set a limit in', async () => {
+    const { error } = await pullAndRun('true', undefined, JSON.stringify({ memory: '64m' }))
+    expect(error).toMatchObject({ code: 'ERR_OCI_UNSUPPORTED', message: expect.stringMatching(/delegated|limit/) })
+  })
+})

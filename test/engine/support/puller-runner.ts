@@ -1,0 +1,19 @@
+/** A process of its own: `puller-runner.ts <root> <state> <reference> <script> <options>` pulls and runs, and writes what it saw as JSON. */
+
+import { anonymous } from '../../../src/distribution/index.ts'
+import { createEngine, OciError } from '../../../src/index.ts'
+
+const [root = '', state = '', reference = '', script = 'id -u', options = '{}'] = process.argv.slice(2)
+const result: { lines: string[]; code?: number; warnings?: readonly string[]; error?: unknown } = { lines: [] }
+try {
+  const engine = createEngine({ root, state, store: { durability: 'none' } })
+  const image = await engine.pull(reference, { registry: { credentials: anonymous } })
+  await using box = await engine.run(image, { command: ['sh', '-c', script], ...JSON.parse(options) })
+  result.code = (await box.exited).code
+  for await (const { text } of box.logs()) result.lines.push(text)
+  result.warnings = box.warnings
+} catch (error) {
+  if (!(error instanceof OciError)) throw error
+  result.error = { code: error.code, message: error.message }
+}
+process.stdout.write(JSON.stringify(result))

@@ -58,6 +58,7 @@ export async function readHeader(nextBlock: () => Promise<Buffer | undefined>): 
   } catch (error) {
     if (error instanceof ArchiveError || error instanceof LimitError) throw error
     if (!(error instanceof Error) || 'errno' in error || !/header/i.test(error.message)) throw error
+    if (/max size/.test(error.message)) throw new LimitError('headers of an archive entry', maxHeaderBytes, 'bytes')
     throw new ArchiveError('it is no tar archive, or damaged', undefined, { cause: error })
   } finally {
     failed = () => {}

@@ -92,7 +92,11 @@ describe('writeArchive', () => {
       { source: store, reference: 'example.com/one:1', as: 'not a reference' },
     ])
     const loaded = await load(bytes)
-    expect(loaded.images.map(({ reference }) => reference)).toEqual(['a/b:2', 'example.com:5000/c:3', 'not a reference'])
+    expect(loaded.images.map(({ reference }) => reference)).toEqual([
+      'a/b:2',
+      'example.com:5000/c:3',
+      'not a reference',
+    ])
     const text = spawnSync('tar', ['xO', 'manifest.json'], { input: bytes, encoding: 'utf8' }).stdout
     const path = (digest: string): string => `blobs/${digest.replace(':', '/')}`
     expect(JSON.parse(text)).toEqual([
@@ -367,9 +371,7 @@ describe('a Docker archive', () => {
       { name: `${hex(gzipSync(a))}.tar.gz`, content: gzipSync(a) },
       { name: 'b/layer.tar', content: gzipSync(b) },
       { name: 'c.json', content: config(a, b) },
-      dockerManifest([
-        { Config: 'c.json', RepoTags: ['x:1'], Layers: [`${hex(gzipSync(a))}.tar.gz`, 'b/layer.tar'] },
-      ]),
+      dockerManifest([{ Config: 'c.json', RepoTags: ['x:1'], Layers: [`${hex(gzipSync(a))}.tar.gz`, 'b/layer.tar'] }]),
     )
     const { store } = await load(bytes)
     await using archive = await openArchive(stream(bytes))

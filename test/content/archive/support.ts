@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { Readable } from 'node:stream'
+import { PassThrough, Readable } from 'node:stream'
 import { loadArchive } from '../../../src/content/archive/load.ts'
 import { writeArchive } from '../../../src/content/archive/write.ts'
 import { MemoryStore } from '../../../src/content/memory.ts'
@@ -48,7 +48,6 @@ export async function saved(
   images: Parameters<typeof writeArchive>[1],
   options: Parameters<typeof writeArchive>[2] = {},
 ): Promise<{ readonly bytes: Buffer; readonly written: readonly Descriptor[] }> {
-  const { PassThrough } = await import('node:stream')
   const output = new PassThrough()
   const chunks: Buffer[] = []
   output.on('data', (chunk: Buffer) => chunks.push(chunk))

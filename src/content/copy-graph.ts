@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { DigestMismatchError, InvalidDigestError, LimitError, SizeMismatchError } from '../errors.ts'
 import { type Descriptor, embeddedContent } from '../image/descriptor.ts'
 import { type Digest, isVerifiable } from '../image/digest.ts'
@@ -58,6 +59,8 @@ export class CopyGraph {
     this.#target = target
     this.#referrers = options.referrers
     this.#signal = options.signal
+    // Every transfer listens; 64 at a time are no leak.
+    setMaxListeners(0, this.#controller.signal)
     this.#places = new Semaphore(options.concurrency)
     this.#meter = new ProgressMeter(options.onProgress)
   }

@@ -9,7 +9,7 @@ import type { AccountFiles } from './user.ts'
 /** A namespace of the container: its own, the runtime's, or one that is joined by its path. */
 export type NamespaceMode = 'private' | 'host' | { readonly path: string }
 
-/** What {@link createSpec} is to put into a config.json beside what the image says. Only `id` is needed. */
+/** What `createSpec` is to put into a config.json beside what the image says. Only `id` is needed. */
 export interface BundleOptions {
   /** The container's id; the default host name is its first 12 characters. */
   readonly id: string
@@ -122,7 +122,7 @@ export interface BundleOptions {
 export interface HostFacts {
   /** GOARCH name: `amd64`, `arm64`. Default the image's architecture, else this machine's. */
   readonly architecture?: string
-  /** Further paths to mask: {@link hostMaskedPaths} finds those that Docker masks. */
+  /** Further paths to mask: `hostMaskedPaths` finds those that Docker masks. */
   readonly maskedPaths?: readonly string[]
 }
 

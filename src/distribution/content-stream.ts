@@ -134,7 +134,7 @@ class ContentStream extends Readable {
   }
 
   #accept(part: Part, chunk: Uint8Array): void {
-    part.stall.progress()
+    part.stall.progress(chunk.byteLength)
     const skipped = Math.min(part.skip, chunk.byteLength)
     part.skip -= skipped
     if (skipped === chunk.byteLength) return

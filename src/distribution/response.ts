@@ -29,10 +29,11 @@ export async function readBody(
   return bytes
 }
 
-/** What a response's `Content-Length` says; undefined when it is absent or no number. */
+/** What a response's `Content-Length` says; undefined when it is absent or no number, infinite beyond reason. */
 export function contentLength(response: HttpResponse): number | undefined {
   const header = response.headers.get('content-length')
-  return header !== null && /^\d{1,15}$/.test(header) ? Number(header) : undefined
+  if (header === null || !/^\d+$/.test(header)) return undefined
+  return header.length > 15 ? Number.POSITIVE_INFINITY : Number(header)
 }
 
 /** What is wrong when `response` is not one that was hoped for: its errors are read from the body. */
@@ -92,7 +93,7 @@ function collect(
       finish()
     }
     const onData = (chunk: Uint8Array): void => {
-      timer.progress()
+      timer.progress(chunk.byteLength)
       size += chunk.byteLength
       if (size > limit) settle(() => resolve({ bytes: concat(chunks), complete: false }))
       else chunks.push(chunk)

@@ -31,7 +31,10 @@ export interface ContainerParts {
   readonly settings: Pick<RunSettings, 'stdin' | 'stopTimeout'>
 }
 
-/** A running container. It dies with this process. */
+/**
+ * A running container. It dies with this process, however that ends. What is to outlive it is made with
+ * `createContainer` of oci-ts/runtime, which has `detach`.
+ */
 export class Container implements AsyncDisposable {
   readonly id: string
   /** The name given to `run`, else the first 12 characters of the id. */

@@ -1,0 +1,64 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { NotFoundError } from '../../src/errors.ts'
+import { type TestEntry, tar } from '../layer/support/tar.ts'
+import { busyboxImage, cannotRunAsRoot } from './support/busybox.ts'
+import { nothing, settledLeftovers } from './support/leftovers.ts'
+import { Sandbox } from './support/sandbox.ts'
+
+describe.skipIf(cannotRunAsRoot)(`the user of a container (${cannotRunAsRoot ?? 'looked up for real'})`, () => {
+  let sandbox: Sandbox
+  beforeAll(() => {
+    sandbox = new Sandbox()
+  })
+  afterAll(() => sandbox.remove())
+
+  /** Uid and gid of a container that is run as `user`, of an image with one more layer. */
+  async function idOf(name: string, user: string, ...entries: readonly TestEntry[]): Promise<string> {
+    await sandbox.put(name, busyboxImage({ layers: [tar(...entries)] }))
+    await using box = await sandbox.engine.run(name, { user, command: ['stat', '-c', '%u %g', '/proc/self/'] })
+    await box.exited
+    for await (const { text } of box.logs()) return text
+    return ''
+  }
+
+  const accounts = 'root:x:0:0::/:/bin/sh\nuser:x:77:88::/:/bin/sh\n'
+
+  it('is looked up in the highest layer that has the file', async () => {
+    expect(await idOf('higher', 'user', { name: 'etc/passwd', content: accounts })).toBe('77 88')
+    expect(await idOf('unchanged', 'user', { name: 'etc/other', content: accounts })).toBe('1000 1000')
+  })
+
+  it('is not found in a file that a higher layer has removed', async () => {
+    await expect(idOf('removed', 'user', { name: 'etc/.wh.passwd' })).rejects.toThrow(NotFoundError)
+    await expect(idOf('emptied', 'user', { name: '.wh.etc' })).rejects.toThrow(NotFoundError)
+  })
+
+  it('is found behind a symbolic link, which leads nowhere out of the image', async () => {
+    const link: TestEntry = { name: 'etc/passwd', type: '2', linkName: '/usr/lib/../lib/passwd' }
+    expect(await idOf('linked', 'user', link, { name: 'usr/lib/passwd', content: accounts })).toBe('77 88')
+    for (const [name, linkName] of Object.entries({
+      proc: '/proc/self/root/etc/passwd',
+      out: '../../../../../../../../../../etc/group',
+      loop: 'passwd',
+    })) {
+      // daemon is a user of the host that runs this test.
+      await expect(idOf(name, 'daemon', { name: 'etc/passwd', type: '2', linkName })).rejects.toThrow(NotFoundError)
+    }
+  })
+
+  it('is not waited for where the file is a fifo, a directory or a device', async () => {
+    const kinds: readonly TestEntry[] = [
+      { name: 'etc/passwd', type: '6' },
+      { name: 'etc/passwd/', type: '5' },
+      { name: 'etc/passwd', type: '3', device: [1, 5] },
+    ]
+    for (const [index, entry] of kinds.entries()) {
+      await expect(idOf(`kind-${index}`, 'user', entry)).rejects.toThrow(NotFoundError)
+      expect(await idOf(`kind-${index}`, '5:6', entry)).toBe('5 6')
+    }
+  })
+
+  it('leaves nothing behind when it is not found', async () => {
+    expect(await settledLeftovers(sandbox)).toEqual(nothing)
+  })
+})

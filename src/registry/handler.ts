@@ -135,8 +135,9 @@ async function answer(
 
 /** What a request gets that failed: the client's fault, no room left, or ours. */
 function failure(error: unknown, request: Request, { onError }: RegistryHandlerOptions): Response {
-  if (error instanceof Fault) return faultResponse(error)
+  if (error instanceof Fault && error.status < 500) return faultResponse(error)
   onError?.(error, request)
+  if (error instanceof Fault) return faultResponse(error)
   const full = error instanceof LimitError || (error instanceof Error && 'code' in error && isNoSpace(error.code))
   if (full) return faultResponse(new Fault('DENIED', 'there is no room left', { status: 507, cause: error }))
   return faultResponse(new Fault('UNSUPPORTED', 'internal error', { status: 500, cause: error }))

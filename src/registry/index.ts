@@ -29,6 +29,16 @@ export {
   type VerifyToken,
 } from './auth/jwt.ts'
 export { type TokenAuthOptions, tokenAuth } from './auth/token.ts'
+export { cacheStorage } from './cache/cache-storage.ts'
+export type { CacheStorageOptions } from './cache/options.ts'
+export type { Upstream } from './cache/upstream.ts'
+export {
+  type ContentStorageOptions,
+  contentStorage,
+  type ExposedName,
+  type ListedContent,
+  type NamedContent,
+} from './content-storage.ts'
 export { diskStorage } from './disk-storage.ts'
 export type { GarbageFailure, GarbageItem, GarbageOptions, GarbageReport } from './garbage.ts'
 export { createRegistryHandler, type RegistryHandler, type RegistryHandlerOptions } from './handler.ts'

@@ -8,6 +8,8 @@ import type { Referrer } from './storage.ts'
 /** What the registry needs to know of a manifest that is pushed. */
 export interface PushedManifest {
   readonly mediaType: string
+  /** All that it names. */
+  readonly content: readonly Descriptor[]
   /** Content that must be in the repository already. */
   readonly required: ReadonlySet<Digest>
   /** Set when the manifest has a subject. */
@@ -23,9 +25,11 @@ export function parsePushedManifest(raw: Uint8Array, digest: Digest, mediaType: 
   const parsed = parseManifestOrIndex(raw, mediaType)
   const { subject } = parsed.value
   // Foreign layers are fetched from elsewhere; clients don't push them.
-  const required = successors(parsed).filter((descriptor) => !isForeignLayerType(descriptor.mediaType))
+  const content = successors(parsed)
+  const required = content.filter((descriptor) => !isForeignLayerType(descriptor.mediaType))
   return {
     mediaType: parsed.mediaType,
+    content,
     required: new Set(required.map((descriptor) => descriptor.digest)),
     referrer: subject && {
       subject: subject.digest,

@@ -1,12 +1,14 @@
 import { Readable } from 'node:stream'
 import { collect, verified } from '../content/verify.ts'
-import { SizeMismatchError } from '../errors.ts'
+import { NotFoundError, SizeMismatchError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import { isVerifiable } from '../image/digest.ts'
-import { type ContentSource, openContent } from './content-stream.ts'
+import { type ByteRange, type ContentSource, openContent } from './content-stream.ts'
 import { type Endpoint, send } from './endpoint.ts'
 import { acceptHeader } from './manifests.ts'
 import { fromFirst, noteMirrorFailure, sourcesOf } from './mirrors/sources.ts'
+import { refusalOf } from './origin.ts'
+import { openParallel } from './parallel-content.ts'
 import { contentLength } from './response.ts'
 import type { HttpResponse } from './transport.ts'
 
@@ -35,7 +37,8 @@ export async function openFromRegistry(
   const { endpoint, descriptor, manifest } = content
   const small = manifest || descriptor.size <= maxBuffered
   if (endpoint.mirrors.length === 0 || !small || !isVerifiable(descriptor.digest)) {
-    return openContent(contentSource(content), offset, signal)
+    const source = contentSource(content)
+    return manifest ? openContent(source, offset, signal) : openParallel(source, offset, endpoint.ranges, signal)
   }
   const bytes = await fromFirst(endpoint, descriptor.digest, signal, async (source) => {
     const one = { ...source, mirrors: [] }
@@ -63,7 +66,7 @@ function contentSource({ endpoint, descriptor, manifest }: RemoteContent): Conte
     async request(range, signal) {
       for (;;) {
         const source = sources[index] ?? endpoint
-        if (source === endpoint) return requestContent({ endpoint, descriptor, manifest }, range, signal)
+        if (source === endpoint) return requestOrigin({ endpoint, descriptor, manifest }, range, signal)
         try {
           const response = await requestContent({ endpoint: source, descriptor, manifest }, range, signal)
           const announced = response.status === 200 ? contentLength(response) : size
@@ -87,7 +90,7 @@ function contentSource({ endpoint, descriptor, manifest }: RemoteContent): Conte
 
 function requestContent(
   { endpoint, descriptor: { digest, mediaType }, manifest }: RemoteContent,
-  from: number | undefined,
+  range: ByteRange | undefined,
   signal: AbortSignal,
 ): Promise<HttpResponse> {
   return send(endpoint, {
@@ -97,9 +100,51 @@ function requestContent(
     actions: ['pull'],
     headers: {
       ...(manifest ? acceptHeader(mediaType) : { accept: '*/*' }),
-      ...(from === undefined ? {} : { range: `bytes=${from}-` }),
+      ...(range === undefined ? {} : { range: rangeHeader(range) }),
     },
-    accept: from === undefined ? [200] : [200, 206, 416],
+    accept: range === undefined ? [200] : [200, 206, 416],
     signal,
   })
+}
+
+function rangeHeader({ from, end }: ByteRange): string {
+  return `bytes=${from}-${end === undefined ? '' : end - 1}`
+}
+
+/** Other places of one foreign layer that are tried. */
+const maxUrls = 8
+
+/** What the registry itself answers; of a foreign layer that it has not got, what the places answer that its descriptor names. */
+async function requestOrigin(
+  content: RemoteContent,
+  range: ByteRange | undefined,
+  signal: AbortSignal,
+): Promise<HttpResponse> {
+  const { endpoint, descriptor } = content
+  const { connection, repository } = endpoint
+  const urls = (descriptor.urls ?? []).filter((url) => URL.canParse(url)).slice(0, maxUrls)
+  try {
+    return await requestContent(content, range, signal)
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error
+    for (const url of urls.map((text) => new URL(text))) {
+      if (refusalOf(connection.origin, url) !== undefined) continue
+      const headers = { accept: '*/*', ...(range === undefined ? {} : { range: rangeHeader(range) }) }
+      const accept = range === undefined ? [200] : [200, 206, 416]
+      const request = {
+        method: 'GET',
+        url,
+        repository,
+        scope: '',
+        subject: descriptor.digest,
+        headers,
+        accept,
+        signal,
+      } as const
+      const response = await connection.request(request).catch(() => undefined)
+      signal.throwIfAborted()
+      if (response !== undefined) return response
+    }
+    throw error
+  }
 }

@@ -9,6 +9,13 @@ import { backoff, type RetryPolicy } from './retry.ts'
 import { StallTimer } from './stall-timer.ts'
 import { type HttpResponse, networkError } from './transport.ts'
 
+/** A part of content; offsets in bytes. */
+export interface ByteRange {
+  readonly from: number
+  /** The first byte that is not part of it; undefined for the rest of the content. */
+  readonly end: number | undefined
+}
+
 /** What {@link openContent} reads. */
 export interface ContentSource {
   /** Digest or reference, for messages. */
@@ -16,10 +23,10 @@ export interface ContentSource {
   /** Bytes of the whole content. */
   readonly size: number
   /**
-   * Requests the content: from `from` on by `Range` when it is given, else all of it. Returns
+   * Requests the content: a part of it by `Range` when one is given, else all of it. Returns
    * statuses 200, 206 and 416, and throws for any other.
    */
-  request(from: number | undefined, signal: AbortSignal): Promise<HttpResponse>
+  request(range: ByteRange | undefined, signal: AbortSignal): Promise<HttpResponse>
   readonly retry: RetryPolicy
   /** Told when the rest is going to be requested. */
   onResume?(position: number, error: unknown): void
@@ -34,8 +41,18 @@ const progressThreshold = 256 * 1024
  * Nothing is verified but the length.
  */
 export async function openContent(source: ContentSource, offset: number, signal?: AbortSignal): Promise<Readable> {
+  return (await openRange(source, offset, source.size, signal)).stream
+}
+
+/** {@link openContent} up to the byte before `end`, and whether the server has sent a part rather than the whole. */
+export async function openRange(
+  source: ContentSource,
+  offset: number,
+  end: number,
+  signal: AbortSignal | undefined,
+): Promise<{ readonly stream: Readable; readonly ranged: boolean }> {
   signal?.throwIfAborted()
-  const stream = destroyOnAbort(new ContentStream(source, offset), signal)
+  const stream = destroyOnAbort(new ContentStream(source, offset, end), signal)
   // It may fail before its reader has begun to listen; they learn of it when they read.
   stream.on('error', () => {})
   try {
@@ -44,7 +61,7 @@ export async function openContent(source: ContentSource, offset: number, signal?
     stream.destroy()
     throw error
   }
-  return stream
+  return { stream, ranged: stream.ranged }
 }
 
 /** A body that is being read. */
@@ -69,19 +86,28 @@ class ContentStream extends Readable {
   #part: Part | undefined
   /** The server's answers to ranges can't be used. */
   #noRange = false
+  /** Where to stop: the end of the content, or of the part of it that is wanted. */
+  readonly #end: number
+  /** Whether the last answer was a part of the content. */
+  ranged = false
 
-  constructor(source: ContentSource, offset: number) {
+  constructor(source: ContentSource, offset: number, end: number) {
     super({ highWaterMark: 256 * 1024 })
     this.#source = source
     this.#position = offset
     this.#mark = offset
+    this.#end = end
   }
 
   /** Requests what is missing and begins to read it. */
   async open(): Promise<void> {
-    const from = this.#position === 0 || this.#noRange ? undefined : this.#position
-    const response = await this.#source.request(from, this.#controller.signal)
+    const whole = this.#position === 0 && this.#end === this.#source.size
+    const from = whole || this.#noRange ? undefined : this.#position
+    const end = this.#end === this.#source.size ? undefined : this.#end
+    const range = from === undefined ? undefined : { from, end }
+    const response = await this.#source.request(range, this.#controller.signal)
     if (this.destroyed) return response.discard()
+    this.ranged = response.status === 206
     const start = startOf(response, this.#source, this.#position)
     if (start === from || start === 0) return this.#attach(response, this.#position - start)
     response.discard()
@@ -138,12 +164,19 @@ class ContentStream extends Readable {
     const skipped = Math.min(part.skip, chunk.byteLength)
     part.skip -= skipped
     if (skipped === chunk.byteLength) return
-    const bytes = skipped === 0 ? chunk : chunk.subarray(skipped)
     const { subject, size } = this.#source
+    const wanted = this.#end === size ? chunk.byteLength : skipped + this.#end - this.#position
+    const bytes = chunk.subarray(skipped, wanted)
     this.#position += bytes.byteLength
     if (this.#position > size) {
       this.destroy(new SizeMismatchError(subject, size, this.#position))
-    } else if (!this.push(bytes)) {
+      return
+    }
+    const more = this.push(bytes)
+    // A server may send more than the part it was asked for. One that does not is left its connection.
+    const excess = !this.ranged || wanted < chunk.byteLength
+    if (this.#position === this.#end && this.#end < size && excess) this.#drop(undefined)
+    else if (!more) {
       part.body.pause()
       part.stall.rest()
     }
@@ -154,7 +187,7 @@ class ContentStream extends Readable {
     const part = this.#part
     this.#detach()
     const { subject, size, retry } = this.#source
-    if (this.#position === size) {
+    if (this.#position === this.#end) {
       this.push(null)
       return
     }

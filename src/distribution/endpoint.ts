@@ -5,6 +5,7 @@ import { repositoryScope } from './auth/scope.ts'
 import type { Connection, RegistryRequest } from './connection.ts'
 import type { ManifestCache } from './manifest-cache.ts'
 import type { Mirror } from './mirrors/sources.ts'
+import type { RangePolicy } from './parallel-content.ts'
 import type { HttpResponse } from './transport.ts'
 import type { UploadPolicy } from './upload-options.ts'
 
@@ -19,6 +20,7 @@ export interface Endpoint {
   readonly maxManifestSize: number
   readonly manifests: ManifestCache
   readonly upload: UploadPolicy
+  readonly ranges: RangePolicy
   /** Copies that are asked first when something is pulled. */
   readonly mirrors: readonly Mirror[]
   /** Told by `ns=` to a proxy: the registry it stands for. */

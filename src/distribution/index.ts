@@ -37,6 +37,7 @@ export {
 } from './auth/credential.ts'
 export { type DockerConfigOptions, dockerConfigCredentials } from './auth/docker-config.ts'
 export type { AuthExplanation } from './auth/explain.ts'
+export { type DownloadOptions, download } from './download.ts'
 export type { RegistryEvent, RegistryListener } from './events.ts'
 export type { FetchInit, FetchLike, HeadersLike, ResponseLike } from './fetch.ts'
 export type { ListOptions } from './listings.ts'
@@ -46,6 +47,7 @@ export { type CertificateDirectoryOptions, certificateDirectories } from './netw
 export { type ProxyProvider, proxyFromEnvironment } from './network/proxy.ts'
 export type { TlsByHost, TlsOptions, TlsProvider } from './network/tls.ts'
 export type { Insecure } from './origin.ts'
+export type { RangeOptions } from './parallel-content.ts'
 export {
   createRegistryClient,
   openRepository,
@@ -55,4 +57,5 @@ export {
 } from './registry-client.ts'
 export type { PushOptions, Repository } from './repository.ts'
 export type { RetryOptions } from './retry.ts'
+export type { SearchOptions, SearchResult } from './search.ts'
 export type { UploadOptions } from './upload-options.ts'

@@ -18,8 +18,10 @@ import { certificateDirectories } from './network/certs-d.ts'
 import { type ProxyProvider, proxyProvider } from './network/proxy.ts'
 import { cachedTls, type TlsByHost, type TlsProvider, tlsProvider } from './network/tls.ts'
 import { type Insecure, registryOrigin } from './origin.ts'
+import { type RangeOptions, type RangePolicy, rangePolicy } from './parallel-content.ts'
 import { Repository } from './repository.ts'
 import { type RetryOptions, type RetryPolicy, retryPolicy } from './retry.ts'
+import { type SearchOptions, type SearchResult, search } from './search.ts'
 import { Transport } from './transport.ts'
 import { type UploadOptions, type UploadPolicy, uploadPolicy } from './upload-options.ts'
 
@@ -49,6 +51,8 @@ export interface RegistryClientOptions {
   readonly registries?: readonly RegistryRule[] | undefined
   /** How blobs are uploaded; default in one PUT. */
   readonly upload?: UploadOptions | undefined
+  /** Whether large blobs are pulled in several parts at the same time; default not. */
+  readonly ranges?: RangeOptions | undefined
   /** Told of warnings, rate limits, retries and the like. */
   readonly onEvent?: RegistryListener | undefined
   /** Aborts everything that the client does. */
@@ -76,6 +80,11 @@ export interface RegistryClient extends AsyncDisposable {
    * extension of the specification that public registries leave out.
    */
   catalog(registry: string, options?: ListOptions): AsyncGenerator<string, void, undefined>
+  /**
+   * Repositories that have to do with `term`: on Docker Hub by its search, elsewhere those of the
+   * {@link catalog} whose name has it.
+   */
+  search(term: string, options?: SearchOptions): AsyncGenerator<SearchResult, void, undefined>
   /**
    * Tells where a credential for a repository is looked for and which one wins. Nothing is sent; files
    * are read and helpers run as they would be.
@@ -105,6 +114,7 @@ class Client implements RegistryClient {
   readonly #retry: RetryPolicy
   readonly #maxManifestSize: number
   readonly #upload: UploadPolicy
+  readonly #ranges: RangePolicy
   readonly #credentials: CredentialProvider
   readonly #notify: RegistryListener
   readonly #connections: Map<string, Connection> = new Map()
@@ -117,6 +127,7 @@ class Client implements RegistryClient {
     this.#credentials = options.credentials ?? defaultCredentials()
     this.#notify = quietListener(options.onEvent)
     this.#upload = uploadPolicy(options.upload)
+    this.#ranges = rangePolicy(options.ranges)
     this.#transport = new Transport({
       fetch: options.fetch,
       tls: cachedTls(tlsProvider(options.tls ?? certificateDirectories())),
@@ -147,6 +158,7 @@ class Client implements RegistryClient {
       maxManifestSize: this.#maxManifestSize,
       manifests,
       upload: this.#upload,
+      ranges: this.#ranges,
       mirrors,
       ns,
     }
@@ -155,6 +167,11 @@ class Client implements RegistryClient {
   catalog(registry: string, options: ListOptions = {}): AsyncGenerator<string, void, undefined> {
     const signal = joinSignals(options.signal, this.#options.signal)
     return listRepositories(this.#connection(registry), registry, { ...options, signal })
+  }
+
+  search(term: string, options: SearchOptions = {}): AsyncGenerator<SearchResult, void, undefined> {
+    const { registry = 'docker.io', signal } = options
+    return search(this.#connection(registry), registry, term, joinSignals(signal, this.#options.signal))
   }
 
   async explainAuth(reference: string | Reference): Promise<AuthExplanation> {

@@ -31,7 +31,7 @@ export interface OverlayRootfs {
 const longestValue = 255
 
 /** First of the descriptors that layers are opened as where their paths can't be handed over. */
-const firstLayer = 100
+const firstLayer = 200
 
 /**
  * The overlay as a mount that is attached nowhere. Undefined for a kernel that can't take the layers one at

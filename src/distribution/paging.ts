@@ -15,7 +15,7 @@ export interface Page {
 
 /** Bytes of one page, and pages of one list: a registry could link on without end. */
 const maxPageBytes = 8 * 1024 * 1024
-const maxPages = 10_000
+const maxPages = 2_000
 
 /**
  * Reads a list page by page, by the `Link` of each answer: how many entries a page has says nothing

@@ -1,10 +1,9 @@
 import type { ReferrersOptions } from '../content/interfaces.ts'
-import { SpecError } from '../errors.ts'
+import { referrerOf } from '../content/referrer.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import { type Digest, parseDigest } from '../image/digest.ts'
 import { parseIndex } from '../image/image-index.ts'
 import { mediaType, mediaTypeEssence } from '../image/media-type.ts'
-import { isJsonObject, parseJson } from '../internal/json.ts'
 import { type Endpoint, send, subjectOf } from './endpoint.ts'
 import { readPages } from './paging.ts'
 import { referrersByTag, updateReferrersTag } from './referrers-tag.ts'
@@ -95,9 +94,9 @@ export async function registerReferrer(
   pushed: HttpResponse,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const manifest = referrerOf(descriptor, bytes)
-  if (manifest === undefined) return
-  const { subject, entry } = manifest
+  const referrer = referrerOf(descriptor, bytes)
+  if (referrer === undefined) return
+  const { subject, descriptor: entry } = referrer
   const claimed = pushed.headers.get('oci-subject')?.trim() === subject
   if (claimed && (await hasReferrersApi(endpoint, subject, signal))) return
   await updateReferrersTag(
@@ -122,32 +121,4 @@ export async function unregisterReferrer(
     return rest.length === list.length ? list : rest
   }
   await updateReferrersTag(endpoint, subject, remove, signal)
-}
-
-/** The subject of a manifest and its entry in the list of referrers; undefined when it has none. */
-function referrerOf(
-  { mediaType: type, digest, size }: Descriptor,
-  bytes: Uint8Array,
-): { readonly subject: Digest; readonly entry: Descriptor } | undefined {
-  const manifest = parseLeniently(bytes, digest)
-  if (manifest === undefined || !isJsonObject(manifest.subject)) return undefined
-  const { subject, annotations, config } = manifest
-  const text = (value: unknown): string => (typeof value === 'string' ? value : '')
-  const artifactType = text(manifest.artifactType) || text(isJsonObject(config) ? config.mediaType : undefined)
-  const notes = isJsonObject(annotations) ? { annotations: annotations as Readonly<Record<string, string>> } : {}
-  return {
-    subject: parseDigest(text(subject.digest)),
-    entry: { mediaType: type, digest, size, ...(artifactType === '' ? {} : { artifactType }), ...notes },
-  }
-}
-
-/** A manifest of an unknown kind may be no JSON at all; then it has no subject. */
-function parseLeniently(bytes: Uint8Array, digest: Digest): Record<string, unknown> | undefined {
-  try {
-    const document = parseJson(bytes, digest)
-    return isJsonObject(document) ? document : undefined
-  } catch (error) {
-    if (error instanceof SpecError) return undefined
-    throw error
-  }
 }

@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { copy } from '../../src/content/copy.ts'
 import { anonymous, createRegistryClient, openRepository, type Repository } from '../../src/distribution/index.ts'
 import { NotFoundError } from '../../src/errors.ts'
 import { digestOf } from '../../src/image/digest.ts'
@@ -97,6 +98,20 @@ describe.each(registries)('$name', ({ name, missing, start }) => {
     expect(await open('mount/other').mount(layer.descriptor, 'mount/from')).toBe(true)
     expect(await to.mount(randomLayer(10).descriptor, 'mount/from')).toBe(false)
     expect(await to.mount(layer.descriptor, openRepository('127.0.0.1:1/mount/from'))).toBe(false)
+  })
+
+  test('copies from one of its repositories to another without a blob that moves', async () => {
+    const source = open('within/a')
+    const manifest = await pushImage(source, '1')
+    const [kinds, target]: [string[], Repository] = [[], open('within/b')]
+    await copy(source, '1', target, {
+      onProgress: ({ kind, descriptor }) => kinds.push(`${kind} ${descriptor.mediaType}`),
+    })
+    expect(kinds.filter((kind) => kind.startsWith('mounted')).sort()).toEqual([
+      `mounted ${mediaType.ociConfig}`,
+      `mounted ${mediaType.ociLayer}`,
+    ])
+    expect(await target.resolve('1')).toEqual(manifest.descriptor)
   })
 
   test.each(['post', 'patch'] as const)('takes uploads by %s', async (method) => {

@@ -16,9 +16,8 @@ export interface RegistriesConfOptions {
 const maxSize = 1024 * 1024
 
 /**
- * Reads podman's registries.conf (version 2) as rules for a client:
- * `createRegistryClient({ registries: await readRegistriesConf() })`. Of two rules with the same
- * prefix, that of the later file counts. Short names and their aliases are not read: references
+ * Reads podman's registries.conf (version 2) as rules for the option `registries` of a client. Of two
+ * rules with the same prefix, that of the later file counts. Short names and their aliases are not read: references
  * follow Docker's rules here. An insecure registry is spoken to in plain http.
  * @throws InvalidArgumentError for a file that can't be read or makes no sense; one that is not there has no rules.
  */

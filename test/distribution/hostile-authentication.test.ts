@@ -1,6 +1,6 @@
 import { describe } from 'vitest'
-import { endless, type HostileCase, kind, layer, testHostile } from '../support/hostile.ts'
-import { type Handler, serve } from '../support/scripted-server.ts'
+import { endless, type HostileCase, kind, layer, testHostile } from './support/hostile.ts'
+import { type Handler, serve } from './support/scripted-server.ts'
 
 /** Asks for a token of `realm`, whose requests `token` answers. */
 const bearer =

@@ -1,8 +1,8 @@
 import { gzipSync } from 'node:zlib'
 import { describe } from 'vitest'
-import { mediaType } from '../../../src/image/media-type.ts'
-import { endless, type HostileCase, layer, manifest, testHostile } from '../support/hostile.ts'
-import { contentRange, drop, type Handler, rangeStart, serve } from '../support/scripted-server.ts'
+import { mediaType } from '../../src/image/media-type.ts'
+import { endless, type HostileCase, layer, manifest, testHostile } from './support/hostile.ts'
+import { contentRange, drop, type Handler, rangeStart, serve } from './support/scripted-server.ts'
 
 const { descriptor } = manifest
 const size = layer.bytes.byteLength

@@ -1,7 +1,7 @@
 import { describe } from 'vitest'
-import { mediaType } from '../../../src/image/media-type.ts'
-import { endless, type HostileCase, kind, layer, manifest, testHostile } from '../support/hostile.ts'
-import { type Handler, serve } from '../support/scripted-server.ts'
+import { mediaType } from '../../src/image/media-type.ts'
+import { endless, type HostileCase, kind, layer, manifest, testHostile } from './support/hostile.ts'
+import { type Handler, serve } from './support/scripted-server.ts'
 
 const on =
   (method: string, answer: Handler): Handler =>

@@ -1,9 +1,11 @@
+import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
 import { NotFoundError } from '../../errors.ts'
 import type { Descriptor } from '../../image/descriptor.ts'
 import type { Digest } from '../../image/digest.ts'
 import { parseIndex } from '../../image/image-index.ts'
 import { parseLayoutHeader } from '../../image/layout-header.ts'
+import { fileError } from '../../internal/file-error.ts'
 import { type CopyOptions, copy } from '../copy.ts'
 import { ProgressMeter } from '../copy-progress.ts'
 import type { Fetcher, Pusher, ReferrersLister, Resolver, Tagger } from '../interfaces.ts'
@@ -14,7 +16,7 @@ import { destroyOnAbort } from '../stream-abort.ts'
 import { parseDockerManifest, readDockerImages, refuseArchive } from './docker.ts'
 import { Ingest } from './ingest.ts'
 import type { ArchiveLimits } from './limits.ts'
-import { openArchive } from './open.ts'
+import { isCompressed, openArchive } from './open.ts'
 import { documentNames } from './paths.ts'
 
 /** Options of {@link loadArchive}. */
@@ -34,9 +36,9 @@ export interface LoadedImage {
 
 /**
  * Loads the images of an archive, of either kind, into `target`, which keeps their names. A file that
- * is not compressed is read where it lies, and only what is wanted of it. A stream goes straight to the
- * target as it comes, all that it holds, also when not all of it is wanted. A copy in a temporary file
- * is made only of single layers of old Docker archives, of which neither name nor place tells a digest.
+ * is not compressed is read where it lies, and only what is wanted of it. A stream, or a file that is
+ * compressed, goes straight to the target as it comes, all that it holds, also when not all of it is
+ * wanted. A copy in a temporary file is made only of single layers of old Docker archives, of which neither name nor place tells a digest.
  *
  * Progress begins anew with each image. Errors are those of `openArchive` and `copy`; with
  * NotFoundError for a name of `only` that is not in the archive.
@@ -47,6 +49,8 @@ export async function loadArchive(
   options: LoadOptions = {},
 ): Promise<readonly LoadedImage[]> {
   if (typeof source !== 'string') return loadStream(source, target, options)
+  if (await isCompressed(source))
+    return loadStream(createReadStream(source, { highWaterMark: 1 << 18 }), target, options)
   const archive = await openArchive(source, options)
   try {
     return await copyImages(archive, await archive.list(), target, options)
@@ -71,7 +75,7 @@ async function loadStream(
     await ingest.run()
   } catch (error) {
     signal?.throwIfAborted()
-    throw error
+    throw fileError(error, 'reading an archive')
   } finally {
     source.destroy()
   }

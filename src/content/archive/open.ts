@@ -48,8 +48,7 @@ async function openFile(source: string | Readable, options: ArchiveOptions): Pro
   const file = await openForReading(source)
   let isOpen = true
   try {
-    const { bytesRead, buffer } = await file.read(Buffer.alloc(4), 0, 4, 0)
-    if (compressionOf(buffer.subarray(0, bytesRead)) === 'none') {
+    if (!(await startsCompressed(file))) {
       isOpen = false
       return file
     }
@@ -62,8 +61,24 @@ async function openFile(source: string | Readable, options: ArchiveOptions): Pro
   }
 }
 
-/** @throws SyscallError */
-export async function openForReading(path: string): Promise<FileHandle> {
+/** Whether the file is compressed, by its first bytes. @throws SyscallError */
+export async function isCompressed(path: string): Promise<boolean> {
+  const file = await openForReading(path)
+  try {
+    return await startsCompressed(file)
+  } catch (error) {
+    throw fileError(error, 'reading an archive', path)
+  } finally {
+    await file.close()
+  }
+}
+
+async function startsCompressed(file: FileHandle): Promise<boolean> {
+  const { bytesRead, buffer } = await file.read(Buffer.alloc(4), 0, 4, 0)
+  return compressionOf(buffer.subarray(0, bytesRead)) !== 'none'
+}
+
+async function openForReading(path: string): Promise<FileHandle> {
   try {
     return await open(path)
   } catch (error) {

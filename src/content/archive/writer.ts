@@ -70,6 +70,10 @@ export class ArchiveWriter implements Pusher, Tagger, AsyncDisposable {
     return this.#written.has(digest)
   }
 
+  /**
+   * Nothing can be taken back from an archive: when content fails half way, so does the archive, which can
+   * then only be destroyed.
+   */
   async push(descriptor: Descriptor, content: Readable | Uint8Array, options: ContentOptions = {}): Promise<void> {
     const { signal } = options
     const source = content instanceof Readable ? verified(descriptor, content, { signal }) : content

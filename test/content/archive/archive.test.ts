@@ -311,3 +311,15 @@ describe('loadArchive', () => {
     expect(await target.exists(amd.manifest)).toBe(false)
   })
 })
+
+describe('an archive that is no readable file', () => {
+  it.each([openArchive, (path: string) => loadArchive(path, new MemoryStore())])(
+    'is named in the error',
+    async (read) => {
+      const root = await directory()
+      const error = await read(join(root, 'missing')).catch((e: unknown) => e)
+      expect(error).toMatchObject({ code: 'ERR_OCI_SYSCALL', errnoName: 'ENOENT' })
+      await expect(read(root)).rejects.toMatchObject({ errnoName: 'EISDIR' })
+    },
+  )
+})

@@ -2,18 +2,23 @@
 import { createRequire } from 'node:module'
 import { parseArgs } from 'node:util'
 import { planCommand } from './plan.ts'
+import { registryCommand } from './registry.ts'
 
 const usage = `Usage: oci-ts <command> [options]
 
 Commands:
   plan       Print the system calls that would create and start the container of a bundle
+  registry   Run a registry, or a cache in front of one
 
 Options:
   --help     Print this, or with a command what it does
   --version  Print the version
 `
 
-const commands: Readonly<Record<string, (args: readonly string[]) => Promise<string>>> = { plan: planCommand }
+const commands: Readonly<Record<string, (args: readonly string[]) => Promise<string>>> = {
+  plan: planCommand,
+  registry: registryCommand,
+}
 
 /** Runs a command line. @returns what to print. @throws OciError, and an error of parseArgs for unknown options. */
 async function main(args: readonly string[]): Promise<string> {

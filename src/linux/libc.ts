@@ -69,6 +69,8 @@ export interface Libc {
   syscall(number: number, ...args: readonly bigint[]): number
   /** Zeroed memory that stays for the life of the process. */
   allocate(size: number): Memory
+  /** The first `size` bytes of a file as memory that whoever else maps it sees too; stays as {@link allocate} does. */
+  share(fd: number, size: number): Memory
 }
 
 const library = 'libc'
@@ -212,9 +214,19 @@ class FfiLibc implements Libc {
   }
 
   allocate(size: number): Memory {
-    // PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
+    // MAP_PRIVATE | MAP_ANONYMOUS
+    return this.map(size, 0x22, -1)
+  }
+
+  share(fd: number, size: number): Memory {
+    // MAP_SHARED
+    return this.map(size, 0x01, fd)
+  }
+
+  private map(size: number, flags: number, fd: number): Memory {
+    // PROT_READ | PROT_WRITE
     const mmap = syscallNumber('mmap', this.architecture)
-    const address = this.syscall(mmap, 0n, BigInt(size), 3n, 0x22n, -1n, 0n)
+    const address = this.syscall(mmap, 0n, BigInt(size), 3n, BigInt(flags), BigInt(fd), 0n)
     if (address < 0 && address > -4096) {
       throw new UnsupportedError('the kernel interface', `no memory: mmap of ${size} bytes gave ${errnoName(-address)}`)
     }

@@ -2,11 +2,14 @@ import { LimitError } from '../../errors.ts'
 import type { Arg, Call } from '../../linux/call.ts'
 import type { CallRunner } from '../../linux/runner.ts'
 import type { CallSink } from './planner.ts'
+import { contentOf, Staging, type StagingMemory } from './staging.ts'
 
 /** What makes the batches: a remote process. */
 export interface BatchRunner extends CallRunner {
   /** Bytes that one batch may take. */
   readonly capacity: number
+  /** Memory through which it takes content; without it content goes with the calls. */
+  readonly memory?: StagingMemory
 }
 
 interface Expectation {
@@ -26,7 +29,10 @@ const batchSize = 512 * 1024
 export class Batches implements CallSink {
   readonly #runner: BatchRunner
   readonly #limit: number
+  readonly #staging: Staging | undefined
   #calls: Call[] = []
+  /** Calls whose content is staged, by what they were before. */
+  #staged = new Map<Call, Call>()
   #expectations: Expectation[] = []
   #size = 0
   readonly #inFlight: Promise<void>[] = []
@@ -35,19 +41,37 @@ export class Batches implements CallSink {
   constructor(runner: BatchRunner) {
     this.#runner = runner
     this.#limit = Math.min(batchSize, runner.capacity)
+    this.#staging = runner.memory === undefined ? undefined : new Staging(runner.memory)
   }
 
   add(calls: readonly Call[]): void {
-    const size = sizeOf(calls)
-    if (this.#size + size > this.#limit) {
+    const whole = sizeOf(calls)
+    const content = contentSize(calls)
+    let staging = this.#stagingFor(content)
+    if (this.#staging?.overflows(content) || this.#size + whole - (staging ? content : 0) > this.#limit) {
       const [expectations, before] = split(this.#expectations, calls)
       this.#expectations = before
       this.#send()
       this.#expectations = expectations
+      staging = this.#stagingFor(content)
     }
+    const size = whole - (staging ? content : 0)
     if (size > this.#runner.capacity) throw new LimitError('the calls for one file', this.#runner.capacity, 'bytes')
-    for (const call of calls) this.#calls.push(call)
+    for (const call of calls) this.#calls.push(staging === undefined ? call : this.#stage(staging, call))
     this.#size += size
+  }
+
+  /** Where content of that size can be staged, if it can. */
+  #stagingFor(content: number): Staging | undefined {
+    return content > 0 && this.#staging?.fits(content) ? this.#staging : undefined
+  }
+
+  #stage(staging: Staging, call: Call): Call {
+    const content = contentOf(call)
+    if (content === undefined) return call
+    const staged = staging.staged(call, content)
+    this.#staged.set(call, staged)
+    return staged
   }
 
   expect(call: Call, judge: (result: number) => void): void {
@@ -75,19 +99,23 @@ export class Batches implements CallSink {
   #send(): void {
     const calls = this.#calls
     const expectations = this.#expectations
+    const staged = this.#staged
+    const slab = this.#staging?.take()
     this.#calls = []
     this.#expectations = []
+    this.#staged = new Map()
     this.#size = 0
     if (calls.length === 0 || this.#failure !== undefined) return
     const done = this.#runner
       .run(calls)
       .then((results) => {
-        for (const { call, judge } of expectations) judge(results.value(call))
+        for (const { call, judge } of expectations) judge(results.value(staged.get(call) ?? call))
       })
       .catch((error: unknown) => {
         this.#failure ??= { error }
       })
       .then(() => {
+        this.#staging?.release(slab)
         void this.#inFlight.shift()
       })
     this.#inFlight.push(done)
@@ -98,6 +126,13 @@ export class Batches implements CallSink {
 function split(all: readonly Expectation[], calls: readonly Call[]): [Expectation[], Expectation[]] {
   const own = new Set(calls)
   return [all.filter(({ call }) => own.has(call)), all.filter(({ call }) => !own.has(call))]
+}
+
+/** Bytes of content that need not go with the calls. */
+function contentSize(calls: readonly Call[]): number {
+  let size = 0
+  for (const call of calls) size += contentOf(call)?.length ?? 0
+  return size
 }
 
 /** Bytes that calls may take at most in a message. */

@@ -3,6 +3,9 @@ import type { Call } from '../../linux/call.ts'
 import { AT_FDCWD, chdir, chroot, close, O, openat, umask, write } from '../../linux/calls/files.ts'
 import { CLONE, PR, prctl, unshare } from '../../linux/calls/processes.ts'
 import { Remote } from '../../linux/remote/remote.ts'
+import { borrowMemory, mapMemory, type SharedMemory } from '../../linux/remote/shared-memory.ts'
+import type { Results } from '../../linux/runner.ts'
+import type { TargetProcess } from './apply.ts'
 
 /** With which rights layers are unpacked. */
 export interface Ownership {
@@ -20,24 +23,60 @@ export async function ownership(): Promise<Ownership> {
   return { userNamespace: map !== '' && !all, singleOwner: false }
 }
 
+/** Descriptor on which the process finds the memory that it shares with this one. */
+const memoryDescriptor = 4
+
 /**
  * Starts a remote process whose root and working directory are `directory`: whatever path it is given, it
  * can't touch anything else. For an ordinary user it is root in a user namespace of its own.
  * @throws SyscallError when the kernel refuses: without the right to chroot, or to make user namespaces.
  */
-export async function openTarget(directory: string, { singleOwner }: Ownership): Promise<Remote> {
-  const remote = Remote.spawn({ dumpable: singleOwner })
+export async function openTarget(directory: string, { singleOwner }: Ownership): Promise<TargetProcess> {
+  const memory = borrowMemory()
+  const target = new Target(memory, spawnTarget(memory, singleOwner))
   try {
-    await remote.run([
+    await target.run([
+      ...mapMemory(memory, memoryDescriptor),
       ...(singleOwner ? enterUserNamespace(process.geteuid?.() ?? 0, process.getegid?.() ?? 0) : []),
       umask(0),
       chroot(directory, { step: 'enter the target of the layer' }),
       chdir('/'),
     ])
-    return remote
+    return target
   } catch (error) {
-    await remote.close()
+    await target.close()
     throw error
+  }
+}
+
+function spawnTarget(memory: SharedMemory, dumpable: boolean): Remote {
+  try {
+    return Remote.spawn({ dumpable, descriptors: new Map([[memoryDescriptor, memory.fd]]) })
+  } catch (error) {
+    memory.giveBack()
+    throw error
+  }
+}
+
+class Target implements TargetProcess {
+  readonly capacity: number
+  readonly memory: SharedMemory
+  readonly #remote: Remote
+
+  constructor(memory: SharedMemory, remote: Remote) {
+    this.memory = memory
+    this.capacity = remote.capacity
+    this.#remote = remote
+  }
+
+  run(calls: readonly Call[]): Promise<Results> {
+    return this.#remote.run(calls)
+  }
+
+  async close(): Promise<void> {
+    await this.#remote.close()
+    // Not before: the next one that has it must be the only one.
+    this.memory.giveBack()
   }
 }
 

@@ -107,7 +107,7 @@ export async function registerReferrer(
   )
 }
 
-/** Before a manifest with a subject is deleted: takes it off the list that the tag schema has, if there is one. */
+/** After a manifest with a subject has been deleted: takes it off the list that the tag schema has, if there is one. */
 export async function unregisterReferrer(
   endpoint: Endpoint,
   descriptor: Descriptor,

@@ -1,7 +1,7 @@
 import { gzipSync } from 'node:zlib'
 import { describe } from 'vitest'
 import { mediaType } from '../../src/image/media-type.ts'
-import { endless, type HostileCase, layer, manifest, testHostile } from './support/hostile.ts'
+import { endless, type HostileCase, impatient, layer, manifest, testHostile } from './support/hostile.ts'
 import { contentRange, drop, type Handler, rangeStart, serve } from './support/scripted-server.ts'
 
 const { descriptor } = manifest
@@ -79,7 +79,7 @@ const cases: readonly HostileCase[] = [
   ['416 to a range', 'blob', 'SIZE_MISMATCH', dropThen((_, r) => void r.writeHead(416).end())],
   ['404 to a range', 'blob', 'NOT_FOUND', dropThen((_, r) => void r.writeHead(404).end())],
   ['other bytes after a drop', 'blob', 'DIGEST_MISMATCH', dropThen((q, r) => serve(q, r, Buffer.alloc(size)))],
-  ['headers that never come', 'blob', 'NETWORK', () => {}, { retry: { attempts: 2, minDelay: 1 } }],
+  ['headers that never come', 'blob', 'NETWORK', () => {}, impatient],
   [
     'a byte now and then',
     'blob',
@@ -89,7 +89,7 @@ const cases: readonly HostileCase[] = [
       const timer = setInterval(() => r.write('x'), 50)
       r.once('close', () => clearInterval(timer))
     },
-    { retry: { attempts: 2, minDelay: 1 } },
+    impatient,
   ],
   [
     'a body that stops',
@@ -102,7 +102,7 @@ const cases: readonly HostileCase[] = [
       })
       r.write('x')
     },
-    { retry: { attempts: 2, minDelay: 1 } },
+    impatient,
   ],
   ['429 with seconds', 'blob', 'recovers', first((_, r) => void r.writeHead(429, { 'retry-after': '0' }).end())],
   [

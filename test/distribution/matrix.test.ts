@@ -6,11 +6,19 @@ import { copy } from '../../src/content/copy.ts'
 import { MemoryStore } from '../../src/content/memory.ts'
 import {
   anonymous,
+  createRegistryClient,
   openRepository,
   type RegistryClientOptions,
   staticCredentials,
 } from '../../src/distribution/index.ts'
-import { basicAuth, createRegistryServer, type RegistryServerOptions, tokenAuth } from '../../src/registry/index.ts'
+import {
+  basicAuth,
+  cacheStorage,
+  createRegistryServer,
+  memoryStorage,
+  type RegistryServerOptions,
+  tokenAuth,
+} from '../../src/registry/index.ts'
 import { type Certificates, makeCertificates } from './support/certificates.ts'
 import { type DockerRegistryOptions, hasProgram, startDockerRegistry } from './support/docker-registry.ts'
 import { all, image, randomLayer, temporaryDirectory } from './support/images.ts'
@@ -133,22 +141,36 @@ describe.skipIf(missing.length > 0)('the client with a registry (needs docker-re
     })
   })
 
-  it('pull-through proxy: docker-registry in front of the embedded one', async () => {
-    await using upstream = await createRegistryServer()
+  it.each([
+    [
+      'docker-registry',
+      (host: string): Promise<TestRegistry> =>
+        startDockerRegistry(undefined, { proxy: { remoteurl: `http://${host}` } }),
+    ],
+    ['embedded', (host: string): Promise<TestRegistry> => createRegistryServer({ storage: cacheOf(host) })],
+  ] as const)('pull-through proxy, %s: pulls, and serves the second time without its upstream', async (_, start) => {
+    const upstream = await createRegistryServer()
     const source = openRepository(`${upstream.host}/team/app`, { credentials: anonymous })
     const layer = randomLayer(500_000)
     const { config, manifest } = image(layer)
     for (const { descriptor, bytes } of [layer, config]) await source.push(descriptor, bytes)
     await source.push(manifest.descriptor, manifest.bytes, { tags: ['v1'] })
-    await using proxy = await startDockerRegistry(undefined, { proxy: { remoteurl: `http://${upstream.host}` } })
-    for (let time = 0; time < 2; time++) {
+    await using proxy = await start(upstream.host)
+    const through = openRepository(`${proxy.host}/team/app`, { credentials: anonymous, retry: { attempts: 1 } })
+    const pull = async (reference: string): Promise<void> => {
       const store = new MemoryStore()
-      const through = openRepository(`${proxy.host}/team/app`, { credentials: anonymous })
-      expect(await copy(through, 'v1', store)).toEqual(manifest.descriptor)
+      expect(await copy(through, reference, store)).toEqual(manifest.descriptor)
       expect(await store.exists(layer.descriptor)).toBe(true)
     }
-    const through = openRepository(`${proxy.host}/team/app`, { credentials: anonymous })
+    await pull('v1')
     const other = randomLayer(10)
-    await expect(through.push(other.descriptor, other.bytes)).rejects.toMatchObject({ status: 405 })
+    await expect(through.push(other.descriptor, other.bytes)).rejects.toMatchObject({ code: 'ERR_OCI_REGISTRY' })
+    await upstream.close()
+    await pull(manifest.descriptor.digest)
   })
 })
+
+function cacheOf(host: string): ReturnType<typeof cacheStorage> {
+  const client = createRegistryClient({ credentials: anonymous })
+  return cacheStorage({ upstream: (name) => client.repository(`${host}/${name}`), storage: memoryStorage() })
+}

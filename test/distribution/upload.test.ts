@@ -253,6 +253,26 @@ describe('pushing a manifest', () => {
     )
   })
 
+  it('gets its tags with the same request where the registry can do that, and the others one by one', async () => {
+    await against(
+      (request, response) => {
+        if (request.method !== 'PUT') return undefined
+        request.resume()
+        response.writeHead(201, request.url?.includes('?tag=') ? { 'oci-tag': 'a, b' } : {}).end()
+        return true
+      },
+      async (repository, server) => {
+        const index = content('application/vnd.oci.image.index.v1+json', '{"schemaVersion":2,"manifests":[]}')
+        await repository.push(index.descriptor, index.bytes, { tags: ['a', 'b', 'c'] })
+        expect(server.seen.map(({ url }) => url)).toEqual([
+          `/v2/app/manifests/${index.descriptor.digest}?tag=a&tag=b&tag=c`,
+          '/v2/app/manifests/c',
+        ])
+        await expect(repository.push(index.descriptor, index.bytes, { tags: ['../x'] })).rejects.toThrow(/is not a tag/)
+      },
+    )
+  })
+
   it('is repeated while the registry is unavailable', async () => {
     const manifest = content('application/vnd.oci.image.manifest.v1+json', '{ "schemaVersion":2 }')
     await against(

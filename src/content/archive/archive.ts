@@ -41,7 +41,7 @@ export class Archive implements Fetcher, Resolver, ReferrersLister, AsyncDisposa
   #referrers: Promise<readonly Referrer[]> | undefined
   #closed: Promise<void> | undefined
 
-  /** Not for users: see `openArchive`. */
+  /** @internal Made by `openArchive`. */
   constructor(index: FileIndex, parts: ArchiveParts) {
     this.format = parts.format
     this.#index = index
@@ -113,6 +113,7 @@ export class Archive implements Fetcher, Resolver, ReferrersLister, AsyncDisposa
     return this.#closed
   }
 
+  /** {@link close}. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }

@@ -126,6 +126,7 @@ export class ArchiveWriter implements Pusher, Tagger, AsyncDisposable {
     await this.#output.done.catch(() => {})
   }
 
+  /** {@link destroy}. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.destroy()
   }

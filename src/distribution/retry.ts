@@ -10,6 +10,11 @@ export interface RetryOptions {
   readonly minDelay?: Duration | undefined
   /** The longest wait of our own choice; default 10 seconds. */
   readonly maxDelay?: Duration | undefined
+  /**
+   * Repetitions of all requests of a client together, 0 to 10,000, so that many of them do not keep a
+   * registry down that is; each request that succeeds gives one back. Default 100.
+   */
+  readonly budget?: number | undefined
   /** The longest `Retry-After` that is obeyed; a longer one ends the operation. Default 1 minute. */
   readonly maxRetryAfter?: Duration | undefined
 }
@@ -20,16 +25,45 @@ export interface RetryPolicy {
   readonly minDelay: number
   readonly maxDelay: number
   readonly maxRetryAfter: number
+  /** What all that share this policy may still repeat. */
+  readonly budget: RetryBudget
+}
+
+/** Repetitions that are left to a client. */
+export class RetryBudget {
+  readonly #capacity: number
+  #left: number
+
+  constructor(capacity: number) {
+    this.#capacity = capacity
+    this.#left = capacity
+  }
+
+  /** Takes one, if one is left. */
+  take(): boolean {
+    if (this.#left === 0) return false
+    this.#left--
+    return true
+  }
+
+  /** Gives one back, for a success. */
+  earn(): void {
+    if (this.#left < this.#capacity) this.#left++
+  }
 }
 
 /** Fills in the defaults. @throws InvalidArgumentError */
 export function retryPolicy(options: RetryOptions = {}): RetryPolicy {
-  const { attempts = 5, minDelay = 250, maxDelay = '10s', maxRetryAfter = '1m' } = options
+  const { attempts = 5, minDelay = 250, maxDelay = '10s', maxRetryAfter = '1m', budget = 100 } = options
   if (!Number.isInteger(attempts) || attempts < 1 || attempts > 100) {
     throw new InvalidArgumentError(`retry.attempts must be 1 to 100, not ${attempts}`, { subject: 'retry.attempts' })
   }
+  if (!Number.isInteger(budget) || budget < 0 || budget > 10_000) {
+    throw new InvalidArgumentError(`retry.budget must be 0 to 10000, not ${budget}`, { subject: 'retry.budget' })
+  }
   return {
     attempts,
+    budget: new RetryBudget(budget),
     minDelay: toMilliseconds(minDelay, 'retry.minDelay'),
     maxDelay: toMilliseconds(maxDelay, 'retry.maxDelay'),
     maxRetryAfter: toMilliseconds(maxRetryAfter, 'retry.maxRetryAfter'),
@@ -54,9 +88,12 @@ export async function retrying<T>(
 ): Promise<T> {
   for (let count = 1; ; count++) {
     const outcome = await attempt()
-    if ('value' in outcome) return outcome.value
+    if ('value' in outcome) {
+      policy.budget.earn()
+      return outcome.value
+    }
     const asked = outcome.retryAfter ?? 0
-    if (count >= policy.attempts || asked > policy.maxRetryAfter) throw outcome.error
+    if (count >= policy.attempts || asked > policy.maxRetryAfter || !policy.budget.take()) throw outcome.error
     const wait = Math.max(asked, backoff(count, policy))
     onRetry?.(wait, outcome.error)
     await delay(wait, signal)

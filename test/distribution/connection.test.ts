@@ -49,6 +49,27 @@ describe('a registry that does not answer as hoped', () => {
     )
   })
 
+  it('is not asked again by many requests each on its own: they share a budget, which successes fill', async () => {
+    let down = true
+    await against(
+      (request, response) => {
+        if (down) response.writeHead(503).end()
+        else serve(request, response, layer.bytes)
+      },
+      async (repository, server) => {
+        const all = Array.from({ length: 20 }, () => repository.fetch(layer.descriptor))
+        for (const { status } of await Promise.allSettled(all)) expect(status).toBe('rejected')
+        expect(server.seen).toHaveLength(20 + 7)
+        down = false
+        for (let i = 0; i < 3; i++) (await repository.fetch(layer.descriptor)).destroy()
+        down = true
+        await expect(repository.fetch(layer.descriptor)).rejects.toMatchObject({ status: 503 })
+        expect(server.seen).toHaveLength(27 + 3 + 4)
+      },
+      { retry: { minDelay: 1, maxDelay: 2, budget: 7 } },
+    )
+  })
+
   it('is asked again when it hangs up without an answer', async () => {
     await against(
       (request, response, count) => (count <= 2 ? request.socket.destroy() : serve(request, response, layer.bytes)),

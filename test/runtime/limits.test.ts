@@ -55,7 +55,7 @@ describe.skipIf(cannotRun)(`limits (${cannotRun ?? 'of real containers'})`, () =
 
   it('of processor time slow a busy loop down', async () => {
     // The share is what it had of the time between, on however busy a machine: never more than its quota.
-    const share = async (quota: number): Promise<number> => {
+    const run = async (quota: number): Promise<{ readonly share: number; readonly stat: string }> => {
       const resources = { cpu: { quota, period: 20_000 } }
       const container = await sandbox.create(specOf(['sh', '-c', 'while :; do :; done'], { linux: { resources } }))
       await container.start()
@@ -65,14 +65,16 @@ describe.skipIf(cannotRun)(`limits (${cannotRun ?? 'of real containers'})`, () =
       }
       const began = performance.now()
       await until('a second has gone by', () => performance.now() - began > 1000)
-      const result = used() / (performance.now() - began)
-      const throttled = readFileSync(join(cgroupOf(container.id, 'cpu'), 'cpu.stat'), 'utf8')
-      expect(throttled).toMatch(/^nr_throttled [1-9]/m)
+      const share = used() / (performance.now() - began)
+      const stat = readFileSync(join(cgroupOf(container.id, 'cpu'), 'cpu.stat'), 'utf8')
       await container.delete({ force: true })
-      return result
+      return { share, stat }
     }
-    expect(await share(10_000)).toBeLessThan(0.6)
-    expect(await share(2000)).toBeLessThan(0.2)
+    expect((await run(10_000)).share).toBeLessThan(0.6)
+    const { share, stat } = await run(2000)
+    expect(share).toBeLessThan(0.2)
+    // A tenth is what it gets also where many want the processors, so that it is the limit that stops it.
+    expect(stat).toMatch(/^nr_throttled [1-9]/m)
   })
 
   it('are seen in the files of the cgroup', async () => {

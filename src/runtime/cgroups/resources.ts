@@ -50,7 +50,7 @@ export function v1Settings(limits: LinuxResources): readonly CgroupSetting[] {
   set('cpuset', 'cpuset.mems', cpu?.mems, 'cpu/mems')
   if (pids?.limit !== undefined) set('pids', 'pids.max', maximum(pids.limit), 'pids/limit')
   if (limits.devices !== undefined) {
-    ;[...limits.devices, ...alwaysAllowed].forEach((rule, index) => {
+    completeRules(limits.devices).forEach((rule, index) => {
       set('devices', rule.allow ? 'devices.allow' : 'devices.deny', deviceRule(rule), `devices/${index}`)
     })
   }
@@ -97,6 +97,13 @@ function v2Weight(shares: number): number {
 
 function maximum(limit: number | bigint): string {
   return Number(limit) < 0 ? 'max' : String(limit)
+}
+
+/** The rules with those of {@link alwaysAllowed} behind them that they do not end with anyway: each is a write. */
+function completeRules(rules: readonly LinuxDeviceCgroup[]): readonly LinuxDeviceCgroup[] {
+  const lastDenial = rules.findLastIndex((rule) => !rule.allow)
+  const granted = new Set(rules.slice(lastDenial + 1).map(deviceRule))
+  return [...rules, ...alwaysAllowed.filter((rule) => !granted.has(deviceRule(rule)))]
 }
 
 function deviceRule(rule: LinuxDeviceCgroup): string {

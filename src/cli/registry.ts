@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { createRegistryClient } from '../distribution/index.ts'
-import { InvalidArgumentError } from '../errors.ts'
+import { InvalidArgumentError } from '../index.ts'
 import {
   cacheStorage,
   createRegistryServer,
@@ -14,24 +14,26 @@ import {
   tokenAuth,
 } from '../registry/index.ts'
 
-const usage = `Usage: oci-ts registry [options]
-
-Runs a registry until it is interrupted.
-
-Options:
-  -d, --dir DIR          Directory for the content. Default: memory
-  -p, --port PORT        Port to listen on. Default: 5000
-      --host ADDRESS     Address to listen on. Default: 127.0.0.1
-      --read-only        Refuse pushes and deletions
-      --upstream URL     Be a cache in front of this registry: https://registry.example, docker.io
-      --max-size SIZE    Most that is kept: a quota, or for a cache the size at which old blobs go
-      --tls-cert FILE    Certificate in PEM form
-      --tls-key FILE     Its key
-      --client-ca FILE   Authority whose certificates clients must have
-      --users FILE       JSON object of passwords by user name; everybody else is refused
-      --sparse           Take indexes of which not all platforms are there
-  -h, --help             Print this
-`
+const usage = [
+  'Usage: oci-ts registry [options]',
+  '',
+  'Runs a registry until it is interrupted.',
+  '',
+  'Options:',
+  '  -d, --dir DIR          Directory for the content. Default: memory',
+  '  -p, --port PORT        Port to listen on. Default: 5000',
+  '      --host ADDRESS     Address to listen on. Default: 127.0.0.1',
+  '      --read-only        Refuse pushes and deletions',
+  '      --upstream URL     Be a cache in front of this registry: https://registry.example, docker.io',
+  '      --max-size SIZE    Most that is kept: a quota, or for a cache the size at which old blobs go',
+  '      --tls-cert FILE    Certificate in PEM form',
+  '      --tls-key FILE     Its key',
+  '      --client-ca FILE   Authority whose certificates clients must have',
+  '      --users FILE       JSON object of passwords by user name; everybody else is refused',
+  '      --sparse           Take indexes of which not all platforms are there',
+  '  -h, --help             Print this',
+  '',
+].join('\n')
 
 /** `oci-ts registry`. Resolves when the server has been interrupted and is closed. */
 export async function registryCommand(args: readonly string[]): Promise<string> {

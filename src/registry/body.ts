@@ -1,11 +1,11 @@
 import { Fault } from './fault.ts'
 
 /** How much of a body is gathered before it is handed on: bytes, and chunks, for a client may send them tiny. */
-const batchSize = 512 * 1024
+const batchSize = 256 * 1024
 const batchLength = 256
 
 /**
- * The body of a request in batches of about half a MiB: a write for each small chunk would cost more
+ * The body of a request in batches of about 256 KiB: a write for each small chunk would cost more
  * than the bytes. When the body breaks off, what came before is handed on first.
  */
 export async function* batches(body: ReadableStream<Uint8Array> | null): AsyncGenerator<readonly Uint8Array[]> {

@@ -5,7 +5,7 @@ import { unlinkIfExists } from './disk-files.ts'
 import type { StoredBlob, StoredUpload } from './storage.ts'
 
 /** How much of a file one read takes, in bytes. */
-const readSize = 256 * 1024
+const readSize = 128 * 1024
 
 /** Opens a file as a blob. It can be read to its end, even when it is removed meanwhile. */
 export async function openFile(file: string): Promise<StoredBlob> {

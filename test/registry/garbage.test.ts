@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readdir, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { ConflictError, InvalidArgumentError } from '../../src/errors.ts'
 import { digestOf } from '../../src/image/digest.ts'
 import { mediaType } from '../../src/image/media-type.ts'
@@ -52,11 +52,18 @@ describe.each(storages)('garbage in $kind storage', ({ open }) => {
     await passed()
     expect((await fresh().collectGarbage()).removed).toEqual([])
     const handler = fresh()
-    await new Client(handler).send('HEAD', `/v2/app/blobs/${garbage}`)
-    // The blob is older than that, the answer is not.
-    expect((await handler.collectGarbage({ minAge: 1 })).removed).toEqual([])
-    await passed()
-    expect((await handler.collectGarbage({ minAge: 1 })).removed).toHaveLength(1)
+    const hour = 3_600_000
+    const begin = Date.now()
+    vi.useFakeTimers({ toFake: ['Date'], now: begin + hour })
+    try {
+      await new Client(handler).send('HEAD', `/v2/app/blobs/${garbage}`)
+      // The blob is older than that, the answer is not.
+      expect((await handler.collectGarbage({ minAge: '30m' })).removed).toEqual([])
+      vi.setSystemTime(begin + 2 * hour)
+      expect((await handler.collectGarbage({ minAge: '30m' })).removed).toHaveLength(1)
+    } finally {
+      vi.useRealTimers()
+    }
   })
 
   it('is what no tag leads to, when that is asked for; parts of an index and referrers stay', async () => {

@@ -157,6 +157,14 @@ describe('a registry server with slow clients', () => {
     })
   })
 
+  it('ends a connection whose body comes a byte at a time', async () => {
+    const begun = await fetch(`${registry.url}/v2/slow/blobs/uploads/`, { method: 'POST' })
+    const path = begun.headers.get('location')
+    const { socket } = await dial(registry, `PATCH ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc`)
+    const drip = setInterval(() => socket.write('x'), 20)
+    await closed(socket).finally(() => clearInterval(drip))
+  })
+
   it('ends a connection whose client does not read', async () => {
     const content = Buffer.alloc(50_000_000, 'x')
     const digest = digestOf(content)

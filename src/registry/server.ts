@@ -9,6 +9,7 @@ import { memoryStorage } from './memory-storage.ts'
 import { serve } from './node-http.ts'
 import type { RegistryStorage } from './storage.ts'
 
+/** Options of {@link createRegistryServer}. */
 export interface RegistryServerOptions extends Omit<RegistryHandlerOptions, 'storage'> {
   /** Where the content is kept; default `memoryStorage()`. */
   readonly storage?: RegistryStorage | undefined

@@ -52,6 +52,7 @@ export interface RegistryStorage {
 
   /** What a tag points at. */
   getTag(repository: string, tag: string): Promise<Digest | undefined>
+  /** Points a tag at a manifest that the repository has; replaces what it pointed at. */
   putTag(repository: string, tag: string, digest: Digest): Promise<void>
   /** Returns whether it was there. */
   deleteTag(repository: string, tag: string): Promise<boolean>
@@ -94,6 +95,7 @@ export interface StoredBlob {
    * closes the blob; call it once.
    */
   read(start: number, end: number): ReadableStream<Uint8Array>
+  /** Lets go of it; to be called once, also when it has been read. */
   close(): Promise<void>
 }
 

@@ -139,8 +139,11 @@ export class RuntimeContainer implements AsyncDisposable {
     }
     this.released = true
     await Promise.all([this.parts.init.close(), this.parts.monitor.release()])
+    // The monitor has the lock with us; while we kept it, nobody could tell that the monitor was killed.
+    this.parts.directory.release()
   }
 
+  /** Kills it when it runs, and deletes it. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.delete({ force: true })
   }
@@ -169,14 +172,21 @@ export class RuntimeContainer implements AsyncDisposable {
       this.cgroups = cgroups.filter((_, index) => results.value(watch.removals[index] as Call) !== 0)
     } catch {
       // Never settles: whoever waits for the end has to ask by the id.
-      if (this.released) return new Promise(() => {})
+      if (this.released) {
+        this.closePidfd()
+        return new Promise(() => {})
+      }
       // The monitor was killed; its death is the first process's as well.
       this.signal(SIGKILL)
     }
     this.status = 'stopped'
+    this.closePidfd()
+    return status
+  }
+
+  private closePidfd(): void {
     this.pidfdOpen = false
     closeSync(this.parts.pidfd)
-    return status
   }
 
   /** @returns false when the process has ended. */

@@ -5,6 +5,7 @@
  * @module oci-ts/runtime
  */
 
+export type { Arg, Call, Out, Struct, Word } from '../linux/call.ts'
 export { RuntimeContainer } from './container.ts'
 export { type CreateOptions, createContainer } from './create.ts'
 export { type DeleteOptions, deleteContainer } from './delete.ts'
@@ -12,5 +13,6 @@ export { type DryRunOptions, formatPlan, type PlannedBatch, plan } from './dry-r
 export { kill } from './kill.ts'
 export { type LookupOptions, listContainers, state } from './lookup.ts'
 export type { OverlayRootfs } from './overlay.ts'
+export { prepare } from './prepare.ts'
 export { isSupported, type Support } from './support.ts'
 export { type WaitOptions, wait } from './wait.ts'

@@ -5,7 +5,7 @@
 
 export type { NamedDescriptor } from '../content/layout.ts'
 export type { LayerWarning } from '../layer/apply/planner.ts'
-export { defaultLimits, type LayerLimits } from '../layer/limits.ts'
+export { type CompleteLimits, defaultLimits, type LayerLimits } from '../layer/limits.ts'
 export type { UnpackOptions, UnpackProgress } from './layers.ts'
 export type { Lease } from './lease.ts'
 export { openStore, Store, type StoreOptions } from './store.ts'

@@ -45,7 +45,9 @@ export interface UnpackProgress {
 
 /** How layers are unpacked. */
 export interface UnpackOptions {
+  /** Told of every layer and of each piece of it. An error it throws ends the work. */
   readonly onProgress?: (progress: UnpackProgress) => void
+  /** Told of what could not be kept, such as an attribute that the file system does not take. */
   readonly onWarning?: (warning: LayerWarning & { readonly layer: Descriptor }) => void
   readonly signal?: AbortSignal | undefined
 }

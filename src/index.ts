@@ -20,7 +20,8 @@ export type {
   Tagger,
 } from './content/interfaces.ts'
 export { Container, type StopOptions } from './engine/container.ts'
-export { createEngine, type Engine, type EngineOptions, pull, run } from './engine/engine.ts'
+export type { ContainerSummary } from './engine/detached.ts'
+export { attach, containers, createEngine, type Engine, type EngineOptions, pull, run } from './engine/engine.ts'
 export type { Image } from './engine/image.ts'
 export type { LogLine, OutputName } from './engine/line-splitter.ts'
 export type { Operation } from './engine/operation.ts'

@@ -1,15 +1,12 @@
 import type { Readable, Writable } from 'node:stream'
-import { ConflictError, type ExitStatus } from '../errors.ts'
+import { ConflictError, type ExitStatus, NotFoundError } from '../errors.ts'
 import { delay } from '../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
-import type { RuntimeContainer } from '../runtime/index.ts'
 import { signalNumber } from '../runtime/processes.ts'
-import type { WritableLayer } from '../store/index.ts'
 import type { Image } from './image.ts'
 import type { LogLine } from './line-splitter.ts'
-import type { LogOptions, Output } from './output.ts'
-import type { RunSettings } from './run-options.ts'
-import type { Stdio } from './stdio.ts'
+import type { LogOptions } from './output.ts'
+import type { Runner } from './runner.ts'
 
 /** How `stop` goes about it. */
 export interface StopOptions {
@@ -19,32 +16,28 @@ export interface StopOptions {
   readonly timeout?: Duration | undefined
 }
 
-/** What `run` hands over. */
+/** What a handle is made of. */
 export interface ContainerParts {
   readonly name: string
   readonly image: Image
-  readonly runtime: RuntimeContainer
-  readonly output: Output
-  readonly stdio: Stdio
-  readonly layer: WritableLayer
+  readonly runner: Runner
   readonly stopSignal: string | number
-  readonly settings: Pick<RunSettings, 'stdin' | 'stopTimeout'>
+  /** Milliseconds. */
+  readonly stopTimeout: number
 }
 
 /**
- * A running container. It dies with this process, however that ends. What is to outlive it is made with
- * `createContainer` of oci-ts/runtime, which has `detach`.
+ * A container. Unless it was run with `detach` it dies with this process, however that ends. A detached one
+ * goes on; all handles to it, of whatever process, do the same.
  */
 export class Container implements AsyncDisposable {
   readonly id: string
   /** The name given to `run`, else the first 12 characters of the id. */
   readonly name: string
   readonly image: Image
-  /** Its first process, as the host sees it. */
+  /** Its first process, as the host sees it; 0 when it was attached to after a restart of the machine. */
   readonly pid: number
-  /** How it ended; all that it wrote has arrived then. Never rejects. */
-  readonly exited: Promise<ExitStatus>
-  /** What was asked for and could not be given, one sentence each. */
+  /** What was asked for and could not be given, one sentence each; told to the process that ran it only. */
   readonly warnings: readonly string[]
   private readonly parts: ContainerParts
   private stopping: Promise<ExitStatus> | undefined
@@ -52,48 +45,61 @@ export class Container implements AsyncDisposable {
 
   /** @internal */
   constructor(parts: ContainerParts) {
+    const { runner } = parts
     this.parts = parts
-    this.id = parts.runtime.id
+    this.id = runner.id
     this.name = parts.name
     this.image = parts.image
-    this.pid = parts.runtime.pid
-    this.warnings = parts.runtime.warnings
-    this.exited = this.untilEnd()
+    this.pid = runner.pid
+    this.warnings = runner.warnings
+  }
+
+  /**
+   * How it ended; all that it wrote has arrived then. Never rejects. A detached container that another process
+   * has removed, or a restart of the machine has ended, counts as killed; asking for the end of a
+   * detached one keeps this process alive until then.
+   */
+  get exited(): Promise<ExitStatus> {
+    return this.parts.runner.exited
   }
 
   /** Its standard input, when `run` was given `stdin: 'pipe'`; else undefined. */
   get stdin(): Writable | undefined {
-    return this.parts.settings.stdin === 'pipe' ? this.parts.stdio.stdin : undefined
+    return this.parts.runner.stdin
   }
 
   /**
    * Its standard output as bytes, from the first that is kept: from the very first one when it is asked for
-   * right after `run`. While it is open and not read, the container waits when the pipe is full.
+   * right after `run`. While it is open and not read, the container waits when the pipe is full. Of a detached container it is the file, from
+   * its beginning: nobody waits.
    */
   get stdout(): Readable {
-    return this.parts.output.stream('stdout')
+    return this.parts.runner.output.stream('stdout')
   }
 
   /** Its standard error as bytes; see {@link stdout}. */
   get stderr(): Readable {
-    return this.parts.output.stream('stderr')
+    return this.parts.runner.output.stream('stderr')
   }
 
   /**
    * The lines it wrote, from its birth on, as far as they are kept (the latest 16 MiB by default). With
    * `follow` also those still to come; the iteration ends with the container. Works after its end as well.
+   * Of a detached container all is kept, in files that do not tell which output was written to first:
+   * what was there before the call comes one output after the other.
    * @throws InvalidArgumentError for options that can't be used.
    */
   logs(options?: LogOptions): AsyncIterable<LogLine> {
-    return this.parts.output.lines(options)
+    return this.parts.runner.output.lines(options)
   }
 
   /**
    * Sends a signal to its first process: a number, `SIGTERM` or `TERM`. Default SIGKILL, as with Docker.
    * @throws ConflictError when it has ended. @throws InvalidArgumentError for what is no signal.
+   * @throws NotFoundError for a detached container that has been removed.
    */
   async kill(signal: string | number = 'SIGKILL'): Promise<void> {
-    this.parts.runtime.kill(signal)
+    await this.parts.runner.kill(signal)
   }
 
   /**
@@ -111,10 +117,10 @@ export class Container implements AsyncDisposable {
 
   /**
    * Removes it with its changes to the file system. It is killed when it runs: at once, without `stop`.
-   * Idempotent. What it wrote can still be read.
+   * Idempotent. What it wrote can still be read, but for a detached container, whose log goes with it.
    */
   remove(): Promise<void> {
-    this.removal ??= this.removeNow().catch((error: unknown) => {
+    this.removal ??= this.parts.runner.remove().catch((error: unknown) => {
       this.removal = undefined
       throw error
     })
@@ -126,41 +132,24 @@ export class Container implements AsyncDisposable {
     return this.remove()
   }
 
-  private async untilEnd(): Promise<ExitStatus> {
-    const { runtime, output, stdio } = this.parts
-    const status = await runtime.exited
-    // Nobody reads it any more.
-    stdio.stdin?.destroy()
-    await output.finish()
-    return status
-  }
-
   private async stopNow(options: StopOptions): Promise<ExitStatus> {
-    const { runtime, stopSignal, settings } = this.parts
-    const { timeout = settings.stopTimeout, signal = stopSignal } = options
+    const { stopSignal, stopTimeout } = this.parts
+    const { timeout = stopTimeout, signal = stopSignal } = options
     const patience = toMilliseconds(timeout, 'timeout')
     signalNumber(signal)
-    this.signalUnlessEnded(signal)
+    await this.signalUnlessEnded(signal)
     const timer = new AbortController()
-    await Promise.race([runtime.exited, delay(patience, timer.signal).catch(() => {})])
+    await Promise.race([this.exited, delay(patience, timer.signal).catch(() => {})])
     timer.abort()
-    this.signalUnlessEnded('SIGKILL')
+    await this.signalUnlessEnded('SIGKILL')
     return this.exited
   }
 
-  private signalUnlessEnded(signal: string | number): void {
+  private async signalUnlessEnded(signal: string | number): Promise<void> {
     try {
-      this.parts.runtime.kill(signal)
+      await this.parts.runner.kill(signal)
     } catch (error) {
-      if (!(error instanceof ConflictError)) throw error
+      if (!(error instanceof ConflictError || error instanceof NotFoundError)) throw error
     }
-  }
-
-  private async removeNow(): Promise<void> {
-    const { runtime, stdio, layer } = this.parts
-    await runtime.delete({ force: true })
-    await this.exited
-    stdio.close()
-    await layer.remove()
   }
 }

@@ -1,5 +1,6 @@
 import type { Store, StoreOptions } from '../store/index.ts'
 import type { Container } from './container.ts'
+import { attachTo, type ContainerSummary, listDetached } from './detached.ts'
 import type { Image } from './image.ts'
 import { type PullOperation, type PullOptions, pullInto } from './pull.ts'
 import { runContainer } from './run.ts'
@@ -21,6 +22,10 @@ export interface Engine {
   pull(reference: string, options?: PullOptions): PullOperation
   /** See {@link run}. */
   run(image: Image | string, options?: RunOptions): Promise<Container>
+  /** See {@link attach}. */
+  attach(container: string): Promise<Container>
+  /** See {@link containers}. */
+  containers(): Promise<readonly ContainerSummary[]>
   /** The store, opened; for what the engine has no verb for. */
   store(): Promise<Store>
 }
@@ -38,6 +43,8 @@ export function createEngine(options: EngineOptions = {}): Engine {
   return {
     pull: (reference, pullOptions = {}) => pullInto(store, reference, pullOptions),
     run: (image, runOptions = {}) => runContainer({ store, stateRoot: options.state }, image, runOptions),
+    attach: async (container) => attachTo(await store(), container),
+    containers: async () => listDetached(await store()),
     store,
   }
 }
@@ -67,10 +74,26 @@ export function pull(reference: string, options?: PullOptions): PullOperation {
 /**
  * Runs a container of an image, or of a reference, which is pulled when it is missing. Resolves when its
  * program has been executed or, with `ready`, when it is ready. The container is removed with
- * `remove`, at the end of an `await using`, and when this process ends.
+ * `remove`, at the end of an `await using`, and, unless it is run with `detach`, when this process ends.
  * @throws RuntimeError naming the step that failed; StartupError when it ends before it is ready;
- * TimeoutError; PlatformError; UnsupportedError; what {@link pull} throws. Nothing is left behind.
+ * TimeoutError; PlatformError; UnsupportedError; ConflictError for the name of another detached container;
+ * what {@link pull} throws. Nothing is left behind.
  */
 export function run(image: Image | string, options?: RunOptions): Promise<Container> {
   return defaultEngine().run(image, options)
+}
+
+/**
+ * A handle to a container that was run with `detach`, by this process or another: its log from birth on, its
+ * end, `stop`, `remove`.
+ * @param container Its id, or its name.
+ * @throws NotFoundError when there is none.
+ */
+export function attach(container: string): Promise<Container> {
+  return defaultEngine().attach(container)
+}
+
+/** The containers that were run with `detach` and are not removed, running or not, the oldest first. */
+export function containers(): Promise<readonly ContainerSummary[]> {
+  return defaultEngine().containers()
 }

@@ -8,7 +8,7 @@ export interface LogLine {
   readonly stream: OutputName
   /** Without its line end. Bytes that are not UTF-8 are replaced; a line of more than 64 KiB comes in parts. */
   readonly text: string
-  /** When its end arrived. */
+  /** When its end arrived; what a detached container wrote before it was read has the time of its latest write. */
   readonly time: Date
 }
 
@@ -61,4 +61,17 @@ export class LineSplitter {
   private line(text: string): LogLine {
     return { stream: this.stream, text, time: this.time }
   }
+}
+
+/** A splitter for each output. */
+export type Splitters = Readonly<Record<OutputName, LineSplitter>>
+
+/** Splitters that have seen nothing. */
+export function newSplitters(): Splitters {
+  return { stdout: new LineSplitter('stdout'), stderr: new LineSplitter('stderr') }
+}
+
+/** What came after the last line ends of both outputs. */
+export function restOf({ stdout, stderr }: Splitters): readonly LogLine[] {
+  return [...stdout.rest(), ...stderr.rest()]
 }

@@ -1,8 +1,9 @@
 import type { Readable } from 'node:stream'
 import { InvalidArgumentError } from '../errors.ts'
 import { delay } from '../internal/abort.ts'
-import { type Chunk, LineSplitter, type LogLine, type OutputName } from './line-splitter.ts'
+import { type Chunk, type LogLine, newSplitters, type OutputName, restOf, type Splitters } from './line-splitter.ts'
 import { OutputStream } from './output-stream.ts'
+import type { Log } from './runner.ts'
 
 /** Options of `logs`. */
 export interface LogOptions {
@@ -24,7 +25,7 @@ const patience = 1000
  * What a container wrote, from its birth on. The latest bytes are kept in memory up to a limit, for
  * `logs`; streams that are opened get everything from then on, with back pressure up to the container.
  */
-export class Output {
+export class Output implements Log {
   private readonly limit: number
   private readonly chunks: Chunk[] = []
   /** Number of chunks that were dropped: the sequence number of the first one kept. */
@@ -75,10 +76,7 @@ export class Output {
    * @throws InvalidArgumentError for a `tail` that is no number of lines.
    */
   lines(options: LogOptions = {}): AsyncGenerator<LogLine, void, undefined> {
-    const { tail } = options
-    if (tail !== undefined && (!Number.isInteger(tail) || tail < 0)) {
-      throw new InvalidArgumentError(`tail must be a number of lines, not ${tail}`, { subject: 'tail' })
-    }
+    checkTail(options)
     return this.read(options)
   }
 
@@ -192,12 +190,9 @@ export class Output {
   }
 }
 
-type Splitters = Readonly<Record<OutputName, LineSplitter>>
-
-function newSplitters(): Splitters {
-  return { stdout: new LineSplitter('stdout'), stderr: new LineSplitter('stderr') }
-}
-
-function restOf({ stdout, stderr }: Splitters): readonly LogLine[] {
-  return [...stdout.rest(), ...stderr.rest()]
+/** @throws InvalidArgumentError for a `tail` that is no number of lines. */
+export function checkTail({ tail }: LogOptions): void {
+  if (tail !== undefined && (!Number.isInteger(tail) || tail < 0)) {
+    throw new InvalidArgumentError(`tail must be a number of lines, not ${tail}`, { subject: 'tail' })
+  }
 }

@@ -1,11 +1,17 @@
 import { type ExitStatus, StartupError, TimeoutError } from '../errors.ts'
 import { untilAborted } from '../internal/abort.ts'
-import type { Container } from './container.ts'
-import type { Output } from './output.ts'
-import { UnexpectedExit, type WaitStrategy, waitFor } from './wait.ts'
+import type { Image } from './image.ts'
+import type { Log } from './runner.ts'
+import { UnexpectedExit, type WaitStrategy, type WaitTarget, waitFor } from './wait.ts'
 
 /** Lines of the log that an error brings along. */
 const linesInErrors = 50
+
+/** A container that is waited for, as errors name it. */
+export interface ReadyTarget extends WaitTarget {
+  readonly name: string
+  readonly image: Image
+}
 
 /**
  * Resolves when `container` is ready by `strategy`.
@@ -13,8 +19,8 @@ const linesInErrors = 50
  * is over. @throws whatever else `signal` is aborted with, or the strategy throws.
  */
 export async function untilReady(
-  container: Container,
-  output: Output,
+  container: ReadyTarget,
+  output: Log,
   strategy: WaitStrategy,
   signal: AbortSignal,
 ): Promise<void> {

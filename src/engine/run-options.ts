@@ -9,8 +9,14 @@ import type { WaitStrategy } from './wait.ts'
 
 /** Options of `run`: those of a bundle (what the container gets), and how it is started and watched. */
 export interface RunOptions extends Omit<BundleOptions, 'id' | 'rootfs' | 'terminal' | 'consoleSize' | 'accounts'> {
-  /** Name for errors and logs. Default the first 12 characters of the id. */
+  /** Name for errors and logs, and for `attach`. Default the first 12 characters of the id. */
   readonly name?: string | undefined
+  /**
+   * Whether the container goes on when this process ends, until it is removed: by this handle, or by one of
+   * `attach` in any process. What it writes goes to files beside its layer, which grow as it writes; it has
+   * nothing to read. Its name is no other detached container's. Default false: it dies with this process.
+   */
+  readonly detach?: boolean | undefined
   /** Whether to pull when a reference is given. Default `missing`. */
   readonly pull?: 'missing' | 'always' | 'never' | undefined
   /** How to pull; `signal` and `timeout` of `run` hold there as well. */
@@ -32,7 +38,7 @@ export interface RunOptions extends Omit<BundleOptions, 'id' | 'rootfs' | 'termi
   readonly stopSignal?: string | number | undefined
   /** Time that `stop` gives it before SIGKILL. Default 10 seconds. */
   readonly stopTimeout?: Duration | undefined
-  /** How much of the output is kept in memory for `logs`. Default 16 MiB. */
+  /** How much of the output is kept in memory for `logs`. Default 16 MiB; not for `detach`, which keeps all. */
   readonly logSize?: Bytes | undefined
   /** Edits the config.json before the container is made: the way out for what has no option. Must be pure. */
   readonly configure?: ((spec: Spec) => Spec) | undefined
@@ -60,6 +66,9 @@ export function settingsOf(options: RunOptions): RunSettings {
     if (!(typeof input === 'string' || input instanceof Uint8Array || input instanceof Readable)) {
       throw new InvalidArgumentError('input must be text, bytes or a stream', { subject: 'input' })
     }
+  }
+  if (options.detach === true && (input !== undefined || stdin !== 'none')) {
+    throw new InvalidArgumentError('a detached container has no standard input', { subject: 'detach' })
   }
   if (options.stopSignal !== undefined) signalNumber(options.stopSignal)
   return {

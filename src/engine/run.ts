@@ -1,15 +1,24 @@
 import { randomBytes } from 'node:crypto'
+import { resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import type { Spec } from '../bundle/spec.ts'
 import { NotFoundError, PlatformError, StartupError, UnsupportedError } from '../errors.ts'
+import type { Digest } from '../image/digest.ts'
 import { hostPlatform } from '../image/platform.ts'
 import { formatReference, parseReference, withDefaultTag } from '../image/reference.ts'
 import { deadline, untilAborted } from '../internal/abort.ts'
-import type { RuntimeContainer } from '../runtime/index.ts'
+import type { CreateOptions, RuntimeContainer } from '../runtime/index.ts'
 import { signalNumber } from '../runtime/processes.ts'
+import { defaultStateRoot } from '../runtime/state-directory.ts'
 import type { Store, WritableLayer } from '../store/index.ts'
+import { AttachedRunner } from './attached-runner.ts'
 import { Container } from './container.ts'
+import { handle } from './detached.ts'
+import { type DetachedRecord, directoryOf, registerDetached } from './detached-record.ts'
+import { DetachedRunner } from './detached-runner.ts'
 import { assertRunnable, findImage, type Image, unpack } from './image.ts'
+import { createLogFiles } from './log-files.ts'
 import { Output } from './output.ts'
 import { pullInto } from './pull.ts'
 import { untilReady } from './ready.ts'
@@ -50,6 +59,16 @@ export async function runContainer(
   }
 }
 
+/** What is known of a container before it is made. */
+interface Birth {
+  readonly id: string
+  readonly name: string
+  readonly image: Image
+  readonly stopSignal: string | number
+  readonly chainId: Digest | undefined
+  readonly spec: Spec
+}
+
 /** One run: what has been made so far, so that it can be undone. */
 class Run {
   private readonly context: RunContext
@@ -57,7 +76,7 @@ class Run {
   private readonly settings: RunSettings
   private readonly signal: AbortSignal
   private layer: WritableLayer | undefined
-  private stdio: Stdio | undefined
+  private stdio: Pick<Stdio, 'close'> | undefined
   private runtime: RuntimeContainer | undefined
 
   constructor(context: RunContext, options: RunOptions, settings: RunSettings, signal: AbortSignal) {
@@ -68,7 +87,7 @@ class Run {
   }
 
   async start(wanted: Image | string): Promise<Container> {
-    const { options, settings, signal } = this
+    const { options, signal } = this
     signal.throwIfAborted()
     const store = await untilAborted(this.context.store(), signal)
     const image = typeof wanted === 'string' ? await this.find(store, wanted) : wanted
@@ -78,6 +97,20 @@ class Run {
     const id = randomBytes(32).toString('hex')
     const spec = await buildSpec(id, image, layers, options)
     signal.throwIfAborted()
+    const birth: Birth = { id, name: options.name ?? id.slice(0, 12), image, stopSignal, chainId, spec }
+    return options.detach === true ? this.detached(store, birth) : this.attached(store, birth)
+  }
+
+  /** Removes what was made. Errors of it would hide the one that led here. */
+  async undo(): Promise<void> {
+    await this.runtime?.delete({ force: true }).catch(() => {})
+    this.stdio?.close()
+    await this.layer?.remove().catch(() => {})
+  }
+
+  private async attached(store: Store, birth: Birth): Promise<Container> {
+    const { options, settings, signal } = this
+    const { id, name, image, stopSignal, chainId, spec } = birth
     const layer = await store.createWritable(chainId, { id, ephemeral: true })
     this.layer = layer
     signal.throwIfAborted()
@@ -85,22 +118,12 @@ class Run {
     const stdio = openStdio(settings.stdin !== 'none', hostUid(spec))
     this.stdio = stdio
     const output = new Output(stdio.outputs, settings.logSize)
-    const { createContainer } = await import('../runtime/index.ts')
-    const runtime = await createContainer({
-      id,
-      spec,
-      bundle: layer.upper,
-      overlay: layer.lower.length === 0 ? undefined : layer,
-      stdio: stdio.descriptors,
-      stateRoot: this.context.stateRoot,
-      signal,
-    })
-    this.runtime = runtime
+    const runtime = await this.create(birth, layer, stdio.descriptors)
     stdio.handOver()
     await untilAborted(runtime.start(), signal)
     this.feed(stdio)
-    const name = options.name ?? id.slice(0, 12)
-    const container = new Container({ name, image, runtime, output, stdio, layer, stopSignal, settings })
+    const runner = new AttachedRunner({ runtime, output, stdio, layer, offersInput: settings.stdin === 'pipe' })
+    const container = new Container({ name, image, runner, stopSignal, stopTimeout: settings.stopTimeout })
     if (options.ready !== undefined) {
       output.start()
       await untilReady(container, output, options.ready, signal)
@@ -111,11 +134,47 @@ class Run {
     return container
   }
 
-  /** Removes what was made. Errors of it would hide the one that led here. */
-  async undo(): Promise<void> {
-    await this.runtime?.delete({ force: true }).catch(() => {})
-    this.stdio?.close()
-    await this.layer?.remove().catch(() => {})
+  private async detached(store: Store, birth: Birth): Promise<Container> {
+    const { options, settings, signal } = this
+    const { id, name, image, stopSignal, chainId, spec } = birth
+    const stateRoot = resolve(this.context.stateRoot ?? defaultStateRoot())
+    const { stopTimeout } = settings
+    const created = Date.now()
+    const record: DetachedRecord = { version: 1, id, name, image, stopSignal, stopTimeout, stateRoot, created }
+    const layer = await registerDetached(store, record, () => store.createWritable(chainId, { id }), signal)
+    this.layer = layer
+    signal.throwIfAborted()
+
+    const files = createLogFiles(directoryOf(store, id), hostUid(spec))
+    this.stdio = files
+    const runtime = await this.create(birth, layer, [undefined, files.stdout, files.stderr])
+    files.close()
+    await untilAborted(runtime.start(), signal)
+    const runner = new DetachedRunner(store, record, runtime.pid, runtime.warnings)
+    if (options.ready !== undefined) {
+      const { output } = runner
+      // The end as this process sees it, as long as the container is in its hands.
+      const { exited } = runtime
+      await untilReady({ id, name, image, exited, logs: (of) => output.lines(of) }, output, options.ready, signal)
+    }
+    signal.throwIfAborted()
+    await runtime.release()
+    return handle(runner, record)
+  }
+
+  private async create(birth: Birth, layer: WritableLayer, stdio: CreateOptions['stdio']): Promise<RuntimeContainer> {
+    const { createContainer } = await import('../runtime/index.ts')
+    this.runtime = await createContainer({
+      id: birth.id,
+      spec: birth.spec,
+      bundle: layer.upper,
+      overlay: layer.lower.length === 0 ? undefined : layer,
+      ...(stdio === undefined ? {} : { stdio }),
+      detach: this.options.detach,
+      stateRoot: this.context.stateRoot,
+      signal: this.signal,
+    })
+    return this.runtime
   }
 
   private async find(store: Store, text: string): Promise<Image> {

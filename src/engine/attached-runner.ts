@@ -1,0 +1,60 @@
+import type { Writable } from 'node:stream'
+import type { ExitStatus } from '../errors.ts'
+import type { RuntimeContainer } from '../runtime/index.ts'
+import type { WritableLayer } from '../store/index.ts'
+import type { Output } from './output.ts'
+import type { Runner } from './runner.ts'
+import type { Stdio } from './stdio.ts'
+
+/** What an attached container is made of. */
+export interface AttachedParts {
+  readonly runtime: RuntimeContainer
+  readonly output: Output
+  readonly stdio: Stdio
+  readonly layer: WritableLayer
+  /** Whether the user writes to its input. */
+  readonly offersInput: boolean
+}
+
+/** Runs a container that dies with this process. */
+export class AttachedRunner implements Runner {
+  readonly id: string
+  readonly pid: number
+  readonly warnings: readonly string[]
+  readonly stdin: Writable | undefined
+  readonly output: Output
+  readonly exited: Promise<ExitStatus>
+  private readonly parts: AttachedParts
+
+  constructor(parts: AttachedParts) {
+    const { runtime, output, stdio } = parts
+    this.parts = parts
+    this.id = runtime.id
+    this.pid = runtime.pid
+    this.warnings = runtime.warnings
+    this.stdin = parts.offersInput ? stdio.stdin : undefined
+    this.output = output
+    this.exited = this.untilEnd()
+  }
+
+  async kill(signal: string | number): Promise<void> {
+    this.parts.runtime.kill(signal)
+  }
+
+  async remove(): Promise<void> {
+    const { runtime, stdio, layer } = this.parts
+    await runtime.delete({ force: true })
+    await this.exited
+    stdio.close()
+    await layer.remove()
+  }
+
+  private async untilEnd(): Promise<ExitStatus> {
+    const { runtime, output, stdio } = this.parts
+    const status = await runtime.exited
+    // Nobody reads it any more.
+    stdio.stdin?.destroy()
+    await output.finish()
+    return status
+  }
+}

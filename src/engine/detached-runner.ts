@@ -1,0 +1,64 @@
+import { ConflictError, type ExitStatus, NotFoundError } from '../errors.ts'
+import { killedWithMonitor } from '../runtime/exit.ts'
+import { deleteContainer, kill, state, wait } from '../runtime/index.ts'
+import type { Store } from '../store/index.ts'
+import { type DetachedRecord, directoryOf } from './detached-record.ts'
+import { LogFiles } from './log-files.ts'
+import type { Runner } from './runner.ts'
+
+/**
+ * Runs a container that lives without any process of ours: everything is asked of the runtime by the id,
+ * in the process that made the container as in any other.
+ */
+export class DetachedRunner implements Runner {
+  readonly id: string
+  readonly pid: number
+  readonly warnings: readonly string[]
+  readonly stdin: undefined
+  readonly output: LogFiles
+  private readonly store: Store
+  private readonly stateRoot: string
+  private end: Promise<ExitStatus> | undefined
+
+  constructor(store: Store, record: DetachedRecord, pid: number, warnings: readonly string[]) {
+    this.store = store
+    this.id = record.id
+    this.pid = pid
+    this.warnings = warnings
+    this.stateRoot = record.stateRoot
+    this.output = new LogFiles(directoryOf(store, record.id), record.name, () => this.isRunning())
+  }
+
+  /** Asked for only when somebody wants to know: the wait keeps this process alive. */
+  get exited(): Promise<ExitStatus> {
+    // A container that is gone, by another process or a restart of the machine, can't be asked any more.
+    this.end ??= wait(this.id, { stateRoot: this.stateRoot }).catch(() => killedWithMonitor)
+    return this.end
+  }
+
+  kill(signal: string | number): Promise<void> {
+    return kill(this.id, signal, { stateRoot: this.stateRoot })
+  }
+
+  async remove(): Promise<void> {
+    const { id, stateRoot } = this
+    await this.kill('SIGKILL').catch((error: unknown) => {
+      if (!(error instanceof ConflictError)) ignoreMissing(error)
+    })
+    // Read before the record of it goes.
+    await this.exited
+    await deleteContainer(id, { force: true, stateRoot }).catch(ignoreMissing)
+    const layer = await this.store.openWritable(id).catch(ignoreMissing)
+    await layer?.remove()
+  }
+
+  private async isRunning(): Promise<boolean> {
+    const found = await state(this.id, { stateRoot: this.stateRoot }).catch(ignoreMissing)
+    return found?.status === 'running' || found?.status === 'created'
+  }
+}
+
+/** Another process was first, or the machine has been restarted, which empties the run state. */
+function ignoreMissing(error: unknown): undefined {
+  if (!(error instanceof NotFoundError)) throw error
+}

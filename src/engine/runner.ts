@@ -1,0 +1,29 @@
+import type { Readable, Writable } from 'node:stream'
+import type { ExitStatus } from '../errors.ts'
+import type { LogLine, OutputName } from './line-splitter.ts'
+import type { LogOptions } from './output.ts'
+
+/** What a container wrote, wherever it is kept. */
+export interface Log {
+  /** The bytes of one output. Always the same stream. */
+  stream(name: OutputName): Readable
+  /** The lines of both outputs. @throws InvalidArgumentError for a `tail` that is no number of lines. */
+  lines(options?: LogOptions): AsyncIterable<LogLine>
+  /** The last lines, at most `count`. */
+  tail(count: number): Promise<readonly string[]>
+}
+
+/** What runs a container: this process, or a monitor that lives on without it. */
+export interface Runner {
+  readonly id: string
+  readonly pid: number
+  readonly warnings: readonly string[]
+  readonly stdin: Writable | undefined
+  readonly output: Log
+  /** How it ended; all that it wrote can be read then. Never rejects. */
+  readonly exited: Promise<ExitStatus>
+  /** @throws ConflictError when it has ended. @throws InvalidArgumentError for what is no signal. */
+  kill(signal: string | number): Promise<void>
+  /** Kills it when it runs, and removes all that was made for it. */
+  remove(): Promise<void>
+}

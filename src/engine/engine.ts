@@ -1,6 +1,6 @@
 import type { Store, StoreOptions } from '../store/index.ts'
 import type { Container } from './container.ts'
-import { attachTo, type ContainerSummary, listDetached } from './detached.ts'
+import type { ContainerSummary } from './detached.ts'
 import type { Image } from './image.ts'
 import { type PullOperation, type PullOptions, pullInto } from './pull.ts'
 import { runContainer } from './run.ts'
@@ -43,8 +43,8 @@ export function createEngine(options: EngineOptions = {}): Engine {
   return {
     pull: (reference, pullOptions = {}) => pullInto(store, reference, pullOptions),
     run: (image, runOptions = {}) => runContainer({ store, stateRoot: options.state }, image, runOptions),
-    attach: async (container) => attachTo(await store(), container),
-    containers: async () => listDetached(await store()),
+    attach: async (container) => (await import('./detached.ts')).attachTo(await store(), container),
+    containers: async () => (await import('./detached.ts')).listDetached(await store()),
     store,
   }
 }

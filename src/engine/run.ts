@@ -14,9 +14,7 @@ import { defaultStateRoot } from '../runtime/state-directory.ts'
 import type { Store, WritableLayer } from '../store/index.ts'
 import { AttachedRunner } from './attached-runner.ts'
 import { Container } from './container.ts'
-import { handle } from './detached.ts'
-import { type DetachedRecord, directoryOf, registerDetached } from './detached-record.ts'
-import { DetachedRunner } from './detached-runner.ts'
+import type { DetachedRecord } from './detached-record.ts'
 import { assertRunnable, findImage, type Image, unpack } from './image.ts'
 import { createLogFiles } from './log-files.ts'
 import { Output } from './output.ts'
@@ -137,6 +135,11 @@ class Run {
   private async detached(store: Store, birth: Birth): Promise<Container> {
     const { options, settings, signal } = this
     const { id, name, image, stopSignal, chainId, spec } = birth
+    const [{ handle }, { directoryOf, registerDetached }, { DetachedRunner }] = await Promise.all([
+      import('./detached.ts'),
+      import('./detached-record.ts'),
+      import('./detached-runner.ts'),
+    ])
     const stateRoot = resolve(this.context.stateRoot ?? defaultStateRoot())
     const { stopTimeout } = settings
     const created = Date.now()

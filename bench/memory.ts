@@ -15,12 +15,12 @@ const count = 20
  * Memory that a running container takes beside its own process: the private memory of the process that watches it,
  * and what this process keeps for it. With crun that is the `crun run` in the foreground, which is what watches there.
  */
-export async function memoryRows(bundle: Bundle, stateRoot: string, directory: string): Promise<readonly Row[]> {
+export async function memoryRows(bundle: Bundle, stateRoot: string, state: string): Promise<readonly Row[]> {
   const what = `memory beside a running container (${count} of them)`
   const { watcher, here } = await oursInKilobytes(bundle, stateRoot)
   const ours = watcher + here
   const crun = find('crun')
-  const peer = crun === undefined ? undefined : { name: 'crun', value: await crunInKilobytes(crun, bundle, directory) }
+  const peer = crun === undefined ? undefined : { name: 'crun', value: await crunInKilobytes(crun, bundle, state) }
   return [
     { what, unit: 'KB', ours, target: atMost(400) },
     { what: '  of it in the process that watches', unit: 'KB', ours: watcher },
@@ -51,8 +51,8 @@ async function oursInKilobytes(
   }
 }
 
-async function crunInKilobytes(crun: string, { path }: Bundle, directory: string): Promise<number> {
-  const root = join(directory, 'crun-memory')
+async function crunInKilobytes(crun: string, { path }: Bundle, state: string): Promise<number> {
+  const root = join(state, 'crun-memory')
   const id = `bench-memory-${process.pid}`
   const run = spawnIn([crun, '--root', root, 'run', '--bundle', path, id])
   try {

@@ -15,10 +15,12 @@ export function makePlaces(directory: string): readonly Place[] {
   writeFileSync(file, '')
   truncateSync(file, 16 * 2 ** 30)
   const formatted = spawnSync('mkfs.ext4', ['-q', '-F', file], { stdio: 'ignore' }).status === 0
-  return [
-    place(directory, 'tmpfs', ['-t', 'tmpfs', '-o', 'size=8g', 'tmpfs']),
-    ...(formatted ? [place(directory, 'ext4', ['-o', 'loop', file])] : []),
-  ]
+  return [mountTmpfs(directory, 'tmpfs'), ...(formatted ? [place(directory, 'ext4', ['-o', 'loop', file])] : [])]
+}
+
+/** Mounts a tmpfs below `directory`. */
+export function mountTmpfs(directory: string, name: string): Place {
+  return place(directory, name, ['-t', 'tmpfs', '-o', 'size=8g', 'tmpfs'])
 }
 
 function place(directory: string, name: string, mount: readonly string[]): Place {

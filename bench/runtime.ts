@@ -1,10 +1,11 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createContainer } from 'oci-ts/runtime'
 import { type Bundle, Bundles, type Settings } from './bundle.ts'
 import { alternate, type Contestant, median, ownCpu, type Sample, tenth } from './measure.ts'
 import { memoryRows } from './memory.ts'
 import { find, Peer } from './peers.ts'
+import { mountTmpfs } from './places.ts'
 import { atLeast, atMost, type Part, type Row, type Target } from './result.ts'
 
 /** Of `crun run` and `runc run`, by how the container is made. */
@@ -25,15 +26,25 @@ const parallel = 8
 export async function benchRuntime(directory: string, quick: boolean): Promise<Part> {
   const title = 'Runtime: create, start, exit, delete'
   if (process.getuid?.() !== 0) return { title, rows: [], notes: ['Skipped: needs root.'] }
+  // All of them keep their state in /run, which is a tmpfs on every machine with an init system.
+  const run = mountTmpfs(directory, 'run')
+  try {
+    return { title, ...(await benchIn(directory, run.path, quick)) }
+  } finally {
+    run.close()
+  }
+}
+
+async function benchIn(directory: string, run: string, quick: boolean): Promise<Omit<Part, 'title'>> {
   const bundles = new Bundles(join(directory, 'bundles'))
   const runtimes = ['crun', 'runc'].filter((name) => find(name) !== undefined)
   const notes = ['crun', 'runc'].filter((name) => !runtimes.includes(name)).map((name) => `${name} is not installed.`)
   const rows: Row[] = []
-  const state = join(directory, 'state')
+  const state = join(run, 'oci-ts')
 
   for (const settings of ['docker', 'bare'] as const) {
     const bundle = await bundles.make(settings, settings, ['/bin/true'])
-    const peers = runtimes.map((name) => peer(name, bundle, directory))
+    const peers = runtimes.map((name) => peer(name, bundle, run))
     const contestants = [inProcess(bundle, state), ...peers]
     for (const [how, schedule] of [
       ['one after the other', { repetitions: quick ? 30 : 200, block: 10 }],
@@ -45,21 +56,21 @@ export async function benchRuntime(directory: string, quick: boolean): Promise<P
     for (const one of peers) one.close()
   }
   const bundle = await bundles.make('many', 'docker', ['/bin/true'])
-  rows.push(...(await throughput(bundle, state, runtimes, directory, quick ? 160 : 800)))
-  rows.push(...(await memoryRows(await bundles.make('sleep', 'docker', ['/bin/sleep', '600']), state, directory)))
-  notes.push(...leftovers(state), `The root filesystem is of ${bundles.origin}.`)
-  return { title, rows, notes }
+  rows.push(...(await throughput(bundle, state, runtimes, run, quick ? 160 : 800)))
+  rows.push(...(await memoryRows(await bundles.make('sleep', 'docker', ['/bin/sleep', '600']), state, run)))
+  notes.push(...leftovers(state), `The root filesystem is of ${bundles.origin}, the state of all is on a tmpfs.`)
+  return { rows, notes }
 }
 
 /** A runtime that is run as a program. Each run gets an id of its own. */
-function peer(name: string, { path }: Bundle, directory: string): Peer {
-  const root = join(directory, `${name}-state`)
+function peer(name: string, { path }: Bundle, run: string): Peer {
+  const root = join(run, name)
   let count = 0
   const random = Math.random().toString(36).slice(2, 8)
   return new Peer(
     name,
     [find(name) as string, '--root', root, 'run', '--bundle', path],
-    join(directory, `${name}-${random}.err`),
+    join(run, `${name}-${random}.err`),
     () => `bench-${random}-${++count}`,
   )
 }
@@ -120,7 +131,7 @@ async function throughput(
   bundle: Bundle,
   state: string,
   runtimes: readonly string[],
-  directory: string,
+  run: string,
   count: number,
 ): Promise<readonly Row[]> {
   const what = `Docker's defaults, ${count} containers, ${parallel} at a time`
@@ -130,7 +141,7 @@ async function throughput(
   for (const name of runtimes) {
     const lanes: Peer[] = []
     const value = await rate(count, async () => {
-      const lane = peer(name, bundle, directory)
+      const lane = peer(name, bundle, run)
       lanes.push(lane)
       await lane.run()
       return () => lane.run()
@@ -165,7 +176,6 @@ function leftovers(state: string): readonly string[] {
     .filter(([, , type]) => type === 'cgroup' || type === 'cgroup2')
     .flatMap(([, point = '']) => readdirSync(point).filter((name) => name.startsWith(`oci-ts-bench-${process.pid}-`)))
   const states = existsSync(state) ? readdirSync(state).filter((name) => name.startsWith('bench-')) : []
-  mkdirSync(state, { recursive: true })
   return [
     `Left behind: ${remotes.length} processes, ${new Set(cgroups).size} cgroups, ${states.length} state directories.`,
   ]

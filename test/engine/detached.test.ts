@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { ConflictError, InvalidArgumentError, NotFoundError, RuntimeError, StartupError } from '../../src/errors.ts'
 import { wait } from '../../src/index.ts'
+import { delay } from '../../src/internal/abort.ts'
 import { cannotRunAsRoot } from './support/busybox.ts'
 import { linesOf, Sandbox } from './support/sandbox.ts'
 
@@ -146,6 +147,22 @@ describe.skipIf(cannotRunAsRoot)(`detached containers (${cannotRunAsRoot ?? 'rea
     const given = sandbox.run(['sleep', '1000'], { detach: true, ready: wait.log('x'), signal: controller.signal })
     controller.abort(new Error('enough'))
     await expect(given).rejects.toThrow('enough')
+  })
+
+  it('can be found and removed when the process that makes them is killed meanwhile', { timeout: 60_000 }, async () => {
+    for (const name of ['first', 'second', 'third']) {
+      const args = ['--import', 'tsx', program, sandbox.directory, sandbox.cgroup(), name, 'sleep 1000', 'hold']
+      const child = spawn(process.execPath, args, { cwd: project, stdio: 'ignore' })
+      children.push(child)
+      const closed = once(child, 'close')
+      const end = Date.now() + 30_000
+      while ((await sandbox.engine.containers()).length === 0 && Date.now() < end) await delay(1)
+      child.kill('SIGKILL')
+      await closed
+      const box = await sandbox.engine.attach(name)
+      await box.remove()
+      expect(await box.exited).toMatchObject({ code: 137 })
+    }
   })
 
   it('end their log for whoever follows it when the signal says so', async () => {

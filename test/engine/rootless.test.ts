@@ -73,6 +73,11 @@ describe.skipIf(missing)(`an ordinary user (${missing ?? 'real ones'})`, () => {
     expect(result.lines).toEqual(['0', ` 0 ${uid} 1`, ' 1 200000 65536', '1000:50'])
   })
 
+  it('runs containers that are detached', async () => {
+    const result = await pullAndRun('id -u; exit 3', undefined, JSON.stringify({ detach: true }))
+    expect(result).toMatchObject({ lines: ['0'], code: 3 })
+  })
+
   it('is told when there is no cgroup to set a limit in', async () => {
     const { error } = await pullAndRun('true', undefined, JSON.stringify({ memory: '64m' }))
     expect(error).toMatchObject({ code: 'ERR_OCI_UNSUPPORTED', message: expect.stringMatching(/delegated|limit/) })

@@ -48,7 +48,7 @@ async function demo(engine: Engine, signal: AbortSignal): Promise<void> {
   line('exit', `code ${exit.code}, container removed`, lap())
 
   console.log(`\n  ${bold('What the container saw')}`)
-  for (const [name, value] of readReport(await linesOf(box))) detail(name, value)
+  for (const [name, value] of readReport(await linesOf(box), isRoot)) detail(name, value)
   if (!isRoot) detail('limits', 'none: they take a cgroup, which an ordinary user does not own')
   for (const warning of box.warnings) detail('warning', warning)
 

@@ -27,8 +27,8 @@ say root "$(echo /*)"
 exit 42
 `
 
-/** What {@link look} said, in words. */
-export function readReport(lines: readonly string[]): readonly (readonly [string, string])[] {
+/** What {@link look} said, in words; the limits where there are any. */
+export function readReport(lines: readonly string[], hasLimits: boolean): readonly (readonly [string, string])[] {
   const said = new Map(lines.map((text) => splitAt(text, '=')))
   const of = (name: string): string => said.get(name) ?? '(nothing)'
   const mounts = of('mounts').trim().split(' ')
@@ -43,7 +43,7 @@ export function readReport(lines: readonly string[]): readonly (readonly [string
     ['host name', of('hostname')],
     ['own pid', `${of('pid')}, of ${of('processes')} processes`],
     ['network', of('interfaces')],
-    ...limits.filter(([, value]) => !/NaN|nothing|max/.test(value)),
+    ...(hasLimits ? limits : []),
     ['capabilities', `${bits(of('capabilities'))} (${of('capabilities')})`],
     ['seccomp', of('seccomp') === '2' ? 'filtered' : 'not filtered'],
     ['/proc/sys', of('kernel')],

@@ -43,12 +43,14 @@ export class Creation {
   async run(): Promise<RuntimeContainer> {
     const { options, plan, directory } = this
     const { signal } = options
-    this.record({ pid: 0, startTime: '' })
+    // Whoever finds the directory after a crash must learn of the cgroup; without one there is nothing to learn.
+    if (directoriesOf(plan.cgroup).length > 0) this.record({ pid: 0, startTime: '' })
     const { monitor, init } = this.spawn()
     const maps = plan.namespaces.isNew('user')
     const cloning = settled(monitor.run(plan.monitor))
     // Handed over before there is anybody to read it: the first process finds it when it is born.
     const early = maps ? undefined : settled(init.run(plan.setup))
+    this.planAhead()
     const made = unsettled(await cloning)
     const pid = made.value(plan.clone)
     this.pidfd = perform(pidfdOpen(pid, { step: 'get hold of the container' }))
@@ -64,6 +66,12 @@ export class Creation {
     if (options.pidFile !== undefined) writeFileSync(options.pidFile, String(pid))
     const warnings = warningsOf(options.spec, plan)
     return new RuntimeContainer({ record, directory, plan, program, monitor, init, pidfd: this.pidfd, warnings })
+  }
+
+  /** Plans what is asked for later: now the kernel is busy, and this process is not. */
+  private planAhead(): void {
+    void this.plan.lookups
+    void this.plan.start
   }
 
   /** Ends what goes on in the container's first process. What waits for it then fails. */

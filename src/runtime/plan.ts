@@ -84,7 +84,10 @@ export interface Plan {
 
 const pathMax = 4096
 
-/** Plans the creation of a container. Pure: it looks at nothing but its arguments. */
+/**
+ * Plans the creation of a container. Pure: it looks at nothing but its arguments. What the first process
+ * does is planned when it is asked for: that can be while the kernel makes the process.
+ */
 export function planContainer(options: PlanOptions): Plan {
   const { spec, host } = options
   const linux = spec.linux ?? {}
@@ -97,24 +100,33 @@ export function planContainer(options: PlanOptions): Plan {
     host,
     firstDescriptor: descriptor.cgroup,
   })
-  const process = spec.process
-  const programs = process === undefined ? [] : candidates(process)
-  const lookups = lookupCalls(programs)
+  const { process } = spec
   const workingDirectory = out(pathMax)
   const cloned = cloneCall(namespaces, cgroup)
-  const start = planStart(options, namespaces)
-  const masked = openTargets('masked', linux.maskedPaths ?? [], descriptor.root)
-  const readonly = openTargets('readonly', linux.readonlyPaths ?? [], descriptor.root)
+  const programs = lazy(() => (process === undefined ? [] : candidates(process)))
+  const lookups = lazy(() => lookupCalls(programs()))
+  const start = lazy(() => planStart(options, namespaces))
+  const masked = lazy(() => openTargets('masked', linux.maskedPaths ?? [], descriptor.root))
+  const readonly = lazy(() => openTargets('readonly', linux.readonlyPaths ?? [], descriptor.root))
+  const setup = lazy(() => [...setupCalls(options, namespaces, cgroup), ...masked().calls, ...readonly().calls])
 
   return {
     cgroup,
     namespaces,
     clone: cloned,
     monitor: [...cgroup.create, ...namespaces.monitorJoins, cloned, ...watcherCalls(cloned, cgroup.join.length)],
-    setup: [...setupCalls(options, namespaces, cgroup), ...masked.calls, ...readonly.calls],
-    targets: [...masked.targets, ...readonly.targets],
-    programs,
-    lookups,
+    get setup() {
+      return setup()
+    },
+    get targets() {
+      return [...masked().targets, ...readonly().targets]
+    },
+    get programs() {
+      return programs()
+    },
+    get lookups() {
+      return lookups()
+    },
     workingDirectory,
     finish: (found) => [
       ...protectCalls(found),
@@ -123,9 +135,20 @@ export function planContainer(options: PlanOptions): Plan {
       closeRange(descriptor.init + 1, 0xffffffff, 0, { step: "close what is not the container's" }),
       chdir(process?.cwd ?? '/', { step: 'enter the working directory', pointer: '/process/cwd' }),
       getcwd(workingDirectory, { step: 'check the working directory', pointer: '/process/cwd' }),
-      ...lookups,
+      ...lookups(),
     ],
-    start,
+    get start() {
+      return start()
+    },
+  }
+}
+
+/** Made at the first use, and kept. */
+function lazy<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined
+  return () => {
+    made ??= { value: make() }
+    return made.value
   }
 }
 

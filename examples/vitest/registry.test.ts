@@ -3,7 +3,8 @@
  * It needs no Linux, no root and no network.
  */
 import { NotFoundError } from 'oci-ts'
-import { copy, openRepository, readAll } from 'oci-ts/distribution'
+import { copy, readAll } from 'oci-ts/content'
+import { openRepository } from 'oci-ts/distribution'
 import { descriptorOf, mediaType } from 'oci-ts/image'
 import { createRegistryServer, type RegistryServer } from 'oci-ts/registry'
 import { afterEach, beforeEach, expect, it } from 'vitest'

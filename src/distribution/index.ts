@@ -1,7 +1,7 @@
 /**
  * Registries: a client of distribution-spec.
  *
- * A repository is a content store, so that `copy` pulls, pushes and mirrors:
+ * A repository is a content store, so that `copy` of oci-ts/content pulls, pushes and mirrors:
  *
  * ```ts
  * const repository = openRepository('docker.io/library/alpine')
@@ -11,20 +11,6 @@
  * @packageDocumentation
  */
 
-export { type CopyFailure, type CopyOptions, type CopyProgress, copy, copyFailure } from '../content/copy.ts'
-export type {
-  ContentOptions,
-  ContentStore,
-  Fetcher,
-  FetchOptions,
-  Mounter,
-  Pusher,
-  ReferrersLister,
-  ReferrersOptions,
-  Resolver,
-  Tagger,
-} from '../content/interfaces.ts'
-export { readAll, type VerifyOptions, verified } from '../content/verify.ts'
 export { type ContainersAuthOptions, containersAuthCredentials } from './auth/containers-auth.ts'
 export {
   anonymous,

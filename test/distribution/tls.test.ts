@@ -52,7 +52,8 @@ describe.skipIf(!hasProgram('openssl'))('https (needs openssl)', () => {
 
   it('reads from a registry whose certificate is trusted', async () => {
     const code = `
-      const { openRepository, readAll } = await import(${JSON.stringify(new URL('../../src/distribution/index.ts', import.meta.url).href)})
+      const { openRepository } = await import(${JSON.stringify(new URL('../../src/distribution/index.ts', import.meta.url).href)})
+      const { readAll } = await import(${JSON.stringify(new URL('../../src/content/index.ts', import.meta.url).href)})
       const repository = openRepository(${JSON.stringify(`${host}/app`)}, { insecure: false })
       console.log((await readAll(repository, ${JSON.stringify(layer.descriptor)}, 1e6)).byteLength)`
     const args = ['--import', 'tsx', '--input-type=module', '--eval', code]

@@ -40,12 +40,17 @@ export class LayoutIndex {
     return findNamed(manifests, reference, this.#path)
   }
 
-  async set(reference: string, descriptor: Descriptor, signal?: AbortSignal): Promise<void> {
+  /** `keepReplaced`: what had the name stays listed without one. */
+  async set(reference: string, descriptor: Descriptor, signal?: AbortSignal, keepReplaced = false): Promise<void> {
     assertName(reference)
     await this.#change((manifests) => {
       const named = withName(descriptor, reference)
       // An entry that is replaced keeps its place; an entry of the same content without a name gets it.
-      const others = manifests.filter((entry) => nameOf(entry) !== reference)
+      const unnamed = manifests.filter((entry) => nameOf(entry) !== reference)
+      const replaced = manifests.find((entry) => nameOf(entry) === reference)
+      const isKept = replaced !== undefined && replaced.digest !== descriptor.digest
+      const isListed = unnamed.some((entry) => entry.digest === replaced?.digest)
+      const others = keepReplaced && isKept && !isListed ? [...unnamed, withoutName(replaced)] : unnamed
       const nameless = others.findIndex((entry) => nameOf(entry) === undefined && entry.digest === descriptor.digest)
       const place = manifests.findIndex((entry) => nameOf(entry) === reference)
       if (nameless >= 0) return others.with(nameless, named)
@@ -71,6 +76,18 @@ export class LayoutIndex {
       return others
     }, signal)
     return found
+  }
+
+  /** Takes entries away; how many. */
+  async unlist(drop: (entry: NamedDescriptor) => boolean, signal?: AbortSignal): Promise<number> {
+    let dropped = 0
+    await this.#change((manifests) => {
+      const entries = listed(manifests)
+      const others = manifests.filter((_, index) => !drop(entries[index] as NamedDescriptor))
+      dropped = manifests.length - others.length
+      return others
+    }, signal)
+    return dropped
   }
 
   async #change(

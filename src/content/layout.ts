@@ -37,6 +37,12 @@ export interface LayoutOptions extends ContentOptions {
   readonly maxIndexBytes?: number | undefined
 }
 
+/** Options of {@link LayoutStore.tag}. */
+export interface TagOptions extends ContentOptions {
+  /** Whether what the reference named before stays listed, without a name if it has no other. Default false. */
+  readonly keepReplaced?: boolean | undefined
+}
+
 /** Folder, in the layout, for what is not complete yet. */
 const ingest = 'ingest'
 
@@ -106,7 +112,7 @@ export class LayoutStore implements ContentStore, ReferrersLister {
       throw fileError(error, 'making an image layout', path)
     }
     const store = await LayoutStore.open(path, options)
-    await store.#removeAbandoned()
+    await store.removeAbandoned()
     return store
   }
 
@@ -232,12 +238,12 @@ export class LayoutStore implements ContentStore, ReferrersLister {
   }
 
   /** @throws NotFoundError when the content is not there. */
-  async tag(descriptor: Descriptor, reference: string, options: ContentOptions = {}): Promise<void> {
+  async tag(descriptor: Descriptor, reference: string, options: TagOptions = {}): Promise<void> {
     options.signal?.throwIfAborted()
     if (!(await this.exists(descriptor))) {
       throw new NotFoundError(descriptor.digest, `${descriptor.digest} is not in ${this.path}`)
     }
-    await this.#index.set(reference, descriptor, options.signal)
+    await this.#index.set(reference, descriptor, options.signal, options.keepReplaced)
   }
 
   /** Takes a name away; whether it was there. The content stays. */
@@ -246,13 +252,20 @@ export class LayoutStore implements ContentStore, ReferrersLister {
     return this.#index.delete(reference, options.signal)
   }
 
+  /** Takes those entries of `index.json` away that `drop` says, in one change; how many. The content stays. */
+  async unlist(drop: (entry: NamedDescriptor) => boolean, options: ContentOptions = {}): Promise<number> {
+    options.signal?.throwIfAborted()
+    return this.#index.unlist(drop, options.signal)
+  }
+
   /** What `index.json` lists, in its order; entries without a name too. */
   async list(options: ContentOptions = {}): Promise<readonly NamedDescriptor[]> {
     options.signal?.throwIfAborted()
     return this.#index.entries()
   }
 
-  async #removeAbandoned(): Promise<void> {
+  /** Removes what processes that have died left in `ingest`, as {@link LayoutStore.create} does. */
+  async removeAbandoned(): Promise<void> {
     const folder = join(this.path, ingest)
     const here = await ownOwner()
     for (const name of await readdir(folder)) {

@@ -65,16 +65,22 @@ async function pullNow(
     const repository = client.repository(reference)
     const wanted = reference.digest ?? reference.tag ?? 'latest'
     const { concurrency } = options
-    const descriptor = await copy(repository, wanted, store, {
-      platform,
-      as: name,
-      concurrency,
-      signal,
-      onProgress: (progress) => report({ ...progress, phase: 'fetch' }),
-    })
-    const image = await readImage(store, name, descriptor, signal)
-    if (options.unpack ?? process.platform === 'linux') await unpackReporting(store, image, signal, report)
-    return image
+    // Until the image has its name, and its layers are there, other processes must not take it for garbage.
+    const lease = await store.lease({ signal })
+    try {
+      const descriptor = await copy(repository, wanted, lease.content, {
+        platform,
+        as: name,
+        concurrency,
+        signal,
+        onProgress: (progress) => report({ ...progress, phase: 'fetch' }),
+      })
+      const image = await readImage(store, name, descriptor, signal)
+      if (options.unpack ?? process.platform === 'linux') await unpackReporting(store, image, signal, report)
+      return image
+    } finally {
+      await lease.release()
+    }
   } finally {
     clear()
     client.close()

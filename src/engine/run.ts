@@ -109,7 +109,7 @@ class Run {
   private async attached(store: Store, birth: Birth): Promise<Container> {
     const { options, settings, signal } = this
     const { id, name, image, stopSignal, chainId, spec } = birth
-    const layer = await store.createWritable(chainId, { id, ephemeral: true })
+    const layer = await store.createWritable(chainId, { id, ephemeral: true, image: image.digest })
     this.layer = layer
     signal.throwIfAborted()
 
@@ -144,7 +144,12 @@ class Run {
     const { stopTimeout } = settings
     const created = Date.now()
     const record: DetachedRecord = { version: 1, id, name, image, stopSignal, stopTimeout, stateRoot, created }
-    const layer = await registerDetached(store, record, () => store.createWritable(chainId, { id }), signal)
+    const layer = await registerDetached(
+      store,
+      record,
+      () => store.createWritable(chainId, { id, image: image.digest }),
+      signal,
+    )
     this.layer = layer
     signal.throwIfAborted()
 

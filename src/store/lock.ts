@@ -11,6 +11,12 @@ export interface Lock {
   release(options?: { readonly remove?: boolean }): void
 }
 
+/** How a lock is taken. */
+export interface LockOptions {
+  /** Whether others may have it at the same time, if they want it shared too. Default false. */
+  readonly shared?: boolean
+}
+
 /** Longest pause between two looks at a lock that another one has, in milliseconds. */
 const maxPause = 50
 
@@ -19,10 +25,10 @@ const maxPause = 50
  * process or another: a call that blocks would stop the event loop or a thread of Node's pool.
  * Rejects with `signal.reason`.
  */
-export async function lockFile(path: string, signal?: AbortSignal): Promise<Lock> {
+export async function lockFile(path: string, signal?: AbortSignal, options?: LockOptions): Promise<Lock> {
   for (let pause = 1; ; pause = Math.min(pause * 2, maxPause)) {
     signal?.throwIfAborted()
-    const lock = tryLock(path)
+    const lock = tryLock(path, options)
     if (lock !== undefined) return lock
     await delay(pause * (0.5 + Math.random()), signal)
   }
@@ -32,11 +38,12 @@ export async function lockFile(path: string, signal?: AbortSignal): Promise<Lock
  * Like {@link lockFile}; undefined when another one has the lock. Synchronous: the few calls take some
  * microseconds each, where a turn of Node's pool of threads takes a hundred.
  */
-export function tryLock(path: string): Lock | undefined {
+export function tryLock(path: string, { shared = false }: LockOptions = {}): Lock | undefined {
+  const operation = (shared ? LOCK.SHARED : LOCK.EXCLUSIVE) | LOCK.NONBLOCKING
   for (;;) {
     const fd = openLock(path)
     try {
-      const taken = perform(flock(fd, LOCK.EXCLUSIVE | LOCK.NONBLOCKING, { tolerate: 'EAGAIN' })) === 0
+      const taken = perform(flock(fd, operation, { tolerate: 'EAGAIN' })) === 0
       if (taken && isAt(fd, path)) return held(fd, path)
       closeSync(fd)
       if (!taken) return undefined

@@ -1,19 +1,25 @@
-import { chmod, mkdir } from 'node:fs/promises'
+import { chmod, mkdir, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import type { ContentOptions, ContentStore, FetchOptions } from '../content/interfaces.ts'
 import { LayoutStore, type NamedDescriptor } from '../content/layout.ts'
 import { UnsupportedError } from '../errors.ts'
+import { chainIds } from '../image/chain-id.ts'
 import type { ImageConfig } from '../image/config.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import type { Digest } from '../image/digest.ts'
 import type { ImageManifest } from '../image/manifest.ts'
-import { fileError } from '../internal/file-error.ts'
+import { fileError, hasCode } from '../internal/file-error.ts'
 import type { LayerLimits } from '../layer/limits.ts'
+import type { GarbageContext } from './garbage.ts'
+import { Gate } from './gate.ts'
+import { type ImageSummary, listImages } from './images.ts'
 import { Layers, type UnpackOptions } from './layers.ts'
 import { createLease, type Lease } from './lease.ts'
 import { exclusive } from './lock.ts'
 import { defaultRoot, type StorePaths, storePaths } from './paths.ts'
+import { type PruneOptions, type PruneReport, prune } from './prune.ts'
+import { type RemovedImage, type RemoveImageOptions, removeImage } from './remove-image.ts'
 import { type UnpackedImage, unpackImage } from './unpack.ts'
 import { reclaim } from './work-directory.ts'
 import { type WritableLayer, WritableLayers, type WritableOptions } from './writable.ts'
@@ -49,13 +55,15 @@ export class Store implements ContentStore {
   readonly #layers: Layers
   readonly #writable: WritableLayers
   readonly #durability: 'image' | 'none'
+  readonly #gate: Gate
 
   private constructor(paths: StorePaths, content: LayoutStore, options: StoreOptions) {
     this.root = paths.root
     this.content = content
     this.#paths = paths
     this.#layers = new Layers(paths, content, options.limits)
-    this.#writable = new WritableLayers(paths, this.#layers)
+    this.#gate = new Gate(paths.locks)
+    this.#writable = new WritableLayers(paths, this.#layers, this.#gate)
     this.#durability = options.durability ?? 'image'
   }
 
@@ -70,10 +78,8 @@ export class Store implements ContentStore {
       return new Store(paths, await LayoutStore.create(paths.content, { sync, signal }), options)
     const lock = exclusive(join(paths.locks, 'index.lock'))
     const content = await LayoutStore.create(paths.content, { sync, signal, lock })
-    await reclaim(paths.temporary)
-    await reclaim(paths.leases)
     const store = new Store(paths, content, options)
-    await store.#writable.reclaim()
+    await store.#reclaim()
     return store
   }
 
@@ -81,25 +87,68 @@ export class Store implements ContentStore {
     return this.content.fetch(descriptor, options)
   }
 
-  exists(descriptor: Descriptor, options?: ContentOptions): Promise<boolean> {
-    return this.content.exists(descriptor, options)
+  /**
+   * Whether content is there. It then stays for ten minutes at least, even if nothing needs it; a
+   * {@link Store.lease} keeps it for as long as it is held.
+   */
+  async exists(descriptor: Descriptor, options: ContentOptions = {}): Promise<boolean> {
+    if (!(await this.content.exists(descriptor, options))) return false
+    return this.#gate.shared(() => touch(this.content.blobPath(descriptor.digest)), options.signal)
   }
 
-  push(descriptor: Descriptor, content: Readable | Uint8Array, options?: ContentOptions): Promise<void> {
-    return this.content.push(descriptor, content, options)
+  /** Content stays for ten minutes at least, even if nothing needs it; with a {@link Store.lease} for longer. */
+  async push(descriptor: Descriptor, content: Readable | Uint8Array, options: ContentOptions = {}): Promise<void> {
+    if (content instanceof Readable) content.on('error', () => {}) // one that comes before it is read
+    if (await this.exists(descriptor, options)) {
+      if (content instanceof Readable) content.destroy()
+      return
+    }
+    await this.content.push(descriptor, content, options)
   }
 
   resolve(reference: string, options?: ContentOptions): Promise<Descriptor> {
     return this.content.resolve(reference, options)
   }
 
-  tag(descriptor: Descriptor, reference: string, options?: ContentOptions): Promise<void> {
-    return this.content.tag(descriptor, reference, options)
+  /**
+   * Points a reference at content. What it named before stays as an image without a name, if it has no other:
+   * {@link Store.prune} removes those.
+   */
+  tag(descriptor: Descriptor, reference: string, options: ContentOptions = {}): Promise<void> {
+    const { signal } = options
+    return this.#gate.shared(() => this.content.tag(descriptor, reference, { signal, keepReplaced: true }), signal)
   }
 
-  /** Takes a reference away; whether it was there. The content stays. */
+  /** Takes a reference away; whether it was there. The content stays until {@link Store.prune}. */
   untag(reference: string, options?: ContentOptions): Promise<boolean> {
     return this.content.untag(reference, options)
+  }
+
+  /** The images that there are: each name, and images without one. Signatures and the like are none. */
+  images(): Promise<readonly ImageSummary[]> {
+    return listImages(this.content)
+  }
+
+  /**
+   * Removes an image by its name, or by the beginning of its id or digest, with everything that no other image,
+   * container or lease needs. By one of several names it only loses that one.
+   * @throws NotFoundError. @throws ConflictError when a container uses it, or when it has several names and is not
+   * given by one, unless with `force`; when several images begin so.
+   */
+  removeImage(image: string, options: RemoveImageOptions = {}): Promise<RemovedImage> {
+    return removeImage(this.#garbage(), image, options)
+  }
+
+  /**
+   * Removes images that no container uses, by default those without a name, and everything that no image, container
+   * or lease needs: blobs, unpacked layers, what dead processes have left. Safe beside pulls, unpacking and
+   * containers of other processes.
+   * @throws SpecError when a manifest that is needed can't be read; nothing is removed then.
+   */
+  async prune(options: PruneOptions = {}): Promise<PruneReport> {
+    assertLinux('pruning')
+    if (options.dryRun !== true) await this.#reclaim()
+    return prune(this.#garbage(), options)
   }
 
   /** All references and what they point at. */
@@ -118,9 +167,23 @@ export class Store implements ContentStore {
   async unpack(manifest: ImageManifest, config: ImageConfig, options: UnpackOptions = {}): Promise<UnpackedImage> {
     options.signal?.throwIfAborted()
     assertLinux('unpacking layers')
-    const image = await unpackImage(this.#layers, manifest, config, options)
-    if (this.#durability === 'image') await this.#layers.sync(image.chainIds)
-    return image
+    const lease = (await this.#isUnpacked(config)) ? undefined : await this.lease(options)
+    try {
+      const { digest } = manifest.config
+      await lease?.add(...chainIds(config.rootfs.diff_ids), digest, ...manifest.layers.map((layer) => layer.digest))
+      const image = await unpackImage(this.#layers, manifest, config, options)
+      if (this.#durability === 'image') await this.#layers.sync(image.chainIds)
+      return image
+    } finally {
+      await lease?.release()
+    }
+  }
+
+  async #isUnpacked({ rootfs }: ImageConfig): Promise<boolean> {
+    for (const chainId of chainIds(rootfs.diff_ids)) {
+      if ((await this.#layers.find(chainId)) === undefined) return false
+    }
+    return true
   }
 
   /**
@@ -138,7 +201,30 @@ export class Store implements ContentStore {
 
   /** Keeps content that no reference names yet from being collected. */
   lease(options: ContentOptions = {}): Promise<Lease> {
-    return createLease(this.#paths.leases, options.signal)
+    const context = { folder: this.#paths.leases, gate: this.#gate, content: this.#unguarded() }
+    return createLease(context, options.signal)
+  }
+
+  /** Content as it is, with the gate for names only: a lease keeps the rest. */
+  #unguarded(): ContentStore {
+    const { content } = this
+    return {
+      fetch: (descriptor, options) => content.fetch(descriptor, options),
+      exists: (descriptor, options) => content.exists(descriptor, options),
+      push: (descriptor, source, options) => content.push(descriptor, source, options),
+      resolve: (reference, options) => content.resolve(reference, options),
+      tag: (descriptor, reference, options) => this.tag(descriptor, reference, options),
+    }
+  }
+
+  #garbage(): GarbageContext {
+    return { paths: this.#paths, content: this.content, writable: this.#writable, gate: this.#gate }
+  }
+
+  async #reclaim(): Promise<void> {
+    await reclaim(this.#paths.temporary)
+    await reclaim(this.#paths.leases)
+    await this.#writable.reclaim()
   }
 }
 
@@ -154,6 +240,18 @@ async function makeDirectories({ root, ...parts }: StorePaths): Promise<void> {
     for (const part of Object.values(parts)) await mkdir(part, { recursive: true, mode: 0o700 })
   } catch (error) {
     throw fileError(error, 'making a store', root)
+  }
+}
+
+/** Makes a blob young; whether it is still there. */
+async function touch(path: string): Promise<boolean> {
+  try {
+    const now = new Date()
+    await utimes(path, now, now)
+    return true
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return false
+    throw fileError(error, 'keeping content', path)
   }
 }
 

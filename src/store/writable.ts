@@ -2,11 +2,13 @@ import { randomUUID } from 'node:crypto'
 import { chmodSync, chownSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { ConflictError, InvalidArgumentError, NotFoundError, SpecError } from '../errors.ts'
 import { type Digest, isDigest } from '../image/digest.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import { isJsonObject, parseJson } from '../internal/json.ts'
 import { quote } from '../internal/text.ts'
+import type { Gate } from './gate.ts'
 import type { LayerRecord } from './layer-record.ts'
 import type { Layers } from './layers.ts'
 import { type Lock, tryLock } from './lock.ts'
@@ -36,17 +38,24 @@ export interface WritableOptions {
    * Default false.
    */
   readonly ephemeral?: boolean | undefined
+  /** Manifest of the image it is made on: as long as the layer is there the image counts as in use. */
+  readonly image?: Digest | undefined
 }
 
 /** `writable.json`, written last: without it the layer is not complete. */
-interface WritableRecord {
+export interface WritableRecord {
   readonly version: 1
   readonly id: string
   readonly chainId?: Digest
   readonly ephemeral: boolean
+  readonly image?: Digest
 }
 
 const recordName = 'writable.json'
+
+/** Records that are read without a turn of the event loop: a millisecond or two. */
+const atOnce = 64
+
 const grammar = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/
 
 /**
@@ -56,17 +65,27 @@ const grammar = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/
 export class WritableLayers {
   readonly #paths: StorePaths
   readonly #layers: Layers
+  readonly #gate: Gate
 
-  constructor(paths: StorePaths, layers: Layers) {
+  constructor(paths: StorePaths, layers: Layers, gate: Gate) {
     this.#paths = paths
     this.#layers = layers
+    this.#gate = gate
   }
 
   /**
    * Makes a writable layer on the stack `chainId` (undefined: on nothing).
    * @throws ConflictError when there is one of that id. @throws NotFoundError when a layer is missing.
    */
-  async create(chainId: Digest | undefined, { id, ephemeral = false }: WritableOptions): Promise<WritableLayer> {
+  create(chainId: Digest | undefined, options: WritableOptions): Promise<WritableLayer> {
+    // From the look at the layers to the record that keeps them nothing is collected.
+    return this.#gate.shared(() => this.#create(chainId, options))
+  }
+
+  async #create(
+    chainId: Digest | undefined,
+    { id, ephemeral = false, image }: WritableOptions,
+  ): Promise<WritableLayer> {
     const target = this.#pathOf(id)
     const lower = await this.#lower(chainId)
     const lock = tryLock(this.#lockOf(id))
@@ -74,7 +93,13 @@ export class WritableLayers {
     try {
       if (readRecord(target) !== undefined) throw taken(id)
       await removeTree(target)
-      make(target, lower[0], { version: 1, id, ephemeral, ...(chainId === undefined ? {} : { chainId }) })
+      make(target, lower[0], {
+        version: 1,
+        id,
+        ephemeral,
+        ...(chainId === undefined ? {} : { chainId }),
+        ...(image === undefined ? {} : { image }),
+      })
     } catch (error) {
       lock.release({ remove: true })
       throw fileError(error, 'making a container layer', id)
@@ -88,6 +113,17 @@ export class WritableLayers {
     const record = readRecord(this.#pathOf(id))
     if (record === undefined) throw new NotFoundError(id, `there is no container layer ${quote(id)}`)
     return this.#handle(id, await this.#lower(record.chainId), undefined)
+  }
+
+  /** All that are complete, whoever they belong to. */
+  async records(): Promise<readonly WritableRecord[]> {
+    const found: WritableRecord[] = []
+    for (const id of await readdir(this.#paths.containers)) {
+      const record = grammar.test(id) ? readRecord(this.#pathOf(id)) : undefined
+      if (record !== undefined) found.push(record)
+      if (found.length % atOnce === 0) await setImmediate()
+    }
+    return found
   }
 
   /** Removes what dead processes were making, and what was to go with them. */
@@ -200,7 +236,8 @@ function readRecord(path: string): WritableRecord | undefined {
 
 function isRecord(value: unknown): value is WritableRecord {
   if (!isJsonObject(value)) return false
-  const { version, id, chainId, ephemeral } = value
-  const onDigest = chainId === undefined || (typeof chainId === 'string' && isDigest(chainId))
-  return version === 1 && typeof id === 'string' && onDigest && typeof ephemeral === 'boolean'
+  const { version, id, chainId, ephemeral, image } = value
+  const mayBeDigest = (text: unknown): boolean => text === undefined || (typeof text === 'string' && isDigest(text))
+  const areDigests = mayBeDigest(chainId) && mayBeDigest(image)
+  return version === 1 && typeof id === 'string' && typeof ephemeral === 'boolean' && areDigests
 }

@@ -312,7 +312,7 @@ describe('what dead processes leave behind', () => {
     execFileSync('mkdir', ['-p', join(root, 'containers', 'half', 'upper')])
     const other = await openStore({ root })
     expect(readdirSync(join(root, 'containers')).sort()).toEqual(['kept', 'own'])
-    expect(readdirSync(join(root, 'locks')).sort()).toEqual(['container-own.lock'])
+    expect(readdirSync(join(root, 'locks')).sort()).toEqual(['container-own.lock', 'gc.lock'])
     await expect(other.createWritable(undefined, { id: 'own' })).rejects.toThrow(ConflictError)
     await own.remove()
     await kept.remove()

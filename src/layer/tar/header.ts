@@ -4,6 +4,12 @@ import { parseNumber, parseSeconds } from './numbers.ts'
 /** Bytes of a header, and the unit to which everything in an archive is padded. */
 export const blockSize = 512
 
+/** Bytes between the end of content of `size` bytes and the next block. */
+export function paddingOf(size: number): number {
+  const over = size % blockSize
+  return over === 0 ? 0 : blockSize - over
+}
+
 /** A header block, decoded; fields that only some types use are decoded by {@link HeaderBlock} readers. */
 export interface Header {
   /** The byte at 156: `'0'`, `'5'`, `'x'`, `'L'`, … ; NUL in V7 archives. */

@@ -1,7 +1,7 @@
 import { type LayerError, LimitError } from '../../errors.ts'
 import { type CompleteLimits, completeLimits, type LayerLimits } from '../limits.ts'
 import { displayName, entryError, type TarEntry, type TarEntryType, type TarHandler, type Xattr } from './entry.ts'
-import { blockSize, type Header, isZeroBlock, parseHeader } from './header.ts'
+import { blockSize, type Header, isZeroBlock, paddingOf, parseHeader } from './header.ts'
 import { parseNumber } from './numbers.ts'
 import { type PaxFields, parsePax } from './pax.ts'
 import { checkCount, checkSparse, parseOldSparse, SparseContent, SparseMapText, type SparseSegment } from './sparse.ts'
@@ -324,11 +324,6 @@ export class TarReader {
     this.#pad(this.#padding - step)
     return at + step
   }
-}
-
-function paddingOf(size: number): number {
-  const over = size % blockSize
-  return over === 0 ? 0 : blockSize - over
 }
 
 function untilNul(body: Buffer): Buffer {

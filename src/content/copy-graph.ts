@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events'
+import type { Readable } from 'node:stream'
 import { DigestMismatchError, InvalidDigestError, LimitError, SizeMismatchError } from '../errors.ts'
 import { type Descriptor, embeddedContent } from '../image/descriptor.ts'
 import { type Digest, isVerifiable } from '../image/digest.ts'
@@ -7,7 +8,7 @@ import { isForeignLayerType, isIndexType, isManifestType } from '../image/media-
 import { Semaphore } from '../internal/semaphore.ts'
 import { type CopyFailure, noteFailure } from './copy-failure.ts'
 import { type CopyProgress, ProgressMeter, type TransferMeter } from './copy-progress.ts'
-import type { ContentOptions, Fetcher, Mounter, Pusher, ReferrersLister } from './interfaces.ts'
+import type { ContentOptions, Fetcher, Mounter, Pusher, Receiver, ReferrersLister } from './interfaces.ts'
 import { documentLimits } from './limits.ts'
 import { readAll, verified } from './verify.ts'
 
@@ -42,7 +43,7 @@ const maxReferrerDepth = 8
 /** One copy of a graph of content. Made for one use. */
 export class CopyGraph {
   readonly #source: Fetcher
-  readonly #target: Pusher & Partial<Mounter>
+  readonly #target: Pusher & Partial<Mounter & Receiver>
   readonly #referrers: CopyGraphOptions['referrers']
   readonly #signal: AbortSignal | undefined
   /** Aborts everything at the first failure; its reason is that failure, or the caller's. */
@@ -54,7 +55,7 @@ export class CopyGraph {
   readonly #tasks = new Map<string, Promise<void>>()
   #manifestBytes = 0
 
-  constructor(source: Fetcher, target: Pusher & Partial<Mounter>, options: CopyGraphOptions) {
+  constructor(source: Fetcher, target: Pusher & Partial<Mounter & Receiver>, options: CopyGraphOptions) {
     this.#source = source
     this.#target = target
     this.#referrers = options.referrers
@@ -230,19 +231,31 @@ export class CopyGraph {
 
   async #stream(descriptor: Descriptor, meter: TransferMeter): Promise<void> {
     const { signal } = this.#controller
-    const options = { signal, onRetry: () => meter.retry() }
-    const source = await this.#at('source', descriptor, () => this.#source.fetch(descriptor, options))
+    const onRetry = (): void => meter.retry()
+    const onBytes = (bytes: number): void => meter.add(bytes)
     let side: CopyFailure['side'] = 'target'
-    source.once('error', () => {
-      side = 'source'
-    })
-    const content = verified(descriptor, source, { signal, onBytes: (bytes) => meter.add(bytes) })
+    const open = async (offset: number): Promise<Readable> => {
+      const options = { offset, signal, onRetry }
+      const source = await this.#at('source', descriptor, () => this.#source.fetch(descriptor, options))
+      return source.once('error', () => {
+        side = 'source'
+      })
+    }
     try {
-      await this.#target.push(descriptor, content, options)
+      if (this.#target.receive !== undefined) {
+        const onResume = (bytes: number): void => meter.resume(bytes)
+        await this.#target.receive(descriptor, open, { signal, onRetry, onBytes, onResume })
+      } else await this.#push(descriptor, verified(descriptor, await open(0), { signal, onBytes }), { signal, onRetry })
     } catch (error) {
       if (isMismatch(error)) side = 'source'
       if (!signal.aborted) noteFailure(error, { side, descriptor })
       throw error
+    }
+  }
+
+  async #push(descriptor: Descriptor, content: Readable, options: ContentOptions): Promise<void> {
+    try {
+      await this.#target.push(descriptor, content, options)
     } finally {
       content.destroy()
     }

@@ -5,18 +5,18 @@ export interface CopyProgress {
   /**
    * What happened to the content of `descriptor`. `found`: it has come up; `skipped`: the target has
    * it, or it is a foreign layer; `mounted`: the target took it over from the source by itself;
-   * `started`, `transferred` (once for each piece that passes), `done`: of a transfer; `retry`: a
-   * request is made again, or what is missing of it requested.
+   * `started`, `resumed` (the target has a part of it from before), `transferred` (once for each piece
+   * that passes), `done`: of a transfer; `retry`: a request is made again, or what is missing of it requested.
    */
-  readonly kind: 'found' | 'skipped' | 'mounted' | 'started' | 'transferred' | 'retry' | 'done'
+  readonly kind: 'found' | 'skipped' | 'mounted' | 'started' | 'resumed' | 'transferred' | 'retry' | 'done'
   /** `content` is what was asked for; `referrers` is what refers to it, and comes after. */
   readonly phase: 'content' | 'referrers'
   readonly descriptor: Descriptor
-  /** Bytes of this descriptor that have passed so far. */
+  /** Bytes of this descriptor that the target has so far. */
   readonly bytes: number
   /** Times that something about this descriptor was tried again. */
   readonly retries: number
-  /** Bytes of all content that have passed, or were skipped or mounted. */
+  /** Bytes of all content that have passed, or were skipped, mounted or there before. */
   readonly transferred: number
   /** Bytes of all content found so far; grows until every manifest has been read. */
   readonly total: number
@@ -35,11 +35,15 @@ export interface CopyTotals {
   readonly done: number
   readonly skippedBytes: number
   readonly mountedBytes: number
+  /** Bytes of content that was not complete at the target, and need not pass again. */
+  readonly resumedBytes: number
   readonly retries: number
 }
 
 /** Counts what happens to one content. */
 export interface TransferMeter {
+  /** `bytes` need not pass; instead of what has been counted so far. */
+  resume(bytes: number): void
   add(bytes: number): void
   retry(): void
   done(): void
@@ -53,7 +57,16 @@ const interval = 100
 export class ProgressMeter {
   phase: CopyProgress['phase'] = 'content'
   readonly #listener: ((progress: CopyProgress) => void) | undefined
-  readonly #totals = { found: 0, skipped: 0, mounted: 0, done: 0, skippedBytes: 0, mountedBytes: 0, retries: 0 }
+  readonly #totals = {
+    found: 0,
+    skipped: 0,
+    mounted: 0,
+    done: 0,
+    skippedBytes: 0,
+    mountedBytes: 0,
+    resumedBytes: 0,
+    retries: 0,
+  }
   /** When how many bytes had passed, oldest first. */
   readonly #marks: { readonly time: number; readonly passed: number }[] = []
   #passed = 0
@@ -87,9 +100,17 @@ export class ProgressMeter {
   /** Begins a transfer. */
   started(descriptor: Descriptor): TransferMeter {
     let bytes = 0
+    let resumed = 0
     let retries = 0
     this.#tell('started', descriptor, bytes, retries)
     return {
+      resume: (there) => {
+        this.#transferred += there - bytes
+        this.#totals.resumedBytes += there - resumed
+        bytes = there
+        resumed = there
+        this.#tell('resumed', descriptor, bytes, retries)
+      },
       add: (more) => {
         bytes += more
         this.#transferred += more

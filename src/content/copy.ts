@@ -4,7 +4,16 @@ import { isDigest } from '../image/digest.ts'
 import type { Platform } from '../image/platform.ts'
 import { CopyGraph, type CopyRoot, type DocumentReader } from './copy-graph.ts'
 import type { CopyProgress } from './copy-progress.ts'
-import type { ContentOptions, Fetcher, Mounter, Pusher, ReferrersLister, Resolver, Tagger } from './interfaces.ts'
+import type {
+  ContentOptions,
+  Fetcher,
+  Mounter,
+  Pusher,
+  Receiver,
+  ReferrersLister,
+  Resolver,
+  Tagger,
+} from './interfaces.ts'
 import { selectPlatform } from './select-platform.ts'
 import { selectPlatforms } from './select-platforms.ts'
 
@@ -47,8 +56,9 @@ export interface CopyOptions extends ContentOptions {
  * that name it, so that whoever finds a manifest at the target finds all of it; for the same reason
  * whatever the target has already is taken to be complete there. Foreign layers are left out. Each
  * digest is transferred once; what the target can take over from the source by itself (a blob of
- * another repository of the same registry) is not transferred at all. The first failure ends all other transfers; the promise settles when
- * they have ended, with nothing left running. Content that had arrived whole stays at the target.
+ * another repository of the same registry) is not transferred at all. The first failure ends all other
+ * transfers; the promise settles when they have ended, with nothing left running. Content that had
+ * arrived whole stays at the target, which may also keep what it has of the rest (a layout does).
  *
  * @throws NotFoundError when the reference does not exist; PlatformError when it has no image for the
  * platform; SizeMismatchError, DigestMismatchError, SpecError, LimitError for content that is not what
@@ -58,7 +68,7 @@ export interface CopyOptions extends ContentOptions {
 export async function copy(
   source: Fetcher & Resolver & Partial<ReferrersLister>,
   reference: string,
-  target: Pusher & Partial<Tagger> & Partial<Mounter>,
+  target: Pusher & Partial<Tagger & Mounter & Receiver>,
   options: CopyOptions = {},
 ): Promise<Descriptor> {
   const { concurrency = 3, signal, as, onProgress } = options

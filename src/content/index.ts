@@ -25,6 +25,8 @@ export type {
   FetchOptions,
   Mounter,
   Pusher,
+  ReceiveOptions,
+  Receiver,
   ReferrersLister,
   ReferrersOptions,
   Resolver,

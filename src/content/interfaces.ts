@@ -77,3 +77,23 @@ export interface Mounter {
    */
   mount(descriptor: Descriptor, source: Fetcher, options?: ContentOptions): Promise<boolean>
 }
+
+/** What {@link Receiver.receive} takes. */
+export interface ReceiveOptions extends ContentOptions {
+  /** Called for each piece that arrives, with its bytes. An error it throws ends the transfer. */
+  readonly onBytes?: ((bytes: number) => void) | undefined
+  /**
+   * Told how many bytes have arrived before; those of `onBytes` come after them. Told again, with 0, when
+   * they turn out not to be what they should.
+   */
+  readonly onResume?: ((bytes: number) => void) | undefined
+}
+
+/** Takes content without losing what has arrived of it when the rest does not. */
+export interface Receiver {
+  /**
+   * Like {@link Pusher.push}, of content that `open` gives from a byte on. What has arrived of it before,
+   * perhaps in a process that was killed, is not asked for again; it is checked with the rest.
+   */
+  receive(descriptor: Descriptor, open: (offset: number) => Promise<Readable>, options?: ReceiveOptions): Promise<void>
+}

@@ -4,17 +4,27 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { InvalidArgumentError, NotFoundError } from '../errors.ts'
 import { type Descriptor, verifyBytes } from '../image/descriptor.ts'
-import { type Digest, digestAlgorithm, digestEncoded, isDigest, parseDigest } from '../image/digest.ts'
+import { type Digest, digestAlgorithm, digestEncoded, isDigest, isVerifiable, parseDigest } from '../image/digest.ts'
 import { layoutVersion, parseLayoutHeader } from '../image/layout-header.ts'
 import { mediaType } from '../image/media-type.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
+import { assemble } from './assemble.ts'
 import { type Exclusive, fileLock } from './file-lock.ts'
-import type { ContentOptions, ContentStore, FetchOptions, ReferrersLister, ReferrersOptions } from './interfaces.ts'
+import type {
+  ContentOptions,
+  ContentStore,
+  FetchOptions,
+  ReceiveOptions,
+  Receiver,
+  ReferrersLister,
+  ReferrersOptions,
+} from './interfaces.ts'
 import { LayoutIndex } from './layout-index.ts'
 import { documentLimits } from './limits.ts'
 import { mediaTypeOf, unknownType } from './media-type-of.ts'
 import type { NamedDescriptor } from './named.ts'
 import { isAlive, ownerOf, ownOwner } from './owner.ts'
+import { isPartial, PartialFiles } from './partial-files.ts'
 import { publish, syncFolder } from './publish.ts'
 import { mayRefer, type Referrer, referrerOf, selectReferrers } from './referrer.ts'
 import { destroyOnAbort } from './stream-abort.ts'
@@ -35,6 +45,11 @@ export interface LayoutOptions extends ContentOptions {
   readonly sync?: boolean | undefined
   /** Bytes of `index.json` at most; default 4 MiB. */
   readonly maxIndexBytes?: number | undefined
+  /**
+   * Whether what has arrived of a large blob is kept when the rest does not come, so that the next copy, in
+   * any process, fetches the rest only; default true. It stays in `ingest` for a day, of 16 blobs at most.
+   */
+  readonly resumable?: boolean | undefined
 }
 
 /** Options of {@link LayoutStore.tag}. */
@@ -49,6 +64,9 @@ const ingest = 'ingest'
 /** Size of the pieces in which content is read, in bytes: a push takes 5 % less CPU than with half of it, and more memory with twice. */
 const chunkSize = 512 * 1024
 
+/** Size from which on it is worth keeping the beginning of a blob, in bytes. */
+const resumableSize = 1024 * 1024
+
 /**
  * Content in an OCI image layout directory (image-spec, image-layout.md), which skopeo, umoci and
  * others read and write too. Blobs appear whole or not at all; any number of processes may write.
@@ -57,16 +75,18 @@ const chunkSize = 512 * 1024
  * a slash, such as `127.0.0.1:5000/x:1`, also as `io.containerd.image.name`. What arrives is
  * collected in the folder `ingest`.
  */
-export class LayoutStore implements ContentStore, ReferrersLister {
+export class LayoutStore implements ContentStore, Receiver, ReferrersLister {
   /** The directory. */
   readonly path: string
   readonly #index: LayoutIndex
   readonly #sync: boolean
+  readonly #partials: PartialFiles | undefined
   readonly #referrers: Map<Digest, Referrer | undefined> = new Map()
 
   private constructor(path: string, options: LayoutOptions) {
     this.path = path
     this.#sync = options.sync ?? true
+    this.#partials = (options.resumable ?? true) ? new PartialFiles(join(path, ingest)) : undefined
     this.#index = new LayoutIndex(join(path, 'index.json'), {
       lock: options.lock ?? fileLock(join(path, ingest, 'index.lock')),
       sync: this.#sync,
@@ -185,6 +205,31 @@ export class LayoutStore implements ContentStore, ReferrersLister {
     }
   }
 
+  /**
+   * Stores content that arrives, and goes on where an earlier attempt broke off. Two processes that
+   * receive the same at the same time do not wait for each other.
+   */
+  async receive(
+    descriptor: Descriptor,
+    open: (offset: number) => Promise<Readable>,
+    options: ReceiveOptions = {},
+  ): Promise<void> {
+    const { signal, onBytes } = options
+    const { digest, size } = descriptor
+    signal?.throwIfAborted()
+    if (this.#partials === undefined || size < resumableSize || mayRefer(descriptor) || !isVerifiable(digest)) {
+      return this.push(descriptor, verified(descriptor, await open(0), { signal, onBytes }), { signal })
+    }
+    if (await this.exists(descriptor)) return
+    try {
+      await mkdir(join(this.path, ingest), { recursive: true })
+      await assemble(this.#partials, this.blobPath(digest), descriptor, open, { ...options, sync: this.#sync })
+    } catch (error) {
+      signal?.throwIfAborted()
+      throw fileError(error, `writing ${digest}`, digest)
+    }
+  }
+
   /** Content in memory, verified: bytes, and manifests, which are looked into. Else undefined. */
   async #document(descriptor: Descriptor, source: Readable | Uint8Array): Promise<Uint8Array | undefined> {
     if (source instanceof Readable) {
@@ -270,9 +315,11 @@ export class LayoutStore implements ContentStore, ReferrersLister {
     const here = await ownOwner()
     for (const name of await readdir(folder)) {
       const owner = ownerOf(name)
-      const dead = owner !== undefined && isAlive(owner, here) === false
+      // What has arrived of a blob is worth something, though who has begun it is gone.
+      const dead = owner !== undefined && isAlive(owner, here) === false && !isPartial(name)
       if (dead || (await isForgotten(join(folder, name)))) await rm(join(folder, name), { force: true })
     }
+    await this.#partials?.prune()
     if (this.#sync) await syncFolder(folder)
   }
 }

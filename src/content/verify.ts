@@ -27,7 +27,21 @@ export function verified(descriptor: Descriptor, source: Readable, options: Veri
   if (source instanceof Verifier && source.checks(descriptor) && options.onBytes === undefined) {
     return destroyOnAbort(source, options.signal)
   }
-  const verifier = new Verifier(descriptor, options.onBytes)
+  const digester = isVerifiable(descriptor.digest) ? createDigester(digestAlgorithm(descriptor.digest)) : undefined
+  return verifiedFrom(descriptor, { digester, bytes: 0 }, source, options)
+}
+
+/** The first bytes of content. */
+export interface Begun {
+  /** Has them; undefined when they can't be hashed. */
+  readonly digester: Digester | undefined
+  /** How many they are. */
+  readonly bytes: number
+}
+
+/** Like {@link verified}, for a source that goes on where some bytes have been before. */
+export function verifiedFrom(descriptor: Descriptor, begun: Begun, source: Readable, options: VerifyOptions): Readable {
+  const verifier = new Verifier(descriptor, begun, options.onBytes)
   // Who reads the stream learns of its error also when it comes before they have begun to listen.
   verifier.on('error', () => {})
   const onSourceError = (error: Error): void => {
@@ -82,17 +96,21 @@ class Verifier extends Transform {
   readonly #descriptor: Descriptor
   readonly #digester: Digester | undefined
   readonly #onBytes: ((bytes: number) => void) | undefined
-  #seen = 0
+  readonly #first: number
+  #seen: number
 
-  constructor(descriptor: Descriptor, onBytes: ((bytes: number) => void) | undefined) {
+  constructor(descriptor: Descriptor, { digester, bytes }: Begun, onBytes: ((bytes: number) => void) | undefined) {
     super({ decodeStrings: true })
     this.#descriptor = descriptor
-    this.#digester = isVerifiable(descriptor.digest) ? createDigester(digestAlgorithm(descriptor.digest)) : undefined
+    this.#digester = digester
+    this.#first = bytes
+    this.#seen = bytes
     this.#onBytes = onBytes
   }
 
+  /** Whether it gives the whole content of a descriptor. */
   checks({ digest, size }: Descriptor): boolean {
-    return digest === this.#descriptor.digest && size === this.#descriptor.size
+    return this.#first === 0 && digest === this.#descriptor.digest && size === this.#descriptor.size
   }
 
   shortage(): SizeMismatchError {

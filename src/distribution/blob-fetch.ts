@@ -82,6 +82,7 @@ function contentSource({ endpoint, descriptor, manifest }: RemoteContent): Conte
     onResume(position, error) {
       const { registry, notify } = endpoint.connection
       notify({ kind: 'resume', registry, subject: digest, position, error })
+      endpoint.onRetry?.(error)
       if (position === lastDrop && index < sources.length - 1) pass(error)
       lastDrop = position
     },

@@ -60,7 +60,10 @@ class ChunkedUpload {
       const before = this.#position
       const failure = await this.#attempt(chunk.subarray(before - start))
       if (failure === undefined) this.#position = end
-      else await this.#catchUp(start, end)
+      else {
+        this.#endpoint.onRetry?.(failure)
+        await this.#catchUp(start, end)
+      }
       if (this.#position > before) {
         failures = 0
         continue

@@ -21,6 +21,8 @@ export interface RegistryRequest extends Omit<HttpRequest, 'authorization' | 're
   readonly scope: string
   /** Statuses that the caller deals with; every other one is thrown. */
   readonly accept: readonly number[]
+  /** Told of what went wrong each time that it is sent again. */
+  readonly onRetry?: ((reason: unknown) => void) | undefined
   /** Whether sending it twice may do harm. A body that is a stream is never sent twice. Default false. */
   readonly once?: boolean | undefined
 }
@@ -72,8 +74,10 @@ export class Connection {
    * @throws NotFoundError for 404, RegistryError for any other status, NetworkError without an answer.
    */
   request(request: RegistryRequest): Promise<HttpResponse> {
-    const onRetry = (delay: number, error: unknown): void =>
+    const onRetry = (delay: number, error: unknown): void => {
       this.notify({ kind: 'retry', registry: this.registry, subject: request.subject, delay, error })
+      request.onRetry?.(error)
+    }
     return retrying(this.retry, request.signal, () => this.#attempt(request), onRetry)
   }
 

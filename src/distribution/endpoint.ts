@@ -25,10 +25,19 @@ export interface Endpoint {
   readonly mirrors: readonly Mirror[]
   /** Told by `ns=` to a proxy: the registry it stands for. */
   readonly ns?: string | undefined
+  /** Told of what went wrong each time that something about it is tried again. */
+  readonly onRetry?: ((reason: unknown) => void) | undefined
+}
+
+/** An endpoint, and its mirrors, for one operation that wants to know of repetitions. */
+export function heard(endpoint: Endpoint, onRetry: ((reason: unknown) => void) | undefined): Endpoint {
+  if (onRetry === undefined) return endpoint
+  const mirrors = endpoint.mirrors.map((mirror) => ({ ...mirror, endpoint: { ...mirror.endpoint, onRetry } }))
+  return { ...endpoint, mirrors, onRetry }
 }
 
 /** A request below `/v2/<repository>/`. */
-export interface EndpointRequest extends Omit<RegistryRequest, 'url' | 'repository' | 'scope' | 'subject'> {
+export interface EndpointRequest extends Omit<RegistryRequest, 'url' | 'repository' | 'scope' | 'subject' | 'onRetry'> {
   /** Below the repository: `blobs/uploads/`. A URL when a registry has named one. */
   readonly path: string | URL
   readonly actions: readonly ('pull' | 'push' | 'delete')[]
@@ -40,11 +49,12 @@ export interface EndpointRequest extends Omit<RegistryRequest, 'url' | 'reposito
 
 /** Sends a request about a repository. */
 export function send(endpoint: Endpoint, request: EndpointRequest): Promise<HttpResponse> {
-  const { connection, repository } = endpoint
+  const { connection, repository, onRetry } = endpoint
   const { path, actions, reference, from, ...rest } = request
   const scope = repositoryScope(repository, ...actions)
   return connection.request({
     ...rest,
+    onRetry,
     url: typeof path === 'string' ? endpointUrl(endpoint, path) : path,
     repository,
     scope: from === undefined ? scope : `${scope} ${repositoryScope(from, 'pull')}`,

@@ -17,7 +17,7 @@ import { joinSignals } from '../internal/join-signals.ts'
 import { SingleFlight } from '../internal/single-flight.ts'
 import { openFromRegistry } from './blob-fetch.ts'
 import { deleteBlob, deleteManifest, deleteTag } from './deletion.ts'
-import { assertReference, type Endpoint, send } from './endpoint.ts'
+import { assertReference, type Endpoint, heard, send } from './endpoint.ts'
 import { type ListOptions, listTags } from './listings.ts'
 import { pushManifest, tagManifest } from './manifest-push.ts'
 import { acceptHeader, assertTag, isManifest, readManifest, resolveManifest } from './manifests.ts'
@@ -101,7 +101,7 @@ export class Repository implements ContentStore, ReferrersLister, Mounter {
     const known = this.#endpoint.manifests.get(digest)
     if (known?.byteLength === size) return Readable.from([Buffer.from(known.subarray(offset))], { objectMode: false })
     if (offset === size && size > 0) return Readable.from([])
-    return openFromRegistry({ endpoint: this.#endpoint, descriptor, manifest }, offset, signal)
+    return openFromRegistry({ endpoint: heard(this.#endpoint, options.onRetry), descriptor, manifest }, offset, signal)
   }
 
   /**
@@ -129,16 +129,17 @@ export class Repository implements ContentStore, ReferrersLister, Mounter {
   async push(descriptor: Descriptor, content: Readable | Uint8Array, options: PushOptions = {}): Promise<void> {
     const signal = this.#join(options.signal)
     const stream = content instanceof Uint8Array ? undefined : content
+    const endpoint = heard(this.#endpoint, options.onRetry)
     // It fails when the connection does, maybe while nobody listens; what went wrong is thrown.
     stream?.on('error', () => {})
     try {
       signal?.throwIfAborted()
       assertDescriptor(descriptor)
-      if (isManifest(this.#endpoint, descriptor)) {
-        const bytes = await readManifest(this.#endpoint, descriptor, content, signal)
-        await pushManifest(this.#endpoint, descriptor, bytes, options.tags ?? [], signal)
+      if (isManifest(endpoint, descriptor)) {
+        const bytes = await readManifest(endpoint, descriptor, content, signal)
+        await pushManifest(endpoint, descriptor, bytes, options.tags ?? [], signal)
       } else if (this.#absent.delete(descriptor.digest) || !(await this.#head(descriptor, ['pull', 'push'], signal))) {
-        await uploadBlob(this.#endpoint, descriptor, verifiedBody(descriptor, content), signal)
+        await uploadBlob(endpoint, descriptor, verifiedBody(descriptor, content), signal)
       }
     } finally {
       stream?.destroy()

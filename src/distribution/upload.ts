@@ -5,7 +5,7 @@ import { sendChunks } from './chunked-upload.ts'
 import { type Endpoint, send } from './endpoint.ts'
 import { assertStored } from './manifests.ts'
 import type { StreamBody } from './request-body.ts'
-import { mayPass, retrying } from './retry.ts'
+import { type Attempt, mayPass, retrying } from './retry.ts'
 import type { HttpResponse } from './transport.ts'
 import { uploadLocation, withDigest } from './upload-location.ts'
 
@@ -25,13 +25,18 @@ export function uploadBlob(
   content: Uint8Array | StreamBody,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  return retrying(endpoint.connection.retry, signal, async () => {
+  const { retry, notify, registry } = endpoint.connection
+  const attempt = async (): Promise<Attempt<void>> => {
     try {
       return { value: await uploadOnce(endpoint, descriptor, content, signal) }
     } catch (error) {
       if (content instanceof Uint8Array && mayPass(error)) return { error }
       throw error
     }
+  }
+  return retrying(retry, signal, attempt, (delay, error) => {
+    notify({ kind: 'retry', registry, subject: descriptor.digest, delay, error })
+    endpoint.onRetry?.(error)
   })
 }
 

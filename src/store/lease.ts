@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { appendFile, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
-import type { ContentStore } from '../content/interfaces.ts'
+import type { ContentStore, Receiver } from '../content/interfaces.ts'
 import { ConflictError } from '../errors.ts'
 import { type Digest, isDigest } from '../image/digest.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
@@ -19,7 +19,7 @@ export interface Lease extends AsyncDisposable {
    * The store, with a lease on whatever is looked for or written through it: a copy to this is safe from
    * collections, also where it finds content that is there already.
    */
-  readonly content: ContentStore
+  readonly content: ContentStore & Receiver
   /** Keeps this content too, from now on: blobs by digest, with what a manifest consists of; layers by ChainID. */
   add(...digests: readonly Digest[]): Promise<void>
   /** Idempotent. */
@@ -30,7 +30,7 @@ export interface Lease extends AsyncDisposable {
 export interface LeaseContext {
   readonly folder: string
   readonly gate: Gate
-  readonly content: ContentStore
+  readonly content: ContentStore & Receiver
 }
 
 const suffix = '.lock'
@@ -63,7 +63,7 @@ export async function createLease({ folder, gate, content }: LeaseContext, signa
 }
 
 /** Before it is looked for: what is there then stays. */
-function leased(content: ContentStore, add: Lease['add']): ContentStore {
+function leased(content: ContentStore & Receiver, add: Lease['add']): ContentStore & Receiver {
   return {
     fetch: (descriptor, options) => content.fetch(descriptor, options),
     resolve: (reference, options) => content.resolve(reference, options),
@@ -77,6 +77,10 @@ function leased(content: ContentStore, add: Lease['add']): ContentStore {
       if (source instanceof Readable) source.on('error', () => {})
       await add(descriptor.digest)
       return content.push(descriptor, source, options)
+    },
+    async receive(descriptor, open, options) {
+      await add(descriptor.digest)
+      return content.receive(descriptor, open, options)
     },
   }
 }

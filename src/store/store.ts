@@ -1,7 +1,7 @@
 import { chmod, mkdir, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
-import type { ContentOptions, ContentStore, FetchOptions } from '../content/interfaces.ts'
+import type { ContentOptions, ContentStore, FetchOptions, ReceiveOptions, Receiver } from '../content/interfaces.ts'
 import { LayoutStore, type NamedDescriptor } from '../content/layout.ts'
 import { UnsupportedError } from '../errors.ts'
 import { chainIds } from '../image/chain-id.ts'
@@ -46,7 +46,7 @@ export interface StoreOptions extends ContentOptions {
  * containers. Any number of processes may use it at the same time; one that dies leaves nothing that
  * the next one can't tell from what is complete.
  */
-export class Store implements ContentStore {
+export class Store implements ContentStore, Receiver {
   /** The directory. */
   readonly root: string
   /** The layout that holds blobs and references; other tools may read it too. */
@@ -104,6 +104,15 @@ export class Store implements ContentStore {
       return
     }
     await this.content.push(descriptor, content, options)
+  }
+
+  /** Like {@link Store.push}; what has arrived is not lost when the rest does not come. */
+  async receive(
+    descriptor: Descriptor,
+    open: (offset: number) => Promise<Readable>,
+    options: ReceiveOptions = {},
+  ): Promise<void> {
+    if (!(await this.exists(descriptor, options))) await this.content.receive(descriptor, open, options)
   }
 
   resolve(reference: string, options?: ContentOptions): Promise<Descriptor> {
@@ -206,12 +215,13 @@ export class Store implements ContentStore {
   }
 
   /** Content as it is, with the gate for names only: a lease keeps the rest. */
-  #unguarded(): ContentStore {
+  #unguarded(): ContentStore & Receiver {
     const { content } = this
     return {
       fetch: (descriptor, options) => content.fetch(descriptor, options),
       exists: (descriptor, options) => content.exists(descriptor, options),
       push: (descriptor, source, options) => content.push(descriptor, source, options),
+      receive: (descriptor, open, options) => content.receive(descriptor, open, options),
       resolve: (reference, options) => content.resolve(reference, options),
       tag: (descriptor, reference, options) => this.tag(descriptor, reference, options),
     }

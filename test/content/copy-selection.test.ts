@@ -321,7 +321,7 @@ describe('the progress of a copy', () => {
     const last = events.at(-1)
     expect(last?.totals).toEqual({
       ...{ found: 5, skipped: 1, mounted: 0, done: 4, retries: 1 },
-      ...{ skippedBytes: present.manifest.size, mountedBytes: 0 },
+      ...{ skippedBytes: present.manifest.size, mountedBytes: 0, resumedBytes: 0 },
     })
     expect(last?.transferred).toBe(last?.total)
     expect(events.some(({ rate }) => rate > 0)).toBe(true)

@@ -1,5 +1,7 @@
 import type { SpecIssue } from '../errors.ts'
 import { pointerToken } from '../internal/json.ts'
+import { largestNode, parseNumberList } from '../internal/number-list.ts'
+import { sysctlNamespace, sysctlPath } from '../internal/sysctl.ts'
 import { quote } from '../internal/text.ts'
 import type { Rule } from './rules.ts'
 import { resourcesRules } from './rules-resources.ts'
@@ -76,26 +78,15 @@ function* overlaps(ranges: readonly IdMapping[], at: string): Iterable<SpecIssue
   }
 }
 
-/** Kernel parameters that belong to a namespace, by pattern. All others are the host's. */
-const sysctlNamespaces: readonly (readonly [RegExp, LinuxNamespaceType])[] = [
-  [/^net\./, 'network'],
-  [
-    /^(?:fs\.mqueue\.|kernel\.(?:msg(?:max|mnb|mni)|sem|shm(?:all|max|mni|_rmid_forced)|auto_msgmni|(?:msg|sem|shm)_next_id)$)/,
-    'ipc',
-  ],
-  [/^kernel\.(?:hostname|domainname)$/, 'uts'],
-  [/^user\./, 'user'],
-]
-
 function* sysctls(linux: Linux): Iterable<SpecIssue> {
   for (const name of Object.keys(linux.sysctl ?? {})) {
     const pointer = `/linux/sysctl${pointerToken(name)}`
-    if (!/^[\w-]+(?:[./][\w@:*+-]+)+$/.test(name)) {
+    const path = sysctlPath(name)
+    if (path === undefined) {
       yield { pointer, message: 'is no name of a kernel parameter' }
       continue
     }
-    const dotted = name.indexOf('/') >= 0 && !/^\w+\./.test(name) ? name.replaceAll('/', '.') : name
-    const type = sysctlNamespaces.find(([pattern]) => pattern.test(dotted))?.[1]
+    const type = sysctlNamespace(path)
     if (type === undefined) yield { pointer, message: 'belongs to no namespace: it would change the host' }
     else if (!has(linux, type)) yield { pointer, message: `needs a ${type} namespace, or it would change the host` }
   }
@@ -159,8 +150,12 @@ function* intelRdt({ intelRdt: value }: Linux): Iterable<SpecIssue> {
 
 function* memoryPolicy({ memoryPolicy: policy }: Linux): Iterable<SpecIssue> {
   if (policy === undefined) return
-  const nodes = (policy.nodes ?? '').trim() !== ''
+  const list = (policy.nodes ?? '').trim()
+  const nodes = list !== ''
   const pointer = '/linux/memoryPolicy/nodes'
+  if (nodes && parseNumberList(list, largestNode) === undefined) {
+    yield { pointer, message: 'is no list of memory nodes such as 0-3,7' }
+  }
   if (nodes && (policy.mode === 'MPOL_DEFAULT' || policy.mode === 'MPOL_LOCAL')) {
     yield { pointer, message: `must be empty for ${policy.mode}` }
   }

@@ -1,4 +1,5 @@
 import type { SpecIssue } from '../errors.ts'
+import { largestCpu, parseNumberList } from '../internal/number-list.ts'
 import { quote } from '../internal/text.ts'
 import { linuxRules } from './rules-linux.ts'
 import { resourcesRules } from './rules-resources.ts'
@@ -27,6 +28,7 @@ export function processRules(at: string): readonly Rule<Process>[] {
     (process) => command(process, at),
     (process) => rlimits(process, at),
     (process) => (process.scheduler === undefined ? [] : scheduler(process.scheduler, `${at}/scheduler`)),
+    (process) => affinity(process, `${at}/execCPUAffinity`),
   ]
 }
 
@@ -125,6 +127,15 @@ function* scheduler(value: Scheduler, at: string): Iterable<SpecIssue> {
   for (const name of ['runtime', 'deadline', 'period'] as const) {
     if (policy !== 'SCHED_DEADLINE' && Number(value[name] ?? 0) !== 0) {
       yield { pointer: `${at}/${name}`, message: `${policy} has no ${name}` }
+    }
+  }
+}
+
+function* affinity({ execCPUAffinity: value = {} }: Process, at: string): Iterable<SpecIssue> {
+  for (const name of ['initial', 'final'] as const) {
+    const list = value[name] ?? ''
+    if (list !== '' && parseNumberList(list, largestCpu) === undefined) {
+      yield { pointer: `${at}/${name}`, message: 'is no list of CPUs such as 0-3,7' }
     }
   }
 }

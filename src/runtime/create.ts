@@ -26,6 +26,10 @@ export interface CreateOptions {
   readonly detach?: boolean | undefined
   /** Where containers are recorded. Default `/run/oci-ts`, or below `$XDG_RUNTIME_DIR` without root. */
   readonly stateRoot?: string | undefined
+  /** Whether it gets a session keyring of its own, so that keys of the host are out of its reach. Default true. */
+  readonly newKeyring?: boolean | undefined
+  /** Whether to do without pivot_root(2), which a root on a ramdisk refuses; the old root stays below. Default false. */
+  readonly noPivot?: boolean | undefined
   /** File to write the pid of the first process to. */
   readonly pidFile?: string | undefined
   /** Aborting rejects with `signal.reason` and leaves nothing behind. */
@@ -50,6 +54,8 @@ export async function createContainer(options: CreateOptions): Promise<RuntimeCo
     overlay: options.overlay,
     filter: seccompProgram(spec.linux?.seccomp, hostArchitecture()),
     outlive: options.detach === true,
+    newKeyring: options.newKeyring,
+    noPivot: options.noPivot,
     host: thisHost(),
   })
   const creation = new Creation(options, plan, await claim(root, id))

@@ -17,6 +17,10 @@ export interface DryRunOptions {
   readonly overlay?: OverlayRootfs | undefined
   /** See `detach` of CreateOptions. */
   readonly detach?: boolean | undefined
+  /** See `newKeyring` of CreateOptions. */
+  readonly newKeyring?: boolean | undefined
+  /** See `noPivot` of CreateOptions. */
+  readonly noPivot?: boolean | undefined
   /** @internal What the plan depends on besides its arguments; tests give another. */
   readonly host?: Host | undefined
 }
@@ -44,6 +48,8 @@ export function plan(spec: Spec, options: DryRunOptions): readonly PlannedBatch[
     overlay: options.overlay,
     filter: seccompProgram(spec.linux?.seccomp, hostArchitecture()),
     outlive: options.detach === true,
+    newKeyring: options.newKeyring,
+    noPivot: options.noPivot,
     host: options.host ?? thisHost(),
   })
   const found = planned.targets.map(

@@ -24,11 +24,13 @@ export interface NamespacePlan {
   readonly joins: readonly Call[]
   /** Whether a type is new, and not joined or shared with the host. */
   isNew(type: LinuxNamespaceType): boolean
+  /** Whether a type is new or joined, and not shared with the host. */
+  has(type: LinuxNamespaceType): boolean
 }
 
 /** Sorts namespaces into those that are made and those that are joined by path. */
 export function planNamespaces(namespaces: readonly LinuxNamespace[]): NamespacePlan {
-  const fresh = new Set(namespaces.filter((ns) => ns.path === undefined).map((ns) => ns.type))
+  const fresh = new Set(namespaces.filter((ns) => !ns.path).map((ns) => ns.type))
   // The cgroup namespace is made when the process is in its cgroup, which then is the root of it.
   const clone = [...fresh].filter((type) => type !== 'cgroup').reduce((all, type) => all | flags[type], 0)
   const join = (ns: LinuxNamespace): readonly Call[] => {
@@ -38,7 +40,7 @@ export function planNamespaces(namespaces: readonly LinuxNamespace[]): Namespace
     // The type is given, so that a path to a namespace of another type is refused.
     return [opened, setns(opened, flags[ns.type], why), close(opened)]
   }
-  const joined = namespaces.filter((ns) => ns.path !== undefined)
+  const joined = namespaces.filter((ns) => ns.path)
   const forChildren = (ns: LinuxNamespace): boolean => ns.type === 'pid' || ns.type === 'time'
   // The user namespace first: it gives the right to join the others.
   const own = joined
@@ -49,6 +51,7 @@ export function planNamespaces(namespaces: readonly LinuxNamespace[]): Namespace
     monitorJoins: joined.filter(forChildren).flatMap(join),
     joins: own.flatMap(join),
     isNew: (type) => fresh.has(type),
+    has: (type) => namespaces.some((ns) => ns.type === type),
   }
 }
 

@@ -1,20 +1,7 @@
 import { isAbsolute, join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
-import { InvalidArgumentError } from '../errors.ts'
 import { type Call, type Out, out } from '../linux/call.ts'
-import {
-  AT_FDCWD,
-  chdir,
-  close,
-  closeRange,
-  F_SETFD,
-  FD_CLOEXEC,
-  fcntl,
-  getcwd,
-  O,
-  openat,
-  write,
-} from '../linux/calls/files.ts'
+import { chdir, close, closeRange, F_SETFD, FD_CLOEXEC, fcntl, getcwd } from '../linux/calls/files.ts'
 import {
   CLONE,
   checkPeer,
@@ -33,7 +20,10 @@ import { type CgroupPlan, planCgroup } from './cgroups/cgroup.ts'
 import { descriptor } from './descriptors.ts'
 import { deviceCalls } from './devices.ts'
 import type { Host } from './host.ts'
+import { refuseHostChanges, sysctlWrites } from './host-guard.ts'
 import { mapsOnly } from './id-maps.ts'
+import { keyringCalls } from './keyring.ts'
+import { labelWrites } from './labels.ts'
 import { type FoundTarget, openTargets, protectCalls, type Target } from './masks.ts'
 import { watcherCalls } from './monitor.ts'
 import { mountCalls } from './mounts.ts'
@@ -41,7 +31,9 @@ import { loopbackCalls, type NamespacePlan, planNamespaces } from './namespaces.
 import type { OverlayRootfs } from './overlay.ts'
 import { makeDirectoryInRoot } from './paths.ts'
 import { candidates, lookupCalls, startCalls } from './process.ts'
-import { pivotCalls, rootfsCalls } from './rootfs.ts'
+import { type ProcWrite, procWrites } from './procfs.ts'
+import { type RootChange, rootChangeCalls, rootfsCalls } from './rootfs.ts'
+import { schedulingCalls } from './scheduling.ts'
 import { refuseUnsupported } from './unsupported.ts'
 
 /** What is planned. */
@@ -56,6 +48,10 @@ export interface PlanOptions {
   readonly filter?: { readonly program: Uint8Array; readonly flags: number } | undefined
   /** Whether the container goes on without this process. */
   readonly outlive: boolean
+  /** Whether it gets a session keyring of its own. Default true. */
+  readonly newKeyring?: boolean | undefined
+  /** Whether the root is moved over the old one, where pivot_root(2) can't be: on a ramdisk. Default false. */
+  readonly noPivot?: boolean | undefined
   readonly host: Host
 }
 
@@ -92,6 +88,7 @@ export function planContainer(options: PlanOptions): Plan {
   const { spec, host } = options
   const linux = spec.linux ?? {}
   refuseUnsupported(spec)
+  refuseHostChanges(spec, options.overlay)
   const namespaces = planNamespaces(linux.namespaces ?? [])
   const cgroup = planCgroup({
     id: options.id,
@@ -130,7 +127,7 @@ export function planContainer(options: PlanOptions): Plan {
     workingDirectory,
     finish: (found) => [
       ...protectCalls(found),
-      ...pivotCalls(descriptor.root, spec.root?.readonly === true),
+      ...rootChangeCalls(descriptor.root, rootChange(options, namespaces), spec.root?.readonly === true),
       // Before the working directory is entered: no descriptor is left that leads to the host (CVE-2024-21626).
       closeRange(descriptor.init + 1, 0xffffffff, 0, { step: "close what is not the container's" }),
       chdir(process?.cwd ?? '/', { step: 'enter the working directory', pointer: '/process/cwd' }),
@@ -156,18 +153,25 @@ function planStart(options: PlanOptions, namespaces: NamespacePlan): Plan['start
   const { spec, host } = options
   const { process } = spec
   if (process === undefined) return undefined
-  return startCalls(process, {
+  const scheduling = schedulingCalls(process, spec.linux)
+  const calls = startCalls(process, {
     filter: options.filter,
     grantable: namespaces.isNew('user') ? ~0n : host.capabilities,
     setgroups: !namespaces.isNew('user') || maySetGroups(spec, host),
     socket: options.outlive ? undefined : descriptor.init,
   })
+  return (program) => [...scheduling, ...calls(program)]
 }
 
 /** An ordinary user that maps only its own group may not set groups: that could take away one that denies access. */
 function maySetGroups(spec: Spec, host: Host): boolean {
   const { uidMappings = [], gidMappings = [] } = spec.linux ?? {}
   return host.uid === 0 || !mapsOnly(uidMappings, host.uid) || !mapsOnly(gidMappings, host.gid)
+}
+
+function rootChange({ noPivot }: PlanOptions, namespaces: NamespacePlan): RootChange {
+  if (!namespaces.has('mount')) return 'chroot'
+  return noPivot === true ? 'move' : 'pivot'
 }
 
 function cloneCall(namespaces: NamespacePlan, cgroup: CgroupPlan): Call {
@@ -193,20 +197,22 @@ function setupCalls(options: PlanOptions, namespaces: NamespacePlan, cgroup: Cgr
   calls.push(fcntl(descriptor.init, F_SETFD, FD_CLOEXEC, { step: 'keep the socket from the program' }))
   calls.push(close(descriptor.monitor), setsid(), ...cgroup.join, ...namespaces.joins)
   if (user) calls.push(...becomeRoot())
+  calls.push(...procWrites(ownFiles(options)))
   if (namespaces.isNew('cgroup')) {
     calls.push(unshare(CLONE.NEWCGROUP, { step: 'make the cgroup namespace', pointer: '/linux/namespaces' }))
   }
   if (namespaces.isNew('network')) calls.push(...loopbackCalls())
-  if (spec.hostname !== undefined) {
+  if (spec.hostname) {
     calls.push(sethostname(spec.hostname, { step: 'set the hostname', pointer: '/hostname' }))
   }
-  if (spec.domainname !== undefined) {
+  if (spec.domainname) {
     calls.push(setdomainname(spec.domainname, { step: 'set the domainname', pointer: '/domainname' }))
   }
-  calls.push(...ownFiles(spec))
+  if (options.newKeyring !== false) calls.push(...keyringCalls(options.id))
   const { overlay } = options
   const propagation = linux.rootfsPropagation
-  calls.push(...rootfsCalls({ path: rootPath, descriptor: root, overlay, propagation, userNamespace: user, host }))
+  const where = { path: rootPath, descriptor: root, mountNamespace: namespaces.has('mount') }
+  calls.push(...rootfsCalls({ ...where, overlay, propagation, userNamespace: user, host }))
   const context = { root, bundle, hierarchies: host.hierarchies, isDirectory: host.isDirectory }
   calls.push(...mountCalls(spec.mounts ?? [], context))
   calls.push(...deviceCalls(linux.devices ?? [], root, user))
@@ -226,20 +232,13 @@ function becomeRoot(): readonly Call[] {
 }
 
 /** Settings made by writing to the host's /proc, while it is still in sight. */
-function ownFiles(spec: Spec): readonly Call[] {
-  const calls: Call[] = []
-  const put = (path: string, value: string, pointer: string): void => {
-    const why = { step: `set ${path}`, pointer }
-    const file = openat(AT_FDCWD, path, O.WRONLY, 0, why)
-    calls.push(file, write(file, value, why), close(file))
-  }
+function ownFiles({ spec, host }: PlanOptions): readonly ProcWrite[] {
   const score = spec.process?.oomScoreAdj
-  if (score !== undefined) put('/proc/self/oom_score_adj', String(score), '/process/oomScoreAdj')
-  for (const [name, value] of Object.entries(spec.linux?.sysctl ?? {})) {
-    if (!/^[A-Za-z0-9_.:/*-]+$/.test(name) || name.includes('..')) {
-      throw new InvalidArgumentError(`linux.sysctl: ${JSON.stringify(name)} is no name of a kernel parameter`)
-    }
-    put(`/proc/sys/${name.replaceAll('.', '/')}`, value, `/linux/sysctl/${name}`)
-  }
-  return calls
+  return [
+    ...(spec.process === undefined ? [] : labelWrites(spec.process, host)),
+    ...(score === undefined
+      ? []
+      : [{ path: 'self/oom_score_adj', value: String(score), pointer: '/process/oomScoreAdj' }]),
+    ...sysctlWrites(spec),
+  ]
 }

@@ -1,11 +1,12 @@
 import type { Call, CallOptions } from '../linux/call.ts'
-import { AT_FDCWD, chdir, close, dup3, fchdir, O, O_DIRECTORY, openat } from '../linux/calls/files.ts'
+import { AT_FDCWD, chdir, chroot, close, dup3, fchdir, O, O_DIRECTORY, openat } from '../linux/calls/files.ts'
 import {
   attachMount,
   cloneTree,
   MNT_DETACH,
   MOUNT_ATTR,
   MS,
+  mount,
   mountSetattr,
   pivotRoot,
   umount2,
@@ -32,6 +33,8 @@ export interface RootOptions {
   /** `linux.rootfsPropagation`. */
   readonly propagation: string | undefined
   readonly userNamespace: boolean
+  /** Whether there is a mount namespace to make it in; else the directory itself is the root. */
+  readonly mountNamespace: boolean
   readonly host: Pick<Host, 'kernel'>
 }
 
@@ -41,6 +44,10 @@ export interface RootOptions {
  */
 export function rootfsCalls(options: RootOptions): readonly Call[] {
   const { path, descriptor, overlay, host } = options
+  if (!options.mountNamespace) {
+    const opened = openat(AT_FDCWD, path, O.PATH | O_DIRECTORY, 0, why)
+    return [opened, dup3(opened, descriptor, O.CLOEXEC, why), close(opened)]
+  }
   const type = propagations[(options.propagation ?? 'private').replace(/^r(?!$)/, '')] ?? MS.PRIVATE
   const detached = overlay === undefined ? bindRoot(path) : overlayTree(overlay, options.userNamespace, host, why)
   const calls: Call[] = [
@@ -65,10 +72,22 @@ function bindRoot(path: string): { readonly calls: readonly Call[]; readonly tre
   return { calls: [tree], tree }
 }
 
-/** The calls that make the prepared mount the root, and detach the host's (pivot_root(2), "pivot_root(".", ".")"). */
-export function pivotCalls(root: number, readonly: boolean): readonly Call[] {
+/** How the prepared root becomes the root: by pivot_root(2), by moving it over the old one, or for want of mounts by chroot(2). */
+export type RootChange = 'pivot' | 'move' | 'chroot'
+
+/** The calls that make the prepared root the root, and let go of the host's. */
+export function rootChangeCalls(root: number, how: RootChange, readonly: boolean): readonly Call[] {
   const step = { step: 'change the root', pointer: '/root' }
-  const calls = [fchdir(root, step), pivotRoot('.', '.', step), umount2('.', MNT_DETACH, step), chdir('/', step)]
+  const calls: Call[] = [fchdir(root, step)]
+  // Stacked on each other, so that the old one needs no directory in the new one (pivot_root(2)).
+  if (how === 'pivot') calls.push(pivotRoot('.', '.', step), umount2('.', MNT_DETACH, step))
+  if (how === 'move') {
+    // The root stays below; what shows all of the host must not be found there by one who gets out of a chroot.
+    const hidden = ['/proc', '/sys'].map((path) => umount2(path, MNT_DETACH, { ...step, tolerate: 'any' }))
+    calls.push(...hidden, mount('.', '/', 0, MS.MOVE, 0, step))
+  }
+  if (how !== 'pivot') calls.push(chroot('.', step))
+  calls.push(chdir('/', step))
   if (readonly) {
     const attributes = { set: MOUNT_ATTR.RDONLY }
     calls.push(

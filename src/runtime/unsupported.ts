@@ -11,15 +11,9 @@ export function refuseUnsupported(spec: Spec): void {
   const { blockIO, hugepageLimits, network, rdma } = linux.resources ?? {}
   const missing: readonly (readonly [asked: boolean, pointer: string])[] = [
     [process?.terminal === true, '/process/terminal'],
-    [(process?.apparmorProfile ?? '') !== '', '/process/apparmorProfile'],
-    [(process?.selinuxLabel ?? '') !== '', '/process/selinuxLabel'],
-    [process?.scheduler !== undefined, '/process/scheduler'],
-    [process?.ioPriority !== undefined, '/process/ioPriority'],
     [Object.values(spec.hooks ?? {}).some((hooks) => (hooks?.length ?? 0) > 0), '/hooks'],
     [linux.intelRdt !== undefined, '/linux/intelRdt'],
-    [linux.memoryPolicy !== undefined, '/linux/memoryPolicy'],
     [(linux.mountLabel ?? '') !== '', '/linux/mountLabel'],
-    [linux.personality !== undefined, '/linux/personality'],
     [linux.timeOffsets !== undefined, '/linux/timeOffsets'],
     [Object.keys(linux.netDevices ?? {}).length > 0, '/linux/netDevices'],
     [Object.keys(blockIO ?? {}).length > 0, '/linux/resources/blockIO'],

@@ -37,10 +37,8 @@ export async function openTarget(directory: string, { singleOwner }: Ownership):
   try {
     await target.run([
       ...mapMemory(memory, memoryDescriptor),
-      ...(singleOwner ? enterUserNamespace(process.geteuid?.() ?? 0, process.getegid?.() ?? 0) : []),
       umask(0),
-      chroot(directory, { step: 'enter the target of the layer' }),
-      chdir('/'),
+      ...enterRoot(directory, singleOwner, 'enter the target of the layer'),
     ])
     return target
   } catch (error) {
@@ -78,6 +76,15 @@ class Target implements TargetProcess {
     // Not before: the next one that has it must be the only one.
     this.memory.giveBack()
   }
+}
+
+/**
+ * Calls that make `directory` the root and working directory of a process, for an ordinary user (`singleOwner`) in a
+ * user namespace of its own. The process must be dumpable for that, and is not any more.
+ */
+export function enterRoot(directory: string, singleOwner: boolean, step: string): readonly Call[] {
+  const namespace = singleOwner ? enterUserNamespace(process.geteuid?.() ?? 0, process.getegid?.() ?? 0) : []
+  return [...namespace, chroot(directory, { step }), chdir('/')]
 }
 
 /** A user namespace in which the user is root and there is nobody else. */

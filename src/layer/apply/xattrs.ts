@@ -11,8 +11,11 @@ const maxName = 255
 /** Bytes of all attributes of one entry; far beyond what file systems hold. */
 const maxTotal = 4 * maxValue
 
-/** The layer of labels and ACLs that belongs to the machine the image was made on. */
-const foreign: ReadonlySet<string> = new Set(['security.selinux', 'system.nfs4_acl'])
+/** Labels and ACLs that belong to the machine the image was made on. */
+export const foreignXattrs: ReadonlySet<string> = new Set(['security.selinux', 'system.nfs4_acl'])
+
+/** Where overlayfs keeps its marks: outside of a user namespace, and inside. */
+export const overlayPrefixes: readonly string[] = ['trusted.overlay.', 'user.overlay.']
 
 /**
  * The attributes of an entry as they go on disk. Those that overlayfs would act on are escaped the way
@@ -25,7 +28,7 @@ export function storedXattrs(xattrs: readonly Xattr[], entry: ByteString): reado
   let total = 0
   const stored: Xattr[] = []
   for (const { name, value } of xattrs) {
-    if (foreign.has(name)) continue
+    if (foreignXattrs.has(name)) continue
     total += value.length + name.length
     if (value.length > maxValue || total > maxTotal) throw nameError(entry, `its attribute ${name} is too long`)
     const escaped = escapeOverlay(name)
@@ -36,7 +39,7 @@ export function storedXattrs(xattrs: readonly Xattr[], entry: ByteString): reado
 }
 
 function escapeOverlay(name: string): string {
-  for (const prefix of ['trusted.overlay.', 'user.overlay.']) {
+  for (const prefix of overlayPrefixes) {
     if (name.startsWith(prefix)) return `${prefix}overlay.${name.slice(prefix.length)}`
   }
   return name

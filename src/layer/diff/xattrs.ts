@@ -1,0 +1,53 @@
+import { foreignXattrs, overlayPrefixes } from '../apply/xattrs.ts'
+import type { Xattr } from '../tar/entry.ts'
+
+/** Where a tree has overlayfs' marks: in attributes `trusted.overlay.…`, or `user.overlay.…` in a user namespace. */
+export type OverlayMarks = 'trusted' | 'user'
+
+/** The value of one of overlayfs' marks; undefined when the node does not have it. */
+export function overlayMark(xattrs: readonly Xattr[], mark: string, marks: OverlayMarks): string | undefined {
+  const full = `${marks}.overlay.${mark}`
+  return xattrs.find(({ name }) => name === full)?.value.toString('latin1')
+}
+
+/**
+ * The attributes of a node as they belong into a layer: without labels and ACLs of this machine, with file
+ * capabilities as they are outside of a user namespace. Where the tree has overlayfs' marks (`marks`), those
+ * are left out, and what was escaped when the layer was applied gets its name back.
+ */
+export function imageXattrs(xattrs: readonly Xattr[], marks: OverlayMarks | undefined): readonly Xattr[] {
+  if (xattrs.length === 0) return xattrs
+  return xattrs.flatMap(({ name, value }) => {
+    // A keyword of an extended header ends at the first equals sign.
+    if (foreignXattrs.has(name) || name.includes('=')) return []
+    const original = marks === undefined ? name : unescaped(name, marks)
+    if (original === undefined) return []
+    return [{ name: original, value: name === 'security.capability' ? portable(value) : value }]
+  })
+}
+
+/** Undefined for a mark of overlayfs. */
+function unescaped(name: string, marks: OverlayMarks): string | undefined {
+  for (const prefix of overlayPrefixes) {
+    const mark = `${prefix}overlay.`
+    if (name.startsWith(mark)) return prefix + name.slice(mark.length)
+  }
+  return name.startsWith(`${marks}.overlay.`) ? undefined : name
+}
+
+const revisionMask = 0xff000000
+const revision2 = 0x02000000
+const revision3 = 0x03000000
+/** Bytes of struct vfs_cap_data, and of vfs_ns_cap_data, which has the uid of a namespace's root behind it. */
+const size2 = 20
+const size3 = 24
+
+/** Version 3 names the root of the user namespace it was set in: an id of this machine. */
+function portable(value: Buffer): Buffer {
+  if (value.length !== size3) return value
+  const magic = value.readUInt32LE(0)
+  if ((magic & revisionMask) >>> 0 !== revision3) return value
+  const converted = Buffer.from(value.subarray(0, size2))
+  converted.writeUInt32LE(((magic & ~revisionMask) | revision2) >>> 0, 0)
+  return converted
+}

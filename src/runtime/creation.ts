@@ -4,7 +4,14 @@ import { delay } from '../internal/abort.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import { out } from '../linux/call.ts'
 import { close } from '../linux/calls/files.ts'
-import { pidfdOpen, pidfdSendSignal, SIGKILL, siginfoSize, waitForAnyExit } from '../linux/calls/processes.ts'
+import {
+  pidfdOpen,
+  pidfdSendSignal,
+  SIGKILL,
+  siginfoSize,
+  waitForAnyExit,
+  waitForExit,
+} from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
 import { Channel } from '../linux/remote/channel.ts'
 import { Remote, socketPair } from '../linux/remote/remote.ts'
@@ -13,8 +20,11 @@ import { directoriesOf, oomCounterPath, removeCgroup } from './cgroups/cgroup.ts
 import { RuntimeContainer } from './container.ts'
 import type { CreateOptions } from './create.ts'
 import { descriptor } from './descriptors.ts'
-import { writeIdMaps } from './id-maps.ts'
+import { thisHost } from './host.ts'
+import { writeIdMaps, writeOomScore } from './id-maps.ts'
 import { foundTarget } from './masks.ts'
+import { watcherCalls } from './monitor.ts'
+import type { Stage } from './namespaces.ts'
 import type { Plan } from './plan.ts'
 import { processStat } from './processes.ts'
 import type { ContainerRecord, StateDirectory } from './state-directory.ts'
@@ -31,6 +41,7 @@ export class Creation {
   private readonly outlive: boolean
   private monitor: Remote | undefined
   private init: Channel | undefined
+  private stage: Channel | undefined
   private pidfd: number | undefined
 
   constructor(options: CreateOptions, plan: Plan, directory: StateDirectory) {
@@ -49,13 +60,13 @@ export class Creation {
     const maps = plan.namespaces.isNew('user')
     const cloning = settled(monitor.run(plan.monitor))
     // Handed over before there is anybody to read it: the first process finds it when it is born.
-    const early = maps ? undefined : settled(init.run(plan.setup))
+    const early = maps && this.stage === undefined ? undefined : settled(init.run(plan.setup))
     this.planAhead()
-    const made = unsettled(await cloning)
-    const pid = made.value(plan.clone)
+    const born = unsettled(await cloning).value(plan.clone)
+    if (maps) await this.prepareUserNamespace(born)
+    const pid = this.stage === undefined ? born : await this.passStage(this.stage, born)
     this.pidfd = perform(pidfdOpen(pid, { step: 'get hold of the container' }))
     signal?.throwIfAborted()
-    if (maps) await writeIdMaps(pid, options.spec.linux)
     const startTime = processStat(pid)?.startTime ?? ''
     const setup = unsettled(await (early ?? settled(init.run(plan.setup))))
     signal?.throwIfAborted()
@@ -66,6 +77,24 @@ export class Creation {
     if (options.pidFile !== undefined) writeFileSync(options.pidFile, String(pid))
     const warnings = warningsOf(options.spec, plan)
     return new RuntimeContainer({ record, directory, plan, program, monitor, init, pidfd: this.pidfd, warnings })
+  }
+
+  /** What can be done only from outside of a new user namespace. */
+  private async prepareUserNamespace(pid: number): Promise<void> {
+    const { spec } = this.options
+    await writeIdMaps(pid, spec.linux)
+    const score = spec.process?.oomScoreAdj
+    if (score !== undefined && thisHost().uid === 0) writeOomScore(pid, score)
+  }
+
+  /** Has the process before the first one do its part. @returns the pid of the first one. */
+  private async passStage(stage: Channel, born: number): Promise<number> {
+    const planned = this.plan.namespaces.stage as Stage
+    const pid = (await stage.run(planned.calls)).value(planned.clone)
+    await stage.close()
+    const ended = waitForExit(born, out(siginfoSize), 0, { step: 'make the namespaces' })
+    await this.monitor?.run([ended, ...watcherCalls(pid)])
+    return pid
   }
 
   /** Plans what is asked for later: now the kernel is busy, and this process is not. */
@@ -82,7 +111,7 @@ export class Creation {
   /** Removes all that was made. Errors of it would hide the one that led here. */
   async undo(): Promise<void> {
     this.interrupt()
-    await this.init?.close()
+    await Promise.all([this.init?.close(), this.stage?.close()])
     if (this.monitor !== undefined) {
       // The first process has no batch left and ends; its parent alone can tell when.
       const gone = this.monitor.run([waitForAnyExit(out(siginfoSize), 0, { tolerate: 'ECHILD' })]).catch(() => {})
@@ -100,11 +129,14 @@ export class Creation {
     const pair = socketPair()
     const init = new Channel(pair.here, { architecture: hostArchitecture(), outlive: this.outlive })
     this.init = init
+    const between = this.plan.namespaces.stage === undefined ? undefined : socketPair()
+    if (between !== undefined) this.stage = new Channel(between.here, { architecture: hostArchitecture() })
     try {
       const descriptors = new Map<number, number>([
         [descriptor.init, pair.there],
         [descriptor.lock, this.directory.lock],
       ])
+      if (between !== undefined) descriptors.set(descriptor.stage, between.there)
       this.options.stdio?.forEach((fd, index) => {
         if (fd !== undefined) descriptors.set(index, fd)
       })
@@ -115,6 +147,7 @@ export class Creation {
       return { monitor: this.monitor, init }
     } finally {
       perform(close(pair.there))
+      if (between !== undefined) perform(close(between.there))
     }
   }
 

@@ -9,6 +9,8 @@ export const descriptor = {
   init: 4,
   /** The first process: the mount that becomes its root. */
   root: 100,
+  /** The socket of a process between monitor and first process. */
+  stage: 5,
   /** The monitor: the lock of the state directory, held as long as it lives. */
   lock: 6,
   /** The monitor: the first process (pidfd). */

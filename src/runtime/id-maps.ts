@@ -1,9 +1,10 @@
 import { execFile } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import type { IdMapping } from '../bundle/spec.ts'
 import type { Linux } from '../bundle/spec-linux.ts'
-import { UnsupportedError } from '../errors.ts'
+import { RuntimeError, UnsupportedError } from '../errors.ts'
 
 /**
  * Writes the id maps of the user namespace that `pid` is in (user_namespaces(7)). Root may map any
@@ -22,6 +23,16 @@ export async function writeIdMaps(pid: number, linux: Linux = {}): Promise<void>
     await Promise.all([write(pid, 'uid_map', uidMappings), write(pid, 'gid_map', gidMappings)])
   } else {
     await Promise.all([helper('newuidmap', pid, uidMappings), helper('newgidmap', pid, gidMappings)])
+  }
+}
+
+/** Sets the out-of-memory score of a process in a user namespace, which could not lower it itself. */
+export function writeOomScore(pid: number, score: number): void {
+  try {
+    writeFileSync(`/proc/${pid}/oom_score_adj`, String(score))
+  } catch (cause) {
+    const options = { step: 'set /proc/self/oom_score_adj', pointer: '/process/oomScoreAdj', cause }
+    throw new RuntimeError(`the kernel refuses the out-of-memory score ${score}`, options)
   }
 }
 

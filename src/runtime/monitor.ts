@@ -34,16 +34,15 @@ const any = { tolerate: 'any' } as const
  * What the monitor does right after it made the container's first process: it lets go of what is the
  * container's, so that the container's end is seen, and gets hold of the process.
  */
-export function watcherCalls(cloned: Call, cgroupDescriptors: number): readonly Call[] {
+export function watcherCalls(cloned: Call | number): readonly Call[] {
   const why = { step: 'detach the monitor' }
   const pidfd = pidfdOpen(cloned, why)
-  const last = descriptor.cgroup + cgroupDescriptors
   return [
     pidfd,
     dup3(pidfd, descriptor.process, O.CLOEXEC, why),
     closeRange(0, 2, 0, why),
     closeRange(descriptor.init, descriptor.lock - 1, 0, why),
-    closeRange(descriptor.process + 1, last, 0, why),
+    closeRange(descriptor.process + 1, 0xffffffff, 0, why),
     chdir('/', why),
   ]
 }

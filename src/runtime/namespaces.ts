@@ -1,7 +1,8 @@
-import type { LinuxNamespace, LinuxNamespaceType } from '../bundle/spec-linux.ts'
+import type { Linux, LinuxNamespace, LinuxNamespaceType } from '../bundle/spec-linux.ts'
 import type { Call } from '../linux/call.ts'
 import { AT_FDCWD, close, ioctl, O, openat } from '../linux/calls/files.ts'
-import { CLONE, SOCK_CLOEXEC, setns, socket } from '../linux/calls/processes.ts'
+import { CLONE, clone, SOCK_CLOEXEC, setns, socket, unshare } from '../linux/calls/processes.ts'
+import { procWrites } from './procfs.ts'
 
 const flags: Readonly<Record<LinuxNamespaceType, number>> = {
   pid: CLONE.NEWPID,
@@ -16,10 +17,12 @@ const flags: Readonly<Record<LinuxNamespaceType, number>> = {
 
 /** How a container gets its namespaces (runtime-spec, config-linux.md, "Namespaces"). */
 export interface NamespacePlan {
-  /** Flags of the clone that makes the first process. */
+  /** Flags of the clone that makes the first process, or the process before it. */
   readonly clone: number
-  /** Joined by the monitor: they take effect for its children only. */
-  readonly monitorJoins: readonly Call[]
+  /** Made by the monitor: they take effect for its children only. */
+  readonly monitorCalls: readonly Call[]
+  /** A process between monitor and first process, where one is needed. */
+  readonly stage: Stage | undefined
   /** Joined by the first process itself. */
   readonly joins: readonly Call[]
   /** Whether a type is new, and not joined or shared with the host. */
@@ -28,31 +31,84 @@ export interface NamespacePlan {
   has(type: LinuxNamespaceType): boolean
 }
 
+/**
+ * A process that enters a user namespace, makes the first process as its brother and ends. What is made after that
+ * belongs to the user namespace; and of a time namespace the clocks can be set only before somebody is in it.
+ */
+export interface Stage {
+  readonly calls: readonly Call[]
+  /** The call of {@link calls} whose result is the pid of the first process. */
+  readonly clone: Call
+}
+
+/** What namespaces depend on besides their list. */
+export interface NamespaceOptions {
+  readonly timeOffsets?: Linux['timeOffsets']
+  /** Descriptor of the first process's socket. */
+  readonly channel: number
+}
+
 /** Sorts namespaces into those that are made and those that are joined by path. */
-export function planNamespaces(namespaces: readonly LinuxNamespace[]): NamespacePlan {
+export function planNamespaces(namespaces: readonly LinuxNamespace[], options: NamespaceOptions): NamespacePlan {
   const fresh = new Set(namespaces.filter((ns) => !ns.path).map((ns) => ns.type))
-  // The cgroup namespace is made when the process is in its cgroup, which then is the root of it.
-  const clone = [...fresh].filter((type) => type !== 'cgroup').reduce((all, type) => all | flags[type], 0)
-  const join = (ns: LinuxNamespace): readonly Call[] => {
-    const index = namespaces.indexOf(ns)
-    const why = { step: `join the ${ns.type} namespace`, pointer: `/linux/namespaces/${index}/path` }
-    const opened = openat(AT_FDCWD, ns.path as string, O.RDONLY, 0, why)
-    // The type is given, so that a path to a namespace of another type is refused.
-    return [opened, setns(opened, flags[ns.type], why), close(opened)]
-  }
   const joined = namespaces.filter((ns) => ns.path)
+  const joins = (matching: (ns: LinuxNamespace) => boolean): readonly Call[] =>
+    joined.filter(matching).flatMap((ns) => joinCalls(ns, namespaces.indexOf(ns)))
+  const isUser = (ns: LinuxNamespace): boolean => ns.type === 'user'
   const forChildren = (ns: LinuxNamespace): boolean => ns.type === 'pid' || ns.type === 'time'
-  // The user namespace first: it gives the right to join the others.
-  const own = joined
-    .filter((ns) => !forChildren(ns))
-    .sort((a, b) => Number(b.type === 'user') - Number(a.type === 'user'))
-  return {
-    clone,
-    monitorJoins: joined.filter(forChildren).flatMap(join),
-    joins: own.flatMap(join),
-    isNew: (type) => fresh.has(type),
-    has: (type) => namespaces.some((ns) => ns.type === type),
+  const own = joins((ns) => !isUser(ns) && !forChildren(ns))
+  const clocks = fresh.has('time') && options.timeOffsets !== undefined ? timeNamespaceCalls(options.timeOffsets) : []
+  // The cgroup namespace is made when the process is in its cgroup, which then is the root of it.
+  const cloned = [...fresh].filter((type) => type !== 'cgroup' && (type !== 'time' || clocks.length === 0))
+  const plan = {
+    isNew: (type: LinuxNamespaceType) => fresh.has(type),
+    has: (type: LinuxNamespaceType) => namespaces.some((ns) => ns.type === type),
+    joins: own,
   }
+  const joinsUser = joined.some(isUser)
+  if (joinsUser && (cloned.length > 0 || clocks.length > 0 || joined.some(forChildren))) {
+    const before = [...joins(isUser), ...joins(forChildren), ...clocks]
+    return { ...plan, clone: 0, monitorCalls: [], stage: stageOf(before, cloned, options.channel) }
+  }
+  if (fresh.has('user') && clocks.length > 0) {
+    const rest = cloned.filter((type) => type !== 'user')
+    const stage = stageOf(clocks, rest, options.channel)
+    return { ...plan, clone: CLONE.NEWUSER, monitorCalls: joins(forChildren), stage }
+  }
+  // The user namespace first: it gives the right to join the others.
+  const all = joinsUser ? [...joins(isUser), ...own] : own
+  return { ...plan, clone: sum(cloned), monitorCalls: [...joins(forChildren), ...clocks], stage: undefined, joins: all }
+}
+
+function sum(types: readonly LinuxNamespaceType[]): number {
+  return types.reduce((all, type) => all | flags[type], 0)
+}
+
+function stageOf(before: readonly Call[], types: readonly LinuxNamespaceType[], channel: number): Stage {
+  const why = { step: 'make the namespaces', pointer: '/linux/namespaces' }
+  // clone3(2) takes no signal for a brother, and so is no choice.
+  const late = types.includes('time') ? [unshare(CLONE.NEWTIME, why)] : []
+  const rest = types.filter((type) => type !== 'time')
+  const cloned = clone({ ...why, flags: sum(rest) + CLONE.PARENT, childSocket: channel })
+  return { calls: [...before, ...late, cloned], clone: cloned }
+}
+
+function joinCalls(ns: LinuxNamespace, index: number): readonly Call[] {
+  const why = { step: `join the ${ns.type} namespace`, pointer: `/linux/namespaces/${index}/path` }
+  const opened = openat(AT_FDCWD, ns.path as string, O.RDONLY, 0, why)
+  // The type is given, so that a path to a namespace of another type is refused.
+  return [opened, setns(opened, flags[ns.type], why), close(opened)]
+}
+
+/** Makes a time namespace for the children of a process, and sets its clocks. */
+function timeNamespaceCalls(offsets: NonNullable<Linux['timeOffsets']>): readonly Call[] {
+  const pointer = '/linux/timeOffsets'
+  const lines = Object.entries(offsets).map(([clock, offset]) => {
+    return `${clock} ${offset?.secs ?? 0} ${offset?.nanosecs ?? 0}\n`
+  })
+  if (lines.length === 0) return []
+  const write = { path: 'self/timens_offsets', value: lines.join(''), pointer, step: 'set the clocks' }
+  return [unshare(CLONE.NEWTIME, { step: 'make the time namespace', pointer }), ...procWrites([write])]
 }
 
 /** Brings the loopback interface of a new network namespace up. */

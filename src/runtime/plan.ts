@@ -62,7 +62,7 @@ export interface PlanOptions {
 export interface Plan {
   readonly cgroup: CgroupPlan
   readonly namespaces: NamespacePlan
-  /** The call of `monitor` whose result is the pid of the first process. */
+  /** The call of `monitor` whose result is the pid of the first process, or of the stage before it. */
   readonly clone: Call
   readonly monitor: readonly Call[]
   readonly setup: readonly Call[]
@@ -89,7 +89,10 @@ export function planContainer(options: PlanOptions): Plan {
   const linux = spec.linux ?? {}
   refuseUnsupported(spec)
   refuseHostChanges(spec, options.overlay)
-  const namespaces = planNamespaces(linux.namespaces ?? [])
+  const namespaces = planNamespaces(linux.namespaces ?? [], {
+    timeOffsets: linux.timeOffsets,
+    channel: descriptor.init,
+  })
   const cgroup = planCgroup({
     id: options.id,
     path: linux.cgroupsPath,
@@ -111,7 +114,7 @@ export function planContainer(options: PlanOptions): Plan {
     cgroup,
     namespaces,
     clone: cloned,
-    monitor: [...cgroup.create, ...namespaces.monitorJoins, cloned, ...watcherCalls(cloned, cgroup.join.length)],
+    monitor: [...cgroup.create, ...namespaces.monitorCalls, cloned, ...afterClone(cloned, namespaces)],
     get setup() {
       return setup()
     },
@@ -156,7 +159,7 @@ function planStart(options: PlanOptions, namespaces: NamespacePlan): Plan['start
   const scheduling = schedulingCalls(process, spec.linux)
   const calls = startCalls(process, {
     filter: options.filter,
-    grantable: namespaces.isNew('user') ? ~0n : host.capabilities,
+    grantable: namespaces.has('user') ? ~0n : host.capabilities,
     setgroups: !namespaces.isNew('user') || maySetGroups(spec, host),
     socket: options.outlive ? undefined : descriptor.init,
   })
@@ -169,6 +172,11 @@ function maySetGroups(spec: Spec, host: Host): boolean {
   return host.uid === 0 || !mapsOnly(uidMappings, host.uid) || !mapsOnly(gidMappings, host.gid)
 }
 
+/** With a process in between, the first one is not there yet; the end of that process must be seen. */
+function afterClone(cloned: Call, { stage }: NamespacePlan): readonly Call[] {
+  return stage === undefined ? watcherCalls(cloned) : [close(descriptor.stage)]
+}
+
 function rootChange({ noPivot }: PlanOptions, namespaces: NamespacePlan): RootChange {
   if (!namespaces.has('mount')) return 'chroot'
   return noPivot === true ? 'move' : 'pivot'
@@ -176,7 +184,7 @@ function rootChange({ noPivot }: PlanOptions, namespaces: NamespacePlan): RootCh
 
 function cloneCall(namespaces: NamespacePlan, cgroup: CgroupPlan): Call {
   const why = { step: 'make the namespaces', pointer: '/linux/namespaces' }
-  const options = { ...why, childSocket: descriptor.init }
+  const options = { ...why, childSocket: namespaces.stage === undefined ? descriptor.init : descriptor.stage }
   if (cgroup.v2Descriptor === undefined) return clone({ ...options, flags: namespaces.clone })
   return clone({ ...options, flags: namespaces.clone + CLONE.INTO_CGROUP, cgroup: cgroup.v2Descriptor })
 }
@@ -184,7 +192,7 @@ function cloneCall(namespaces: NamespacePlan, cgroup: CgroupPlan): Call {
 function setupCalls(options: PlanOptions, namespaces: NamespacePlan, cgroup: CgroupPlan): readonly Call[] {
   const { spec, bundle, host, outlive } = options
   const linux = spec.linux ?? {}
-  const user = namespaces.isNew('user')
+  const user = namespaces.has('user')
   const { root } = descriptor
   const given = spec.root?.path ?? 'rootfs'
   const rootPath = isAbsolute(given) ? given : join(bundle, given)
@@ -197,7 +205,7 @@ function setupCalls(options: PlanOptions, namespaces: NamespacePlan, cgroup: Cgr
   calls.push(fcntl(descriptor.init, F_SETFD, FD_CLOEXEC, { step: 'keep the socket from the program' }))
   calls.push(close(descriptor.monitor), setsid(), ...cgroup.join, ...namespaces.joins)
   if (user) calls.push(...becomeRoot())
-  calls.push(...procWrites(ownFiles(options)))
+  calls.push(...procWrites(ownFiles(options, namespaces)))
   if (namespaces.isNew('cgroup')) {
     calls.push(unshare(CLONE.NEWCGROUP, { step: 'make the cgroup namespace', pointer: '/linux/namespaces' }))
   }
@@ -232,8 +240,9 @@ function becomeRoot(): readonly Call[] {
 }
 
 /** Settings made by writing to the host's /proc, while it is still in sight. */
-function ownFiles({ spec, host }: PlanOptions): readonly ProcWrite[] {
-  const score = spec.process?.oomScoreAdj
+function ownFiles({ spec, host }: PlanOptions, namespaces: NamespacePlan): readonly ProcWrite[] {
+  // Without the rights of the host a process can't lower its score; who makes the namespace does it then.
+  const score = host.uid === 0 && namespaces.isNew('user') ? undefined : spec.process?.oomScoreAdj
   return [
     ...(spec.process === undefined ? [] : labelWrites(spec.process, host)),
     ...(score === undefined

@@ -12,6 +12,8 @@ const hints: readonly (readonly [step: RegExp, errno: string, hint: string])[] =
   [/^set RLIMIT/, 'EPERM', 'A hard limit above the one of this process needs CAP_SYS_RESOURCE.'],
   [/^make the namespaces/, 'EPERM', 'User namespaces may be off: see sysctl kernel.unprivileged_userns_clone.'],
   [/^make the namespaces/, 'ENOSPC', 'The limit of namespaces is reached: see sysctl user.max_*_namespaces.'],
+  [/^join the /, 'EINVAL', 'The path is no namespace of that type, or this process is in it already.'],
+  [/^set the clocks/, 'ERANGE', 'No clock can be set to a time before its start, nor beyond 146 years.'],
   [/^mount /, 'ENOENT', 'The source of a bind mount must exist.'],
   [/^enter the working directory/, 'ENOTDIR', 'The working directory of the container must be a directory.'],
 ]

@@ -14,7 +14,6 @@ export function refuseUnsupported(spec: Spec): void {
     [Object.values(spec.hooks ?? {}).some((hooks) => (hooks?.length ?? 0) > 0), '/hooks'],
     [linux.intelRdt !== undefined, '/linux/intelRdt'],
     [(linux.mountLabel ?? '') !== '', '/linux/mountLabel'],
-    [linux.timeOffsets !== undefined, '/linux/timeOffsets'],
     [Object.keys(linux.netDevices ?? {}).length > 0, '/linux/netDevices'],
     [Object.keys(blockIO ?? {}).length > 0, '/linux/resources/blockIO'],
     [(hugepageLimits?.length ?? 0) > 0, '/linux/resources/hugepageLimits'],

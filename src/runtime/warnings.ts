@@ -7,7 +7,7 @@ import { ungrantable } from './process.ts'
 /** What `spec` asks for and this host does not give, one sentence each; none of it is a failure. */
 export function warningsOf(spec: Spec, plan: Pick<Plan, 'namespaces'>, host: Host = thisHost()): readonly string[] {
   const warnings: string[] = []
-  if (!plan.namespaces.isNew('user')) {
+  if (!plan.namespaces.has('user')) {
     for (const name of ungrantable(spec.process?.capabilities, host.capabilities)) {
       warnings.push(`${name} can't be granted: this process does not have it`)
     }

@@ -159,6 +159,19 @@ export class ConflictError extends OciError {
   }
 }
 
+/** A policy has refused content before any of it was stored; `cause` is what the policy had to say. */
+export class AdmissionError extends OciError {
+  /** What was refused. */
+  readonly digest: string
+
+  constructor(subject: string, digest: string, options: OciErrorOptions = {}) {
+    const { cause } = options
+    const reason = cause === undefined ? '' : `: ${cause instanceof Error ? cause.message : String(cause)}`
+    super('ERR_OCI_ADMISSION', `${subject} (${digest}) is not admitted${reason}`, { subject, ...options })
+    this.digest = digest
+  }
+}
+
 /** An image has no variant for the platform that was asked for. */
 export class PlatformError extends OciError {
   readonly wanted: string

@@ -10,6 +10,7 @@
  */
 
 export type * from './bundle/options.ts'
+export type { Admission, CopyCandidate } from './content/copy.ts'
 export type {
   ContentOptions,
   ContentStore,

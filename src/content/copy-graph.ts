@@ -67,13 +67,14 @@ export class CopyGraph {
   }
 
   /** Copies the graph below the root that `choose` names, and what refers to it; returns that root. */
-  async copy(choose: (read: DocumentReader) => Promise<CopyRoot>): Promise<Descriptor> {
+  async copy(choose: (read: DocumentReader, signal: AbortSignal) => Promise<CopyRoot>): Promise<Descriptor> {
     const onAbort = (): void => this.#controller.abort(this.#signal?.reason)
     if (this.#signal?.aborted) onAbort()
     else this.#signal?.addEventListener('abort', onAbort, { once: true })
     try {
       return await this.#guard(async () => {
-        const { root, raw } = await choose((descriptor, limit) => this.#read(descriptor, limit))
+        const read: DocumentReader = (descriptor, limit) => this.#read(descriptor, limit)
+        const { root, raw } = await choose(read, this.#controller.signal)
         if (raw !== undefined) this.#documents.set(root.digest, raw)
         await this.#visit(root, 0)
         this.#meter.phase = 'referrers'

@@ -2,6 +2,7 @@ import { InvalidArgumentError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import { isDigest } from '../image/digest.ts'
 import type { Platform } from '../image/platform.ts'
+import { type Admission, ask } from './admission.ts'
 import { CopyGraph, type CopyRoot, type DocumentReader } from './copy-graph.ts'
 import type { CopyProgress } from './copy-progress.ts'
 import type {
@@ -17,6 +18,7 @@ import type {
 import { selectPlatform } from './select-platform.ts'
 import { selectPlatforms } from './select-platforms.ts'
 
+export type { Admission, CopyCandidate } from './admission.ts'
 export { type CopyFailure, copyFailure } from './copy-failure.ts'
 export type { CopyProgress, CopyTotals } from './copy-progress.ts'
 
@@ -44,6 +46,11 @@ export interface CopyOptions extends ContentOptions {
   readonly concurrency?: number | undefined
   /** Name at the target. Default: the reference, unless it is a digest; then none is given. */
   readonly as?: string | undefined
+  /**
+   * Asked, before anything is written to the target, whether what is going to be copied may be. When
+   * it throws or rejects, the copy does with AdmissionError.
+   */
+  readonly admit?: Admission | undefined
   /** Told of every step. An error it throws ends the copy. */
   readonly onProgress?: ((progress: CopyProgress) => void) | undefined
 }
@@ -60,7 +67,7 @@ export interface CopyOptions extends ContentOptions {
  * transfers; the promise settles when they have ended, with nothing left running. Content that had
  * arrived whole stays at the target, which may also keep what it has of the rest (a layout does).
  *
- * @throws NotFoundError when the reference does not exist; PlatformError when it has no image for the
+ * @throws NotFoundError when the reference does not exist; AdmissionError when `admit` refuses it; PlatformError when it has no image for the
  * platform; SizeMismatchError, DigestMismatchError, SpecError, LimitError for content that is not what
  * it should be; whatever the two sides throw ({@link copyFailure} tells which side it was);
  * `signal.reason` when aborted.
@@ -71,7 +78,7 @@ export async function copy(
   target: Pusher & Partial<Tagger & Mounter & Receiver>,
   options: CopyOptions = {},
 ): Promise<Descriptor> {
-  const { concurrency = 3, signal, as, onProgress } = options
+  const { concurrency = 3, signal, as, onProgress, admit } = options
   if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 64) {
     throw new InvalidArgumentError(`concurrency must be 1 to 64, not ${concurrency}`, { subject: 'concurrency' })
   }
@@ -87,7 +94,11 @@ export async function copy(
   signal?.throwIfAborted()
   const named = await source.resolve(reference, { signal })
   const graph = new CopyGraph(source, target, { concurrency, signal, onProgress, referrers })
-  const root = await graph.copy((read) => choose(read, reference, named, options))
+  const root = await graph.copy(async (read, aborted) => {
+    const chosen = await choose(read, reference, named, options)
+    if (admit !== undefined) await ask(admit, source, { reference, named, chosen, read }, aborted)
+    return chosen
+  })
   const name = as ?? (isDigest(reference) ? undefined : reference)
   if (name !== undefined) await target.tag?.(root, name, { signal })
   return root

@@ -17,7 +17,16 @@ export { type LoadedImage, type LoadOptions, loadArchive } from './archive/load.
 export { openArchive } from './archive/open.ts'
 export { type ArchiveImage, type WriteArchiveOptions, writeArchive } from './archive/write.ts'
 export { ArchiveWriter, type ArchiveWriterOptions } from './archive/writer.ts'
-export { type CopyFailure, type CopyOptions, type CopyProgress, type CopyTotals, copy, copyFailure } from './copy.ts'
+export {
+  type Admission,
+  type CopyCandidate,
+  type CopyFailure,
+  type CopyOptions,
+  type CopyProgress,
+  type CopyTotals,
+  copy,
+  copyFailure,
+} from './copy.ts'
 export type {
   ContentOptions,
   ContentStore,

@@ -64,7 +64,7 @@ function defaultEngine(): Engine {
 /**
  * Pulls an image into the local store: resolves the reference, chooses the image for the platform, fetches
  * and verifies what is missing, unpacks the layers. Await it for the image, iterate it for progress.
- * @throws InvalidReferenceError, NotFoundError, PlatformError, RegistryError, NetworkError,
+ * @throws InvalidReferenceError, NotFoundError, PlatformError, AdmissionError, RegistryError, NetworkError,
  * DigestMismatchError, SizeMismatchError, SpecError, LimitError, LayerError; `signal.reason` when aborted
  */
 export function pull(reference: string, options?: PullOptions): PullOperation {

@@ -1,4 +1,4 @@
-import { copy } from '../content/copy.ts'
+import { type Admission, copy } from '../content/copy.ts'
 import type { CopyProgress } from '../content/copy-progress.ts'
 import { createRegistryClient, type RegistryClientOptions } from '../distribution/registry-client.ts'
 import type { Descriptor } from '../image/descriptor.ts'
@@ -20,6 +20,12 @@ export interface PullOptions {
   readonly concurrency?: number | undefined
   /** Whether to unpack the layers as well, so that the first `run` is quick. Default true on Linux. */
   readonly unpack?: boolean | undefined
+  /**
+   * Asked whether the image may be pulled, with its manifest and whatever refers to it at hand: to verify
+   * a signature, for example. Asked before a layer is fetched; when it throws or rejects, the pull fails
+   * with AdmissionError and the store is as it was. Default: everything may.
+   */
+  readonly admit?: Admission | undefined
   /** Time for all of it. Default none. */
   readonly timeout?: Duration | undefined
   /** Aborting rejects with `signal.reason`; what had arrived whole stays for the next attempt. */
@@ -64,7 +70,7 @@ async function pullNow(
     const store = await openStore()
     const repository = client.repository(reference)
     const wanted = reference.digest ?? reference.tag ?? 'latest'
-    const { concurrency } = options
+    const { concurrency, admit } = options
     // Until the image has its name, and its layers are there, other processes must not take it for garbage.
     const lease = await store.lease({ signal })
     try {
@@ -72,6 +78,7 @@ async function pullNow(
         platform,
         as: name,
         concurrency,
+        admit,
         signal,
         onProgress: (progress) => report({ ...progress, phase: 'fetch' }),
       })

@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { anonymous } from '../../src/distribution/index.ts'
-import { InvalidReferenceError, NotFoundError, TimeoutError } from '../../src/errors.ts'
-import type { Image, PullProgress } from '../../src/index.ts'
+import { AdmissionError, InvalidReferenceError, NotFoundError, TimeoutError } from '../../src/errors.ts'
+import type { CopyCandidate, Image, PullProgress } from '../../src/index.ts'
 import { createEngine } from '../../src/index.ts'
 import { tar } from '../layer/support/tar.ts'
 import { image, type TestImage } from '../store/support/image.ts'
@@ -68,6 +68,28 @@ describe.skipIf(process.platform !== 'linux')('a pull (skipped on anything but L
     await createEngine({ root }).pull(`${server.host}/app:1`, { registry, unpack: false })
     expect(existsSync(join(root, 'content/blobs/sha256', one.descriptor.digest.slice(7)))).toBe(true)
     expect(existsSync(join(root, 'layers/sha256'))).toBe(false)
+  })
+
+  it('asks whether it may before it fetches a layer, and leaves the store as it was when it may not', async () => {
+    const one = fresh()
+    await using server = await serveImage(one)
+    const reference = `${server.host}/app:1`
+    const files = (): readonly string[] => readdirSync(sandbox.root, { recursive: true, encoding: 'utf8' }).sort()
+    await sandbox.engine.store()
+    const before = files()
+    const reason = new Error('not today')
+    const refused = sandbox.engine.pull(reference, { registry, admit: () => Promise.reject(reason) })
+    const error: unknown = await refused.catch((e: unknown) => e)
+    expect(error).toBeInstanceOf(AdmissionError)
+    expect(error).toMatchObject({ cause: reason, digest: one.descriptor.digest })
+    expect(files()).toEqual(before)
+    expect(server.seen.filter(({ url }) => url.includes(one.manifest.layers[0]?.digest ?? ''))).toEqual([])
+    const asked: string[] = []
+    const admit = async ({ root, raw }: CopyCandidate): Promise<void> => {
+      asked.push(root.digest, JSON.parse(Buffer.from(raw).toString()).config.digest)
+    }
+    const pulled = await sandbox.engine.pull(reference, { registry, admit })
+    expect(asked).toEqual([pulled.digest, pulled.id])
   })
 
   it('of the same image twice at once gives the same', async () => {

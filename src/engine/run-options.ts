@@ -5,10 +5,17 @@ import { InvalidArgumentError } from '../errors.ts'
 import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/units.ts'
 import { signalNumber } from '../runtime/processes.ts'
 import type { PullOptions } from './pull.ts'
+import type { RunMountOption } from './volume-mounts.ts'
 import type { WaitStrategy } from './wait.ts'
 
 /** Options of `run`: those of a bundle (what the container gets), and how it is started and watched. */
-export interface RunOptions extends Omit<BundleOptions, 'id' | 'rootfs' | 'terminal' | 'consoleSize' | 'accounts'> {
+export interface RunOptions
+  extends Omit<BundleOptions, 'id' | 'rootfs' | 'terminal' | 'consoleSize' | 'accounts' | 'mounts'> {
+  /**
+   * Mounts beside Docker's default ones, which give way to one with the same target. Paths that the image wants to be
+   * volumes get an anonymous one each, unless something is mounted there.
+   */
+  readonly mounts?: readonly RunMountOption[]
   /** Name for errors and logs, and for `attach`. Default the first 12 characters of the id. */
   readonly name?: string | undefined
   /**

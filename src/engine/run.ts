@@ -23,6 +23,7 @@ import { untilReady } from './ready.ts'
 import { type RunOptions, type RunSettings, settingsOf } from './run-options.ts'
 import { buildSpec, hostUid } from './spec.ts'
 import { openStdio, type Stdio } from './stdio.ts'
+import { fillVolumes, type ResolvedMounts, resolveMounts } from './volume-mounts.ts'
 
 /** What runs are made with. */
 export interface RunContext {
@@ -65,6 +66,7 @@ interface Birth {
   readonly stopSignal: string | number
   readonly chainId: Digest | undefined
   readonly spec: Spec
+  readonly volumes: ResolvedMounts['volumes']
 }
 
 /** One run: what has been made so far, so that it can be undone. */
@@ -93,9 +95,10 @@ class Run {
     const stopSignal = options.stopSignal ?? stopSignalOf(image)
     const { chainId, layers } = await unpack(store, image, signal)
     const id = randomBytes(32).toString('hex')
-    const spec = await buildSpec(id, image, layers, options)
+    const { mounts, volumes } = resolveMounts(store, image, options.mounts)
+    const spec = await buildSpec(id, image, layers, mounts, options)
     signal.throwIfAborted()
-    const birth: Birth = { id, name: options.name ?? id.slice(0, 12), image, stopSignal, chainId, spec }
+    const birth: Birth = { id, name: options.name ?? id.slice(0, 12), image, stopSignal, chainId, spec, volumes }
     return options.detach === true ? this.detached(store, birth) : this.attached(store, birth)
   }
 
@@ -109,9 +112,11 @@ class Run {
   private async attached(store: Store, birth: Birth): Promise<Container> {
     const { options, settings, signal } = this
     const { id, name, image, stopSignal, chainId, spec } = birth
-    const layer = await store.createWritable(chainId, { id, ephemeral: true, image: image.digest })
+    const volumes = birth.volumes.map(({ volume }) => volume)
+    const layer = await store.createWritable(chainId, { id, ephemeral: true, image: image.digest, volumes })
     this.layer = layer
     signal.throwIfAborted()
+    await fillVolumes(store, layer, birth.volumes, options.userNamespace, signal)
 
     const stdio = openStdio(settings.stdin !== 'none', hostUid(spec))
     this.stdio = stdio
@@ -144,14 +149,12 @@ class Run {
     const { stopTimeout } = settings
     const created = Date.now()
     const record: DetachedRecord = { version: 1, id, name, image, stopSignal, stopTimeout, stateRoot, created }
-    const layer = await registerDetached(
-      store,
-      record,
-      () => store.createWritable(chainId, { id, image: image.digest }),
-      signal,
-    )
+    const volumes = birth.volumes.map(({ volume }) => volume)
+    const makeLayer = (): Promise<WritableLayer> => store.createWritable(chainId, { id, image: image.digest, volumes })
+    const layer = await registerDetached(store, record, makeLayer, signal)
     this.layer = layer
     signal.throwIfAborted()
+    await fillVolumes(store, layer, birth.volumes, options.userNamespace, signal)
 
     const files = createLogFiles(directoryOf(store, id), hostUid(spec))
     this.stdio = files

@@ -1,5 +1,6 @@
 import { createSpec } from '../bundle/generate.ts'
 import { hostMaskedPaths } from '../bundle/host.ts'
+import type { MountOption } from '../bundle/options.ts'
 import type { IdMapping, Spec } from '../bundle/spec.ts'
 import { readAccounts } from './accounts.ts'
 import type { Image } from './image.ts'
@@ -13,6 +14,7 @@ export async function buildSpec(
   id: string,
   image: Image,
   layers: readonly string[],
+  mounts: readonly MountOption[],
   options: RunOptions,
 ): Promise<Spec> {
   // The machine does not change them.
@@ -20,6 +22,7 @@ export async function buildSpec(
   const privileged = process.geteuid?.() === 0
   const spec = createSpec(image.config, {
     ...options,
+    mounts,
     ...(privileged ? {} : { userNamespace: options.userNamespace ?? userNamespace() }),
     id,
     rootfs: '.',

@@ -13,7 +13,8 @@ import { leasedDigests } from './lease.ts'
 import { describe, listDigests, Marks } from './marks.ts'
 import { layerPath, type StorePaths } from './paths.ts'
 import { WorkDirectory } from './work-directory.ts'
-import type { WritableLayers, WritableRecord } from './writable.ts'
+import type { WritableLayers } from './writable.ts'
+import type { WritableRecord } from './writable-record.ts'
 
 /** What garbage is collected from. */
 export interface GarbageContext {

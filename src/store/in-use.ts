@@ -1,6 +1,6 @@
 import type { Digest } from '../image/digest.ts'
 import type { ImageNode } from './graph.ts'
-import type { WritableRecord } from './writable.ts'
+import type { WritableRecord } from './writable-record.ts'
 
 /** The ids of the containers that were made of one of the images. */
 export function usersOf(images: readonly ImageNode[], containers: readonly WritableRecord[]): readonly string[] {

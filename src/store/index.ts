@@ -8,10 +8,21 @@ export type { LayerWarning } from '../layer/apply/planner.ts'
 export { type CompleteLimits, defaultLimits, type LayerLimits } from '../layer/limits.ts'
 export type { Collected } from './garbage.ts'
 export type { ImageSummary } from './images.ts'
+export type { LabelFilters } from './labels.ts'
 export type { UnpackOptions, UnpackProgress } from './layers.ts'
 export type { Lease } from './lease.ts'
 export type { ImageFilters, PruneOptions, PruneReport } from './prune.ts'
 export type { RemovedImage, RemoveImageOptions } from './remove-image.ts'
 export { openStore, Store, type StoreOptions } from './store.ts'
 export type { UnpackedImage } from './unpack.ts'
+export type {
+  CreateVolumeOptions,
+  ListVolumesOptions,
+  PruneVolumesOptions,
+  PruneVolumesReport,
+  RemoveVolumeOptions,
+  Volume,
+  Volumes,
+  WantedVolume,
+} from './volumes.ts'
 export type { WritableLayer, WritableOptions } from './writable.ts'

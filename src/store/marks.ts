@@ -10,7 +10,7 @@ import { hasCode } from '../internal/file-error.ts'
 import type { ContentGraph } from './graph.ts'
 import { readRecord } from './layer-record.ts'
 import { layerPath, type StorePaths } from './paths.ts'
-import type { WritableRecord } from './writable.ts'
+import type { WritableRecord } from './writable-record.ts'
 
 /** What is needed: everything that is marked stays. */
 export class Marks {

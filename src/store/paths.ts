@@ -12,6 +12,8 @@ export interface StorePaths {
   readonly layers: string
   /** Writable layers of containers: `<id>/{writable.json,upper/,work/}`. */
   readonly containers: string
+  /** Volumes: `<name>/{volume.json,data/}`. */
+  readonly volumes: string
   /** What is being made or removed: `<name>/` beside a lock `<name>.lock`. */
   readonly temporary: string
   /** What work in progress needs: one file a lease, locked while its process lives. */
@@ -41,6 +43,7 @@ export function storePaths(root: string): StorePaths {
     content: join(at, 'content'),
     layers: join(at, 'layers'),
     containers: join(at, 'containers'),
+    volumes: join(at, 'volumes'),
     temporary: join(at, 'tmp'),
     leases: join(at, 'leases'),
     locks: join(at, 'locks'),

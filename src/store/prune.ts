@@ -3,15 +3,12 @@ import { type Duration, toMilliseconds } from '../internal/units.ts'
 import { type Collected, collectGarbage, type GarbageContext, type StoreView } from './garbage.ts'
 import { type ImageSummary, imagesOf, readable, summary } from './images.ts'
 import { usersOf } from './in-use.ts'
+import { hasLabels, type LabelFilters } from './labels.ts'
 
 /** Which images are pruned; each filter leaves some of them out. */
-export interface ImageFilters {
+export interface ImageFilters extends LabelFilters {
   /** Only images that were built before this moment; those that do not say stay. */
   readonly until?: Date | undefined
-  /** Only images that have all these labels; `true` for any value. */
-  readonly labels?: Readonly<Record<string, string | true>> | undefined
-  /** Only images that have none of these labels. */
-  readonly withoutLabels?: Readonly<Record<string, string | true>> | undefined
 }
 
 /** How a store is pruned. */
@@ -76,14 +73,4 @@ async function unused(
 function passes({ created, labels }: ImageSummary, { until, ...filters }: ImageFilters): boolean {
   if (until !== undefined && (created === undefined || created >= until)) return false
   return hasLabels(labels, filters)
-}
-
-/** Whether labels pass the filters on labels. */
-export function hasLabels(
-  labels: Readonly<Record<string, string>>,
-  { labels: wanted = {}, withoutLabels = {} }: Pick<ImageFilters, 'labels' | 'withoutLabels'>,
-): boolean {
-  const has = ([name, value]: readonly [string, string | true]): boolean =>
-    Object.hasOwn(labels, name) && (value === true || labels[name] === value)
-  return Object.entries(wanted).every(has) && !Object.entries(withoutLabels).some(has)
 }

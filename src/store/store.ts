@@ -21,6 +21,7 @@ import { defaultRoot, type StorePaths, storePaths } from './paths.ts'
 import { type PruneOptions, type PruneReport, prune } from './prune.ts'
 import { type RemovedImage, type RemoveImageOptions, removeImage } from './remove-image.ts'
 import { type UnpackedImage, unpackImage } from './unpack.ts'
+import { Volumes } from './volumes.ts'
 import { reclaim } from './work-directory.ts'
 import { type WritableLayer, WritableLayers, type WritableOptions } from './writable.ts'
 
@@ -51,6 +52,7 @@ export class Store implements ContentStore, Receiver {
   readonly root: string
   /** The layout that holds blobs and references; other tools may read it too. */
   readonly content: LayoutStore
+  readonly volumes: Volumes
   readonly #paths: StorePaths
   readonly #layers: Layers
   readonly #writable: WritableLayers
@@ -63,8 +65,9 @@ export class Store implements ContentStore, Receiver {
     this.#paths = paths
     this.#layers = new Layers(paths, content, options.limits)
     this.#gate = new Gate(paths.locks)
-    this.#writable = new WritableLayers(paths, this.#layers, this.#gate)
     this.#durability = options.durability ?? 'image'
+    this.volumes = new Volumes(paths, this.#gate, this.#durability === 'image')
+    this.#writable = new WritableLayers(paths, this.#layers, this.volumes, this.#gate)
   }
 
   /** See {@link openStore}. */

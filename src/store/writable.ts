@@ -1,12 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { chmodSync, chownSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setImmediate } from 'node:timers/promises'
-import { ConflictError, InvalidArgumentError, NotFoundError, SpecError } from '../errors.ts'
-import { type Digest, isDigest } from '../image/digest.ts'
+import { ConflictError, InvalidArgumentError, NotFoundError } from '../errors.ts'
+import type { Digest } from '../image/digest.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
-import { isJsonObject, parseJson } from '../internal/json.ts'
 import { quote } from '../internal/text.ts'
 import type { Gate } from './gate.ts'
 import type { LayerRecord } from './layer-record.ts'
@@ -15,6 +13,14 @@ import { type Lock, tryLock } from './lock.ts'
 import type { StorePaths } from './paths.ts'
 import { removeTree } from './remove-tree.ts'
 import { stackOf } from './unpack.ts'
+import type { Volumes, WantedVolume } from './volumes.ts'
+import {
+  isPlainName,
+  readWritableRecord,
+  type WritableRecord,
+  writableRecordName,
+  writableRecords,
+} from './writable-record.ts'
 
 /** A writable layer on the layers of an image: what a container's root file system is stacked of. */
 export interface WritableLayer {
@@ -40,23 +46,12 @@ export interface WritableOptions {
   readonly ephemeral?: boolean | undefined
   /** Manifest of the image it is made on: as long as the layer is there the image counts as in use. */
   readonly image?: Digest | undefined
+  /**
+   * Volumes that the container mounts: they are in use as long as the layer is there. Those that are missing are
+   * made; those without a name of the user's go with the layer.
+   */
+  readonly volumes?: readonly WantedVolume[] | undefined
 }
-
-/** `writable.json`, written last: without it the layer is not complete. */
-export interface WritableRecord {
-  readonly version: 1
-  readonly id: string
-  readonly chainId?: Digest
-  readonly ephemeral: boolean
-  readonly image?: Digest
-}
-
-const recordName = 'writable.json'
-
-/** Records that are read without a turn of the event loop: a millisecond or two. */
-const atOnce = 64
-
-const grammar = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/
 
 /**
  * The writable layers of a store. Making one is part of every start of a container, so it is done in
@@ -65,11 +60,13 @@ const grammar = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/
 export class WritableLayers {
   readonly #paths: StorePaths
   readonly #layers: Layers
+  readonly #volumes: Volumes
   readonly #gate: Gate
 
-  constructor(paths: StorePaths, layers: Layers, gate: Gate) {
+  constructor(paths: StorePaths, layers: Layers, volumes: Volumes, gate: Gate) {
     this.#paths = paths
     this.#layers = layers
+    this.#volumes = volumes
     this.#gate = gate
   }
 
@@ -84,21 +81,23 @@ export class WritableLayers {
 
   async #create(
     chainId: Digest | undefined,
-    { id, ephemeral = false, image }: WritableOptions,
+    { id, ephemeral = false, image, volumes = [] }: WritableOptions,
   ): Promise<WritableLayer> {
     const target = this.#pathOf(id)
     const lower = await this.#lower(chainId)
     const lock = tryLock(this.#lockOf(id))
     if (lock === undefined) throw taken(id)
     try {
-      if (readRecord(target) !== undefined) throw taken(id)
+      if (readWritableRecord(target) !== undefined) throw taken(id)
       await removeTree(target)
+      for (const volume of volumes) await this.#volumes.ensure(volume)
       make(target, lower[0], {
         version: 1,
         id,
         ephemeral,
         ...(chainId === undefined ? {} : { chainId }),
         ...(image === undefined ? {} : { image }),
+        ...(volumes.length === 0 ? {} : { volumes: volumes.map(({ name }) => name) }),
       })
     } catch (error) {
       lock.release({ remove: true })
@@ -110,32 +109,26 @@ export class WritableLayers {
 
   /** Opens a writable layer that was made before. @throws NotFoundError */
   async open(id: string): Promise<WritableLayer> {
-    const record = readRecord(this.#pathOf(id))
+    const record = readWritableRecord(this.#pathOf(id))
     if (record === undefined) throw new NotFoundError(id, `there is no container layer ${quote(id)}`)
     return this.#handle(id, await this.#lower(record.chainId), undefined)
   }
 
   /** All that are complete, whoever they belong to. */
-  async records(): Promise<readonly WritableRecord[]> {
-    const found: WritableRecord[] = []
-    for (const id of await readdir(this.#paths.containers)) {
-      const record = grammar.test(id) ? readRecord(this.#pathOf(id)) : undefined
-      if (record !== undefined) found.push(record)
-      if (found.length % atOnce === 0) await setImmediate()
-    }
-    return found
+  records(): Promise<readonly WritableRecord[]> {
+    return writableRecords(this.#paths.containers)
   }
 
   /** Removes what dead processes were making, and what was to go with them. */
   async reclaim(): Promise<void> {
     for (const id of await readdir(this.#paths.containers)) {
-      const record = grammar.test(id) ? readRecord(this.#pathOf(id)) : undefined
+      const record = isPlainName(id) ? readWritableRecord(this.#pathOf(id)) : undefined
       if (record?.ephemeral === false) continue
       const lock = tryLock(this.#lockOf(id))
       if (lock === undefined) continue
       try {
         // It may have become complete since it was looked at.
-        if (readRecord(this.#pathOf(id))?.ephemeral !== false) await this.#discard(id)
+        if (readWritableRecord(this.#pathOf(id))?.ephemeral !== false) await this.#discard(id)
       } finally {
         lock.release({ remove: true })
       }
@@ -168,14 +161,17 @@ export class WritableLayers {
 
   /** Moves it away, so that it is gone at once, then removes what is in it. */
   async #discard(id: string): Promise<void> {
+    const path = this.#pathOf(id)
+    const { volumes = [] } = readWritableRecord(path) ?? {}
     const trash = join(this.#paths.temporary, randomUUID())
     try {
-      renameSync(this.#pathOf(id), trash)
+      renameSync(path, trash)
     } catch (error) {
       if (hasCode(error, 'ENOENT')) return
       throw fileError(error, 'removing a container layer', id)
     }
     await removeTree(trash)
+    await this.#volumes.removeAnonymous(volumes)
   }
 
   async #lower(chainId: Digest | undefined): Promise<readonly string[]> {
@@ -194,7 +190,7 @@ export class WritableLayers {
   }
 
   #pathOf(id: string): string {
-    if (!grammar.test(id)) {
+    if (!isPlainName(id)) {
       throw new InvalidArgumentError(`${quote(id)} can't be the id of a container`, { subject: 'id' })
     }
     return join(this.#paths.containers, id)
@@ -213,31 +209,11 @@ function make(target: string, lower: string | undefined, record: WritableRecord)
   // Overlayfs shows the root of the highest layer, which is the new one.
   if (lower !== undefined) copyAttributes(lower, upper)
   else chmodSync(upper, 0o755)
-  writeFileSync(join(target, recordName), `${JSON.stringify(record)}\n`, { mode: 0o600 })
+  writeFileSync(join(target, writableRecordName), `${JSON.stringify(record)}\n`, { mode: 0o600 })
 }
 
 function copyAttributes(from: string, to: string): void {
   const { uid, gid, mode } = statSync(from)
   if (uid !== process.geteuid?.() || gid !== process.getegid?.()) chownSync(to, uid, gid)
   chmodSync(to, mode & 0o7777)
-}
-
-/** The record of a complete writable layer. */
-function readRecord(path: string): WritableRecord | undefined {
-  try {
-    const value = parseJson(readFileSync(join(path, recordName)), path)
-    return isRecord(value) ? value : undefined
-  } catch (error) {
-    // A crash may leave a file without its content; it was the last step.
-    if (hasCode(error, 'ENOENT') || error instanceof SpecError) return undefined
-    throw fileError(error, 'reading a container layer', path)
-  }
-}
-
-function isRecord(value: unknown): value is WritableRecord {
-  if (!isJsonObject(value)) return false
-  const { version, id, chainId, ephemeral, image } = value
-  const mayBeDigest = (text: unknown): boolean => text === undefined || (typeof text === 'string' && isDigest(text))
-  const areDigests = mayBeDigest(chainId) && mayBeDigest(image)
-  return version === 1 && typeof id === 'string' && typeof ephemeral === 'boolean' && areDigests
 }

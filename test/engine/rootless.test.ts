@@ -78,6 +78,17 @@ describe.skipIf(missing)(`an ordinary user (${missing ?? 'real ones'})`, () => {
     expect(result).toMatchObject({ lines: ['0'], code: 3 })
   })
 
+  it.each([undefined, 'tester:200000:65536\n'])(
+    'has volumes that start with what the image has (ids: %j)',
+    async (ids) => {
+      const mounts = [{ type: 'volume', source: 'data', target: '/etc' }]
+      const script = 'ls /etc; stat -c %u:%g /etc /etc/group; touch /etc/new && grep -c " /etc " /proc/self/mountinfo'
+      const result = await pullAndRun(script, ids, JSON.stringify({ mounts }))
+      expect(result.error).toBeUndefined()
+      expect(result).toMatchObject({ code: 0, lines: ['group', 'passwd', '0:0', '0:0', '1'] })
+    },
+  )
+
   it('is told when there is no cgroup to set a limit in', async () => {
     const { error } = await pullAndRun('true', undefined, JSON.stringify({ memory: '64m' }))
     expect(error).toMatchObject({ code: 'ERR_OCI_UNSUPPORTED', message: expect.stringMatching(/delegated|limit/) })

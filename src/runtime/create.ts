@@ -24,6 +24,11 @@ export interface CreateOptions {
   readonly stdio?: readonly [stdin: number | undefined, stdout: number | undefined, stderr: number | undefined]
   /** Whether the container goes on when this process ends. Default false: it is killed with it. */
   readonly detach?: boolean | undefined
+  /**
+   * Whether every cgroup controller counts what the container uses, so that `stats` tells it exactly also of what
+   * has no limit. Default false: on cgroup version 1 each controller costs some time at the start.
+   */
+  readonly accounting?: boolean | undefined
   /** Where containers are recorded. Default `/run/oci-ts`, or below `$XDG_RUNTIME_DIR` without root. */
   readonly stateRoot?: string | undefined
   /** Whether it gets a session keyring of its own, so that keys of the host are out of its reach. Default true. */
@@ -56,6 +61,7 @@ export async function createContainer(options: CreateOptions): Promise<RuntimeCo
     outlive: options.detach === true,
     newKeyring: options.newKeyring,
     noPivot: options.noPivot,
+    accounting: options.accounting,
     host: thisHost(),
   })
   const creation = new Creation(options, plan, await claim(root, id))

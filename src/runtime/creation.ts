@@ -16,7 +16,8 @@ import { perform } from '../linux/local.ts'
 import { Channel } from '../linux/remote/channel.ts'
 import { Remote, socketPair } from '../linux/remote/remote.ts'
 import type { Results } from '../linux/runner.ts'
-import { directoriesOf, oomCounterPath, removeCgroup } from './cgroups/cgroup.ts'
+import { directoriesOf, oomCounterPath } from './cgroups/plan.ts'
+import { removeCgroup } from './cgroups/remove.ts'
 import { RuntimeContainer } from './container.ts'
 import type { CreateOptions } from './create.ts'
 import { descriptor } from './descriptors.ts'
@@ -62,10 +63,12 @@ export class Creation {
     // Handed over before there is anybody to read it: the first process finds it when it is born.
     const early = maps && this.stage === undefined ? undefined : settled(init.run(plan.setup))
     this.planAhead()
-    const born = unsettled(await cloning).value(plan.clone)
+    const made = unsettled(await cloning)
+    const born = made.value(plan.clone)
     if (maps) await this.prepareUserNamespace(born)
     const pid = this.stage === undefined ? born : await this.passStage(this.stage, born)
     this.pidfd = perform(pidfdOpen(pid, { step: 'get hold of the container' }))
+    plan.cgroup.verify(made)
     signal?.throwIfAborted()
     const startTime = processStat(pid)?.startTime ?? ''
     const setup = unsettled(await (early ?? settled(init.run(plan.setup))))
@@ -93,7 +96,7 @@ export class Creation {
     const pid = (await stage.run(planned.calls)).value(planned.clone)
     await stage.close()
     const ended = waitForExit(born, out(siginfoSize), 0, { step: 'make the namespaces' })
-    await this.monitor?.run([ended, ...watcherCalls(pid)])
+    await this.monitor?.run([ended, ...this.plan.cgroup.late, ...watcherCalls(pid)])
     return pid
   }
 

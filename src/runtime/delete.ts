@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { ConflictError } from '../errors.ts'
 import { SIGKILL } from '../linux/calls/processes.ts'
-import { removeCgroup } from './cgroups/cgroup.ts'
+import { removeCgroup } from './cgroups/remove.ts'
 import { signalFirstProcess } from './kill.ts'
 import { type LookupOptions, statusOf } from './lookup.ts'
 import { defaultStateRoot, readRecord, removeStateDirectory, StateDirectory } from './state-directory.ts'

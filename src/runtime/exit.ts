@@ -1,7 +1,7 @@
 import { constants } from 'node:os'
 import type { ExitStatus } from '../errors.ts'
 import { siginfoSize } from '../linux/calls/processes.ts'
-import { tellsOomKill } from './cgroups/cgroup.ts'
+import { tellsOomKill } from './cgroups/plan.ts'
 
 const CLD_EXITED = 1
 

@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs'
+import { accessSync, constants, readFileSync, statSync } from 'node:fs'
 import { release } from 'node:os'
 import { type Hierarchies, hostHierarchies } from './cgroups/hierarchies.ts'
 
@@ -16,6 +16,8 @@ export interface Host {
   isDirectory(path: string): boolean
   /** Text of a small file of the host; undefined when there is none. */
   read(path: string): string | undefined
+  /** Whether this process may write to a path of the host: also of a mount that is not read-only. */
+  writable(path: string): boolean
 }
 
 let cached: Host | undefined
@@ -30,6 +32,7 @@ export function thisHost(): Host {
     gid: process.getegid?.() ?? 0,
     isDirectory: (path) => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false,
     read: textOf,
+    writable: isWritable,
   }
   return cached
 }
@@ -50,6 +53,15 @@ function textOf(path: string): string | undefined {
     return readFileSync(path, 'utf8')
   } catch {
     return undefined
+  }
+}
+
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK)
+    return true
+  } catch {
+    return false
   }
 }
 

@@ -16,7 +16,8 @@ import {
   setsid,
   unshare,
 } from '../linux/calls/processes.ts'
-import { type CgroupPlan, planCgroup } from './cgroups/cgroup.ts'
+import { cgroupOwner, hasWritableCgroup } from './cgroups/owner.ts'
+import { type CgroupPlan, planCgroup } from './cgroups/plan.ts'
 import { descriptor } from './descriptors.ts'
 import { deviceCalls } from './devices.ts'
 import type { Host } from './host.ts'
@@ -52,6 +53,8 @@ export interface PlanOptions {
   readonly newKeyring?: boolean | undefined
   /** Whether the root is moved over the old one, where pivot_root(2) can't be: on a ramdisk. Default false. */
   readonly noPivot?: boolean | undefined
+  /** Whether every cgroup controller counts what the container uses. Default false. */
+  readonly accounting?: boolean | undefined
   readonly host: Host
 }
 
@@ -97,6 +100,8 @@ export function planContainer(options: PlanOptions): Plan {
     id: options.id,
     path: linux.cgroupsPath,
     resources: linux.resources,
+    accounting: options.accounting === true || hasWritableCgroup(spec),
+    owner: cgroupOwner(spec, host),
     host,
     firstDescriptor: descriptor.cgroup,
   })
@@ -114,7 +119,7 @@ export function planContainer(options: PlanOptions): Plan {
     cgroup,
     namespaces,
     clone: cloned,
-    monitor: [...cgroup.create, ...namespaces.monitorCalls, cloned, ...afterClone(cloned, namespaces)],
+    monitor: [...cgroup.create, ...namespaces.monitorCalls, cloned, ...afterClone(cloned, namespaces, cgroup)],
     get setup() {
       return setup()
     },
@@ -173,8 +178,8 @@ function maySetGroups(spec: Spec, host: Host): boolean {
 }
 
 /** With a process in between, the first one is not there yet; the end of that process must be seen. */
-function afterClone(cloned: Call, { stage }: NamespacePlan): readonly Call[] {
-  return stage === undefined ? watcherCalls(cloned) : [close(descriptor.stage)]
+function afterClone(cloned: Call, { stage }: NamespacePlan, cgroup: CgroupPlan): readonly Call[] {
+  return stage === undefined ? [...cgroup.late, ...watcherCalls(cloned)] : [close(descriptor.stage)]
 }
 
 function rootChange({ noPivot }: PlanOptions, namespaces: NamespacePlan): RootChange {

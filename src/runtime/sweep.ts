@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { ConflictError } from '../errors.ts'
-import { removeCgroup } from './cgroups/cgroup.ts'
+import { removeCgroup } from './cgroups/remove.ts'
 import { listIds, readRecord, StateDirectory } from './state-directory.ts'
 
 const swept = new Map<string, Promise<void>>()

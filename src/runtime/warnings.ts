@@ -1,5 +1,7 @@
 import type { Spec } from '../bundle/spec.ts'
+import { mayLoadPrograms } from './cgroups/delegation.ts'
 import { v1MountPoint } from './cgroups/hierarchies.ts'
+import { resourceWarnings } from './cgroups/resources.ts'
 import { type Host, thisHost } from './host.ts'
 import type { Plan } from './plan.ts'
 import { ungrantable } from './process.ts'
@@ -12,9 +14,11 @@ export function warningsOf(spec: Spec, plan: Pick<Plan, 'namespaces'>, host: Hos
       warnings.push(`${name} can't be granted: this process does not have it`)
     }
   }
-  // Version 2 has no file for them: a BPF program would have to be attached.
-  if (spec.linux?.resources?.devices !== undefined && v1MountPoint(host.hierarchies, 'devices') === undefined) {
-    warnings.push('linux.resources.devices has no effect: device rules on cgroup v2 are not implemented yet')
+  const { resources = {} } = spec.linux ?? {}
+  warnings.push(...resourceWarnings(resources, host.hierarchies))
+  const isV1 = v1MountPoint(host.hierarchies, 'devices') !== undefined
+  if (resources.devices !== undefined && !isV1 && !mayLoadPrograms(host)) {
+    warnings.push('linux.resources.devices has no effect: on cgroup v2 it takes a BPF program, which needs root')
   }
   return warnings
 }

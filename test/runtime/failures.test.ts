@@ -90,7 +90,6 @@ describe.skipIf(cannotRun)(`a container that can't be made or started (${cannotR
       { process: { apparmorProfile: 'docker-default' } },
       { process: { scheduler: { policy: 'SCHED_IDLE' } } },
       { linux: { personality: { domain: 'LINUX32' } } },
-      { linux: { resources: { blockIO: { weight: 10 } } } },
       { mounts: [{ destination: '/x', type: 'tmpfs', source: 'x', options: ['tmpcopyup'] }] },
     ]
     for (const changes of unsupported) {

@@ -1,8 +1,8 @@
-import { readFileSync, rmdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { hostHierarchies, v1MountPoint } from '../../src/runtime/cgroups/hierarchies.ts'
-import { cannotRun, Sandbox, specOf, until } from './support.ts'
+import { cannotRun, dockerMounts, Sandbox, specOf, until } from './support.ts'
 
 describe.skipIf(cannotRun)(`limits (${cannotRun ?? 'of real containers'})`, () => {
   let sandbox: Sandbox
@@ -91,6 +91,44 @@ describe.skipIf(cannotRun)(`limits (${cannotRun ?? 'of real containers'})`, () =
     await container.delete()
   })
 
+  it('go to the hierarchy that has their controller', async () => {
+    const { v1, v2 } = hostHierarchies()
+    const resources = {
+      blockIO: { weight: 300, throttleReadBpsDevice: [{ ...rootDevice(), rate: 1 << 20 }] },
+      hugepageLimits: [{ pageSize: '2MB', limit: 4 << 20 }],
+      pids: { limit: 9 },
+    }
+    const container = await sandbox.create(specOf(['sleep', '1000'], { linux: { resources } }))
+    await container.start()
+    const membership = readFileSync(`/proc/${container.pid}/cgroup`, 'utf8')
+    const read = (controller: string, file: string): string =>
+      readFileSync(join(cgroupOf(container.id, controller), file), 'utf8')
+    if (v1MountPoint(hostHierarchies(), 'blkio') !== undefined) {
+      expect(read('blkio', 'blkio.throttle.read_bps_device')).toMatch(/^\d+:\d+ 1048576$/m)
+      expect(read('blkio', 'blkio.bfq.weight')).toContain('300')
+    } else {
+      expect(read('io', 'io.max')).toContain('rbps=1048576')
+    }
+    if (v1MountPoint(hostHierarchies(), 'hugetlb') === undefined)
+      expect(read('hugetlb', 'hugetlb.2MB.max')).toBe('4194304\n')
+    expect(read('pids', 'pids.max')).toBe('9\n')
+    if (v2 !== undefined) expect(membership).toContain(`0::/oci-ts-${container.id}`)
+    // Those without a limit are not joined: each costs time.
+    if (v1.length > 0) expect(membership).toMatch(/cpuset:\/$/m)
+    await container.delete({ force: true })
+  })
+
+  it('end what a container left in cgroups of its own, when it is deleted', async () => {
+    const mounts = dockerMounts.map((mount) => (mount.type === 'cgroup' ? { ...mount, options: ['rw'] } : mount))
+    const script =
+      'for h in /sys/fs/cgroup/unified /sys/fs/cgroup; do mkdir -p $h/a/b && break; done; (sh -c "echo 0 >$h/a/b/cgroup.procs; exec sleep 1000" &) ; exec sleep 1000'
+    const container = await sandbox.create(specOf(['sh', '-c', script], { mounts }))
+    await container.start()
+    const inner = join(cgroupOf(container.id, 'cgroup'), 'a/b/cgroup.procs')
+    await until('a process is in the inner cgroup', () => existsSync(inner) && readFileSync(inner, 'utf8') !== '')
+    await container.delete({ force: true })
+  })
+
   it('apply at a path that is given, on every level of it', async () => {
     const cgroupsPath = `/oci-ts-${sandbox.id()}/inner`
     const resources = { pids: { limit: 7 }, cpu: { cpus: '0' } }
@@ -136,6 +174,13 @@ describe.skipIf(cannotRun)(`limits (${cannotRun ?? 'of real containers'})`, () =
     )
   })
 })
+
+/** A disk of this machine. */
+function rootDevice(): { readonly major: number; readonly minor: number } {
+  const disk = readdirSync('/sys/block').find((name) => /^(vd|sd|nvme|loop|nullb)/.test(name))
+  const [major, minor] = readFileSync(`/sys/block/${disk}/dev`, 'utf8').trim().split(':').map(Number)
+  return { major: major ?? 0, minor: minor ?? 0 }
+}
 
 function cgroupOf(id: string, controller: string): string {
   const hierarchies = hostHierarchies()

@@ -11,6 +11,7 @@ const host: Host = {
   gid: 0,
   isDirectory: () => true,
   read: (path) => (path.endsWith('cgroup.controllers') ? 'cpu memory pids\n' : undefined),
+  writable: () => true,
 }
 const spec = specOf(['sh', '-c', 'echo hello'], {
   hostname: 'box',

@@ -191,6 +191,7 @@ describe('labels of a security module', () => {
     uid: 0,
     gid: 0,
     isDirectory: () => true,
+    writable: () => true,
     read: (path) => files[path],
   })
   const planOf = (changes: SpecChanges, files: Readonly<Record<string, string>>): string =>

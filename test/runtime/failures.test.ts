@@ -88,8 +88,6 @@ describe.skipIf(cannotRun)(`a container that can't be made or started (${cannotR
       { process: { terminal: true } },
       { hooks: { poststop: [{ path: '/bin/true' }] } },
       { process: { apparmorProfile: 'docker-default' } },
-      { process: { scheduler: { policy: 'SCHED_IDLE' } } },
-      { linux: { personality: { domain: 'LINUX32' } } },
       { mounts: [{ destination: '/x', type: 'tmpfs', source: 'x', options: ['tmpcopyup'] }] },
     ]
     for (const changes of unsupported) {

@@ -7,6 +7,7 @@ import { type Digest, digestEncoded } from '../image/digest.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import { applyLayer } from '../layer/apply/apply.ts'
 import type { LayerWarning } from '../layer/apply/planner.ts'
+import type { Compression } from '../layer/decompress.ts'
 import type { LayerLimits } from '../layer/limits.ts'
 import {
   currentBootId,
@@ -126,7 +127,8 @@ export class Layers {
     await mkdir(diff)
     onProgress?.({ kind: 'started', layer, compressed: 0, size: 0, entries: 0 })
     const lower = new LowerDirectories(below.map((each) => this.diffPath(each)))
-    const applied = await applyLayer(await this.#content.fetch(layer, { signal }), diff, {
+    const source = await this.#content.fetch(layer, { signal })
+    const applied = await applyLayer(source, diff, {
       diffId,
       signal,
       bottom: below.length === 0,
@@ -134,12 +136,20 @@ export class Layers {
         await parent
         return lower.lookup(path)
       },
+      lower: async (path) => {
+        await parent
+        return lower.file(path)
+      },
       ...(this.#limits === undefined ? {} : { limits: this.#limits }),
       ...(onProgress === undefined ? {} : { onProgress: (p) => onProgress({ kind: 'progress', layer, ...p }) }),
       ...(onWarning === undefined ? {} : { onWarning: (warning) => onWarning({ ...warning, layer }) }),
-    })
+    }).finally(() => lower.close())
     await parent
-    const { size, entries, opaqueRoot } = applied
+    const { size, entries, opaqueRoot, compression } = applied
+    if (!isCompressedAs(layer.mediaType, compression)) {
+      const message = `its media type is ${layer.mediaType}, but its compression is ${compression}`
+      onWarning?.({ entry: layer.digest, message, layer })
+    }
     const bootId = await currentBootId()
     const [next] = below
     const record: LayerRecord = {
@@ -182,6 +192,12 @@ export class Layers {
       await trash.release()
     }
   }
+}
+
+/** Whether a blob is compressed as its media type says. Tools go by its first bytes, so that the type may lie. */
+function isCompressedAs(mediaType: string, compression: Compression): boolean {
+  const [, stated = 'none'] = /[+.](gzip|zstd)$/.exec(mediaType) ?? []
+  return stated === compression
 }
 
 /** What is told of a layer that is there already. */

@@ -1,11 +1,22 @@
 import type { BigIntStats } from 'node:fs'
 import { lstat } from 'node:fs/promises'
+import { NotFoundError } from '../errors.ts'
 import { hasCode } from '../internal/file-error.ts'
 import type { DirectoryAttributes } from '../layer/apply/apply.ts'
+import type { LowerFile } from '../layer/apply/lower-links.ts'
+import { overlayPrefixes } from '../layer/apply/xattrs.ts'
+import { openLargeFile } from '../layer/diff/contents.ts'
+import { openTree } from '../layer/diff/open-tree.ts'
+import type { TreeReader } from '../layer/diff/tree-reader.ts'
+import { call, out } from '../linux/call.ts'
+import { makeDevice } from '../linux/calls/files.ts'
+import { performFor } from '../linux/local.ts'
 
-/** Looks directories up in unpacked layers, as overlayfs would show them. */
+/** Looks names up in unpacked layers, as overlayfs would show them. To be closed. */
 export class LowerDirectories {
   readonly #layers: readonly Buffer[]
+  /** Layers that a file has been looked for in. */
+  readonly #readers = new Map<Buffer, Promise<TreeReader>>()
 
   /** Trees of the layers, the highest one first. */
   constructor(layers: readonly string[]) {
@@ -17,31 +28,90 @@ export class LowerDirectories {
    * it; undefined when no layer has a directory there.
    */
   async lookup(path: Buffer): Promise<DirectoryAttributes | undefined> {
+    const found = (await this.#find(path))?.found
+    return found?.isDirectory() === true ? attributesOf(found) : undefined
+  }
+
+  /** What is at `path` in the highest layer that has it, if it is no directory. */
+  async file(path: Buffer): Promise<LowerFile | undefined> {
+    const place = await this.#find(path)
+    if (place === undefined || place.found.isDirectory()) return undefined
+    const reader = this.#readers.get(place.layer) ?? openTree(place.layer.toString())
+    this.#readers.set(place.layer, reader)
+    return lowerFile(await reader, path.toString('latin1'))
+  }
+
+  /** Ends what was started for {@link file}. */
+  async close(): Promise<void> {
+    for (const reader of this.#readers.values()) await (await reader.catch(() => undefined))?.close()
+    this.#readers.clear()
+  }
+
+  async #find(path: Buffer): Promise<{ readonly layer: Buffer; readonly found: BigIntStats } | undefined> {
     for (const layer of this.#layers) {
       const found = await walk(layer, path)
       if (found === 'hidden') return undefined
-      if (found !== undefined) return attributesOf(found)
+      if (found !== undefined) return { layer, found }
     }
     return undefined
   }
 }
 
-/** The directory in one layer; `hidden` when the layer has something else there, or on the way. */
+/** What one layer has at a path; `hidden` when it has something on the way that hides all lower ones. */
 async function walk(layer: Buffer, path: Buffer): Promise<BigIntStats | 'hidden' | undefined> {
   let found = await lstat(layer, { bigint: true })
+  let opaque = false
   // Part by part: a symlink on the way must not lead out of the layer.
   for (let end = 0; end < path.length; ) {
+    if (!found.isDirectory()) return 'hidden'
     const slash = path.indexOf('/', end + 1)
     end = slash === -1 ? path.length : slash
+    const at = Buffer.concat([layer, Buffer.from('/'), path.subarray(0, end)])
     try {
-      found = await lstat(Buffer.concat([layer, Buffer.from('/'), path.subarray(0, end)]), { bigint: true })
+      found = await lstat(at, { bigint: true })
     } catch (error) {
-      if (hasCode(error, 'ENOENT')) return undefined
+      if (hasCode(error, 'ENOENT')) return opaque ? 'hidden' : undefined
       throw error
     }
-    if (!found.isDirectory()) return 'hidden'
+    opaque ||= found.isDirectory() && isOpaque(at)
   }
-  return found
+  return isWhiteout(found) ? 'hidden' : found
+}
+
+function isWhiteout(found: BigIntStats): boolean {
+  return found.isCharacterDevice() && found.rdev === 0n
+}
+
+function isOpaque(directory: Buffer): boolean {
+  const value = out(1)
+  const terminated = Buffer.concat([directory, Buffer.from('\0')])
+  return overlayPrefixes.some((prefix) => {
+    const name = `${prefix}opaque`
+    const asked = performFor(call('lgetxattr', [terminated, name, value, value.size], { tolerate: 'any' }))
+    return asked.value === 1 && asked.bytes(value).toString('latin1') === 'y'
+  })
+}
+
+async function lowerFile(reader: TreeReader, path: string): Promise<LowerFile | undefined> {
+  const node = await reader.node(path)
+  if (node === undefined || node.type === 'directory' || node.type === 'socket') return undefined
+  const { type, uid, gid, mode, mtime, xattrs, size, target, deviceMajor, deviceMinor } = node
+  return {
+    type,
+    uid,
+    gid,
+    mode,
+    mtime,
+    xattrs,
+    size,
+    target,
+    device: makeDevice(deviceMajor, deviceMinor),
+    async *content() {
+      const content = await openLargeFile(reader, node)
+      if (content === undefined) throw new NotFoundError(path, `${path} went away while it was read`)
+      yield* content
+    },
+  }
 }
 
 function attributesOf({ uid, gid, mode, mtimeNs }: BigIntStats): DirectoryAttributes {

@@ -12,7 +12,7 @@ import {
   SpecError,
   UnsupportedError,
 } from '../../src/errors.ts'
-import { chainIds, digestOf } from '../../src/image/index.ts'
+import { chainIds, type Descriptor, digestOf, mediaType } from '../../src/image/index.ts'
 import { openStore, type Store, type UnpackProgress } from '../../src/store/index.ts'
 import { tar } from '../layer/support/tar.ts'
 import { tree } from '../layer/support/tree.ts'
@@ -124,6 +124,19 @@ describe('unpacking', () => {
     const { layers } = await store.unpack(three.manifest, three.config)
     expect(layers).toHaveLength(2)
     expect(readdirSync(layers[1] ?? '')).toEqual(['new'])
+  })
+
+  it('goes by the first bytes of a blob, and tells when its media type says something else', async () => {
+    const one = image([base])
+    const [blob] = one.blobs
+    const layer = { ...(one.manifest.layers[0] as Descriptor), mediaType: mediaType.ociLayerZstd }
+    await store.push(layer, blob?.[1] ?? Buffer.alloc(0))
+    const warnings: string[] = []
+    const { layers } = await store.unpack({ ...one.manifest, layers: [layer] }, one.config, {
+      onWarning: ({ message }) => warnings.push(message),
+    })
+    expect(layers).toHaveLength(1)
+    expect(warnings).toEqual([`its media type is ${mediaType.ociLayerZstd}, but its compression is gzip`])
   })
 
   it('does it once for all images that share a layer', async () => {

@@ -1,11 +1,12 @@
 import type { Readable } from 'node:stream'
 import { DigestMismatchError, LimitError } from '../../errors.ts'
 import { createDigester, type Digest, digestAlgorithm } from '../../image/digest.ts'
-import { type DecompressionCounters, decompress } from '../decompress.ts'
+import { type Compression, type DecompressionCounters, decompress } from '../decompress.ts'
 import { type CompleteLimits, completeLimits, type LayerLimits } from '../limits.ts'
 import type { Timestamp } from '../tar/entry.ts'
 import { TarReader } from '../tar/reader.ts'
 import { Batches, type BatchRunner } from './batches.ts'
+import { copyLinked, type LowerFile } from './lower-links.ts'
 import { LayerPlanner, type LayerWarning } from './planner.ts'
 import { type Ownership, openTarget, ownership } from './target.ts'
 
@@ -39,6 +40,11 @@ export interface ApplyOptions {
    * for directories that no entry names. Default: they belong to root and have mode 0755.
    */
   readonly inherit?: (path: Buffer) => Promise<DirectoryAttributes | undefined>
+  /**
+   * Looks up what is not a directory in the layers below, for hard links to it; called when all entries have been read. Default:
+   * such a link is an error.
+   */
+  readonly lower?: (path: Buffer) => Promise<LowerFile | undefined>
   readonly onProgress?: (progress: ApplyProgress) => void
   readonly onWarning?: (warning: LayerWarning) => void
   readonly signal?: AbortSignal | undefined
@@ -52,6 +58,8 @@ export interface AppliedLayer {
   readonly entries: number
   /** Whether it hides all layers below; overlayfs has no mark for that in a root, so leave those out. */
   readonly opaqueRoot: boolean
+  /** How the blob is compressed, by its first bytes. */
+  readonly compression: Compression
 }
 
 /** Runs calls in the target; closed when the layer is done. */
@@ -104,6 +112,7 @@ export async function applyTo(
     if (options.diffId !== undefined && options.diffId !== read.diffId) {
       throw new DigestMismatchError(options.diffId, read.diffId)
     }
+    await copyLinked(planner, batches, limits, options.lower)
     await inheritAttributes(planner, options.inherit)
     for (const _ of planner.finish()) if (batches.isFull) await batches.room()
     await batches.finish()
@@ -146,7 +155,8 @@ async function readLayer(
     signal?.removeEventListener('abort', abort)
   }
   reader.end()
-  return { diffId: digester.digest(), size, entries: reader.entries }
+  const { compression = 'none' } = counters
+  return { diffId: digester.digest(), size, entries: reader.entries, compression }
 }
 
 /** The ratio counts beyond this size only. */

@@ -12,9 +12,10 @@ import {
   setMode,
 } from './calls.ts'
 import { FilePlan } from './file.ts'
+import { type LowerFile, type LowerLink, LowerLinks } from './lower-links.ts'
 import { type Attributes, attributesOf, MetadataPlan } from './metadata.ts'
 import { type ByteString, bytesToText, classify, nameError, normalize } from './names.ts'
-import { type DirectoryNode, LayerTree, type Node } from './tree.ts'
+import { type DirectoryNode, LayerTree, type LeafNode, type Node } from './tree.ts'
 
 /** Something of the layer that this machine can't hold as it is; the layer is applied without it. */
 export interface LayerWarning {
@@ -70,6 +71,9 @@ export class LayerPlanner implements TarHandler {
   readonly #tree: LayerTree
   readonly #metadata: MetadataPlan
   readonly #attributes = new Map<DirectoryNode, Attributes>()
+  readonly #lowerLinks = new LowerLinks()
+  /** Links that are made when a file of lower layers is complete. */
+  #afterLower: Call[] = []
   /** The file whose content comes; undefined while the content of anything else is passed over. */
   #file: FilePlan | undefined
 
@@ -118,6 +122,35 @@ export class LayerPlanner implements TarHandler {
   entryEnd(): void {
     this.#file?.end()
     this.#file = undefined
+    for (const call of this.#afterLower.splice(0)) this.#sink.add([call])
+  }
+
+  /**
+   * Hard links to files of lower layers, which were not made yet: overlayfs has no links between layers, so that the file
+   * itself must be in this one. To be asked for when all entries have been read.
+   */
+  lowerLinks(): readonly LowerLink[] {
+    return this.#lowerLinks.all()
+  }
+
+  /**
+   * Makes a file of lower layers part of this one, and its new names links to it. When it is a file with content, that is to
+   * be handed to {@link data}; {@link entryEnd} is to be called then in any case, and the links are made.
+   */
+  beginLower(link: LowerLink, file: LowerFile): void {
+    const [first, ...others] = link.nodes
+    const own = this.#tree.place(link.path, link.entry)
+    const node = own ?? (first as LeafNode)
+    const rest = own === undefined ? others : link.nodes
+    const place = placeOf(node.path)
+    const attributes: Attributes = { ...file, entry: bytesToText(link.entry) }
+    if (file.type === 'file') this.#file = new FilePlan(place, file.size, attributes, this.#sink, this.#metadata)
+    else {
+      if (file.type === 'symlink') this.#sink.add([makeSymlink(place, file.target.toString('latin1'))])
+      else this.#sink.add([makeNode(place, nodeTypes[file.type] | (file.mode & 0o777), file.device)])
+      this.#metadata.add(place, file.type, attributes)
+    }
+    this.#afterLower = rest.map((each) => makeHardLink(placeOf(each.path), place))
   }
 
   /**
@@ -169,11 +202,17 @@ export class LayerPlanner implements TarHandler {
   }
 
   #hardLink(parent: DirectoryNode, base: ByteString, entry: TarEntry, name: ByteString): void {
-    const linkName = entry.linkName.toString('latin1')
-    const target = this.#tree.lookup(normalize(linkName, name), name)
+    const linkName = normalize(entry.linkName.toString('latin1'), name)
+    const target = this.#tree.lookup(linkName, name)
     const shown = displayName(entry.linkName)
-    if (target === undefined)
-      throw nameError(name, `it is a hard link to ${JSON.stringify(shown)}, which this layer does not hold`)
+    if (target === undefined) {
+      if (this.#options.bottom || linkName === '') {
+        throw nameError(name, `it is a hard link to ${JSON.stringify(shown)}, which is not there`)
+      }
+      this.#tree.remove(parent, base)
+      this.#lowerLinks.add(this.#tree.addLeaf(parent, base, name), linkName, name)
+      return
+    }
     if (target.kind === 'directory')
       throw nameError(name, `it is a hard link to the directory ${JSON.stringify(shown)}`)
     const existing = parent.children.get(base)
@@ -183,6 +222,7 @@ export class LayerPlanner implements TarHandler {
     }
     this.#tree.remove(parent, base)
     const node = this.#tree.addLeaf(parent, base, name, target.kind === 'symlink' ? target.target : undefined)
+    if (this.#lowerLinks.addSame(node, target)) return
     // Attributes are those of the file, which has them already.
     this.#sink.add([makeHardLink(placeOf(node.path), placeOf(target.path))])
   }
@@ -221,6 +261,7 @@ export class LayerPlanner implements TarHandler {
   }
 
   #removed(node: Node): void {
+    if (this.#lowerLinks.forget(node)) return
     const isDirectory = node.kind === 'directory'
     if (isDirectory) this.#attributes.delete(node)
     this.#sink.add([removeName(placeOf(node.path), isDirectory)])
@@ -242,6 +283,8 @@ export class LayerPlanner implements TarHandler {
     for (const child of node.children.values()) if (child.kind === 'directory') yield* this.#hide(child, inside)
   }
 }
+
+const nodeTypes = { character: S_IFCHR, block: S_IFBLK, fifo: S_IFIFO } as const
 
 /** A character device 0:0 is overlayfs' own mark of something removed. */
 function isOverlayWhiteout(entry: TarEntry): boolean {

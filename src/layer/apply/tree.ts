@@ -75,6 +75,24 @@ export class LayerTree {
     return parent?.children.get(path.slice(cut + 1))
   }
 
+  /**
+   * A place in the layer for what lower layers have at `path`; undefined when this layer hides that, or has something else
+   * there.
+   */
+  place(path: ByteString, entry: ByteString): LeafNode | undefined {
+    const parts = path.split('/')
+    const base = parts.pop() as ByteString
+    let at: DirectoryNode | undefined = this.root
+    for (const [index, part] of [...parts, base].entries()) {
+      if (at === undefined) break
+      if (at.opaque || at.whiteouts.has(part)) return undefined
+      const child: Node | undefined = at.children.get(part)
+      if (child !== undefined && (index === parts.length || child.kind !== 'directory')) return undefined
+      at = child as DirectoryNode | undefined
+    }
+    return this.addLeaf(this.directory(parts.join('/'), entry), base, entry)
+  }
+
   /** Adds a directory of that name, which must be free. */
   addDirectory(parent: DirectoryNode, base: ByteString, entry: ByteString): DirectoryNode {
     // Its name would take something of lower layers away the next time the tree becomes a layer.

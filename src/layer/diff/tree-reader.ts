@@ -59,6 +59,13 @@ export class TreeReader {
     return { ...root, path: '' }
   }
 
+  /** What `path` names, without following any symlink; undefined when it is not there. */
+  async node(path: ByteString): Promise<TreeNode | undefined> {
+    const cut = path.lastIndexOf('/')
+    const [found] = await this.#inspect(cut === -1 ? '' : path.slice(0, cut), [path.slice(cut + 1)])
+    return found
+  }
+
   /** What is in a directory, sorted; nothing when the directory has gone away. */
   async children(path: ByteString): Promise<readonly TreeNode[]> {
     const names = (await this.#names(path)).sort(byBytes)

@@ -1,13 +1,16 @@
 import { closeSync } from 'node:fs'
+import { dirname } from 'node:path'
 import type { State } from '../bundle/state.ts'
-import { ConflictError, type ExitStatus, InvalidArgumentError, RemoteExitError } from '../errors.ts'
+import { ConflictError, type ExitStatus, InvalidArgumentError, NotFoundError, RemoteExitError } from '../errors.ts'
 import type { Call } from '../linux/call.ts'
 import { pidfdSendSignal, SIGKILL } from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
 import type { Channel } from '../linux/remote/channel.ts'
 import type { Remote } from '../linux/remote/remote.ts'
 import { removeCgroup } from './cgroups/remove.ts'
+import { deleteContainer } from './delete.ts'
 import { exitStatus, killedWithMonitor } from './exit.ts'
+import { awaitStartCalls, forgetStart, keepStart } from './handover.ts'
 import { farewellCalls, watchCalls } from './monitor.ts'
 import type { Plan } from './plan.ts'
 import { signalNumber } from './processes.ts'
@@ -118,6 +121,7 @@ export class RuntimeContainer implements AsyncDisposable {
    * @throws ConflictError when it runs and is not to be killed.
    */
   delete(options: { readonly force?: boolean } = {}): Promise<void> {
+    if (this.released) return this.removeReleased(options)
     if (this.deletion === undefined) {
       if (this.status === 'running' && options.force !== true) {
         const hint = 'Stop it before, or delete it with force.'
@@ -129,8 +133,8 @@ export class RuntimeContainer implements AsyncDisposable {
   }
 
   /**
-   * Lets go of a container that was made with `detach`: it no longer keeps this process alive, and `exited`
-   * does not tell of its end any more. Other processes, and this one, go on with it by its id.
+   * Lets go of a container that was made with `detach` or `handOver`: it no longer keeps this process alive, and
+   * `exited` does not tell of its end any more. Other processes, and this one, go on with it by its id.
    * @throws ConflictError for a container that ends with this process.
    */
   async release(): Promise<void> {
@@ -138,14 +142,36 @@ export class RuntimeContainer implements AsyncDisposable {
       throw new ConflictError(this.id, `container ${this.id} ends with this process: it was not made with detach`)
     }
     this.released = true
+    if (this.parts.record.handedOver === true) await this.handOver()
     await Promise.all([this.parts.init.close(), this.parts.monitor.release()])
     // The monitor has the lock with us; while we kept it, nobody could tell that the monitor was killed.
     this.parts.directory.release()
   }
 
+  /** Has the first process wait for its start, and ends the monitor: its child then is one of the nearest subreaper. */
+  private async handOver(): Promise<void> {
+    const { init, monitor, plan, program, directory } = this.parts
+    if (this.status === 'created') {
+      if (plan.start !== undefined) keepStart(directory, plan.start(program))
+      // It answers to who starts the container.
+      init.run(awaitStartCalls(plan.channel + 1, plan.channel), { background: true }).catch(() => {})
+    } else {
+      forgetStart(directory)
+    }
+    await monitor.close()
+  }
+
   /** Kills it when it runs, and deletes it. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.delete({ force: true })
+  }
+
+  /** Only the state directory tells of it now. */
+  private async removeReleased(options: { readonly force?: boolean }): Promise<void> {
+    const stateRoot = dirname(this.parts.directory.path)
+    await deleteContainer(this.id, { ...options, stateRoot }).catch((error: unknown) => {
+      if (!(error instanceof NotFoundError)) throw error
+    })
   }
 
   private async remove(): Promise<void> {
@@ -162,14 +188,15 @@ export class RuntimeContainer implements AsyncDisposable {
   private async watch(): Promise<ExitStatus> {
     const { monitor, record, directory } = this.parts
     const { outlive, cgroups, oomCounter } = record
-    const watch = watchCalls({ pid: this.pid, outlive, oomCounter, cgroups, record: directory.exitRecord })
+    const handedOver = record.handedOver === true
+    const watch = watchCalls({ pid: this.pid, outlive, oomCounter, cgroups, record: directory.exitRecord, handedOver })
     const watched = monitor.run(watch.calls)
     if (!outlive) monitor.run(farewellCalls(directory.path, stateFiles), { background: true }).catch(() => {})
     let status = killedWithMonitor
     try {
       const results = await watched
       status = exitStatus(results.bytes(watch.siginfo), results.bytes(watch.oomText))
-      this.cgroups = cgroups.filter((_, index) => results.value(watch.removals[index] as Call) !== 0)
+      if (!handedOver) this.cgroups = cgroups.filter((_, index) => results.value(watch.removals[index] as Call) !== 0)
     } catch {
       // Never settles: whoever waits for the end has to ask by the id.
       if (this.released) {

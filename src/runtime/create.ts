@@ -29,6 +29,15 @@ export interface CreateOptions {
    * has no limit. Default false: on cgroup version 1 each controller costs some time at the start.
    */
   readonly accounting?: boolean | undefined
+  /**
+   * For programs that are run as a container runtime: the container goes on, and is left to whoever runs this
+   * process. When it is released no monitor stays; its first process becomes a child of the nearest subreaper
+   * (prctl(2), PR_SET_CHILD_SUBREAPER), which waits for it. Any process starts it by its id ({@link start}); `exited`
+   * and {@link wait} know nothing of its end any more. Includes `detach`. Default false.
+   */
+  readonly handOver?: boolean | undefined
+  /** How many descriptors of this process, from 3 on, the program gets by the same numbers; at most 240. Default 0. */
+  readonly preserveFds?: number | undefined
   /** Where containers are recorded. Default `/run/oci-ts`, or below `$XDG_RUNTIME_DIR` without root. */
   readonly stateRoot?: string | undefined
   /** Whether it gets a session keyring of its own, so that keys of the host are out of its reach. Default true. */
@@ -58,7 +67,9 @@ export async function createContainer(options: CreateOptions): Promise<RuntimeCo
     bundle: options.bundle,
     overlay: options.overlay,
     filter: seccompProgram(spec.linux?.seccomp, hostArchitecture()),
-    outlive: options.detach === true,
+    outlive: options.detach === true || options.handOver === true,
+    handOver: options.handOver === true,
+    preserveFds: options.preserveFds,
     newKeyring: options.newKeyring,
     noPivot: options.noPivot,
     accounting: options.accounting,

@@ -1,4 +1,5 @@
-import { closeSync, writeFileSync } from 'node:fs'
+import { closeSync, renameSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { RuntimeError } from '../errors.ts'
 import { delay } from '../internal/abort.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
@@ -21,6 +22,7 @@ import { removeCgroup } from './cgroups/remove.ts'
 import { RuntimeContainer } from './container.ts'
 import type { CreateOptions } from './create.ts'
 import { descriptor } from './descriptors.ts'
+import { listenForStart } from './handover.ts'
 import { thisHost } from './host.ts'
 import { writeIdMaps, writeOomScore } from './id-maps.ts'
 import { foundTarget } from './masks.ts'
@@ -49,7 +51,7 @@ export class Creation {
     this.options = options
     this.plan = plan
     this.directory = directory
-    this.outlive = options.detach === true
+    this.outlive = options.detach === true || options.handOver === true
   }
 
   async run(): Promise<RuntimeContainer> {
@@ -77,7 +79,7 @@ export class Creation {
     signal?.throwIfAborted()
 
     const record = this.record({ pid, startTime })
-    if (options.pidFile !== undefined) writeFileSync(options.pidFile, String(pid))
+    if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
     const warnings = warningsOf(options.spec, plan)
     return new RuntimeContainer({ record, directory, plan, program, monitor, init, pidfd: this.pidfd, warnings })
   }
@@ -95,7 +97,7 @@ export class Creation {
     const planned = this.plan.namespaces.stage as Stage
     const pid = (await stage.run(planned.calls)).value(planned.clone)
     await stage.close()
-    const ended = waitForExit(born, out(siginfoSize), 0, { step: 'make the namespaces' })
+    const ended = waitForExit(born, out(siginfoSize), 0, 0, { step: 'make the namespaces' })
     await this.monitor?.run([ended, ...this.plan.cgroup.late, ...watcherCalls(pid)])
     return pid
   }
@@ -129,20 +131,27 @@ export class Creation {
   }
 
   private spawn(): { readonly monitor: Remote; readonly init: Channel } {
+    const { options, plan, directory } = this
     const pair = socketPair()
     const init = new Channel(pair.here, { architecture: hostArchitecture(), outlive: this.outlive })
     this.init = init
-    const between = this.plan.namespaces.stage === undefined ? undefined : socketPair()
+    const between = plan.namespaces.stage === undefined ? undefined : socketPair()
     if (between !== undefined) this.stage = new Channel(between.here, { architecture: hostArchitecture() })
+    let listener: number | undefined
     try {
       const descriptors = new Map<number, number>([
-        [descriptor.init, pair.there],
-        [descriptor.lock, this.directory.lock],
+        [plan.channel, pair.there],
+        [descriptor.lock, directory.lock],
       ])
       if (between !== undefined) descriptors.set(descriptor.stage, between.there)
-      this.options.stdio?.forEach((fd, index) => {
+      options.stdio?.forEach((fd, index) => {
         if (fd !== undefined) descriptors.set(index, fd)
       })
+      for (let n = 0; n < (options.preserveFds ?? 0); n++) descriptors.set(descriptor.preserved + n, 3 + n)
+      if (options.handOver === true) {
+        listener = listenForStart(directory)
+        descriptors.set(plan.channel + 1, listener)
+      }
       // The id maps of an ordinary user's namespace are written by way of /proc, which must show the process.
       const dumpable = this.plan.namespaces.isNew('user')
       // It outlives this process always: by as long as it takes to end the container and to clean up.
@@ -151,6 +160,7 @@ export class Creation {
     } finally {
       perform(close(pair.there))
       if (between !== undefined) perform(close(between.there))
+      if (listener !== undefined) closeSync(listener)
     }
   }
 
@@ -183,11 +193,19 @@ export class Creation {
       cgroups: directoriesOf(plan.cgroup),
       oomCounter: oomCounterPath(plan.cgroup),
       outlive: this.outlive,
+      ...(options.handOver === true ? { handedOver: true } : {}),
       created: Date.now(),
     }
     directory.write(record)
     return record
   }
+}
+
+/** Replaces the file as a whole: who waits for it must not read half of it. */
+function writePidFile(path: string, pid: number): void {
+  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}`)
+  writeFileSync(temporary, String(pid))
+  renameSync(temporary, path)
 }
 
 const EACCES = 13

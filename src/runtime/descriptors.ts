@@ -5,16 +5,20 @@
 export const descriptor = {
   /** The monitor's socket. */
   monitor: 3,
-  /** The first process's socket. */
+  /** The first process's socket … */
   init: 4,
+  /** … which is out of the way where the program is to get descriptors of such numbers. */
+  initAbove: 250,
+  /** The first of those that the program is to get, until it gets them. */
+  preserved: 300,
   /** The first process: the mount that becomes its root. */
   root: 100,
   /** The socket of a process between monitor and first process. */
-  stage: 5,
+  stage: 7,
   /** The monitor: the lock of the state directory, held as long as it lives. */
   lock: 6,
   /** The monitor: the first process (pidfd). */
-  process: 7,
+  process: 8,
   /** The first of those that lead to the cgroup. */
   cgroup: 110,
 } as const

@@ -20,6 +20,7 @@ import {
   rusageSize,
   SIGKILL,
   siginfoSize,
+  WNOWAIT,
   waitForEvent,
   waitForExit,
 } from '../linux/calls/processes.ts'
@@ -59,6 +60,8 @@ export interface WatchOptions {
   readonly cgroups: readonly string[]
   /** File to record the end in, for processes that ask later. */
   readonly record: string
+  /** Whether the container's end is another process's business: then it is only looked at. */
+  readonly handedOver: boolean
 }
 
 /** The batch that waits for the end of a container. It is made also when nobody is there to hear of it. */
@@ -90,11 +93,12 @@ export function watchCalls(options: WatchOptions): Watch {
     // A process that has ended does not feel the signal.
     calls.push(waitForEvent(ends, { step }), pidfdSendSignal(descriptor.process, SIGKILL, any))
   }
-  calls.push(waitForExit(options.pid, siginfo, rusage, { step }))
+  calls.push(waitForExit(options.pid, siginfo, rusage, options.handedOver ? WNOWAIT : 0, { step }))
   if (options.oomCounter !== undefined) {
     const counter = openat(AT_FDCWD, options.oomCounter, O.RDONLY, 0, any)
     calls.push(counter, read(counter, oomText, any), close(counter, any))
   }
+  if (options.handedOver) return { calls, siginfo, rusage, oomText, removals: [] }
   const file = openat(AT_FDCWD, options.record, O.WRONLY | O.CREAT | O.EXCL, 0o600, any)
   calls.push(file, writev(file, [siginfo, oomText], any), close(file, any))
   const removals = options.cgroups.map((directory) => unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any))

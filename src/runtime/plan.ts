@@ -1,7 +1,8 @@
 import { isAbsolute, join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
+import { InvalidArgumentError } from '../errors.ts'
 import { type Call, type Out, out } from '../linux/call.ts'
-import { chdir, close, closeRange, F_SETFD, FD_CLOEXEC, fcntl, getcwd } from '../linux/calls/files.ts'
+import { chdir, close, closeRange, dup3, F_SETFD, FD_CLOEXEC, fcntl, getcwd } from '../linux/calls/files.ts'
 import {
   CLONE,
   checkPeer,
@@ -55,6 +56,10 @@ export interface PlanOptions {
   readonly noPivot?: boolean | undefined
   /** Whether every cgroup controller counts what the container uses. Default false. */
   readonly accounting?: boolean | undefined
+  /** Whether the first process is given a socket at which it can wait for its start. Default false. */
+  readonly handOver?: boolean | undefined
+  /** How many descriptors the program gets, from 3 on. Default 0. */
+  readonly preserveFds?: number | undefined
   readonly host: Host
 }
 
@@ -65,6 +70,8 @@ export interface PlanOptions {
 export interface Plan {
   readonly cgroup: CgroupPlan
   readonly namespaces: NamespacePlan
+  /** Number that the socket of the first process has there; that of the one where it waits follows. */
+  readonly channel: number
   /** The call of `monitor` whose result is the pid of the first process, or of the stage before it. */
   readonly clone: Call
   readonly monitor: readonly Call[]
@@ -82,6 +89,9 @@ export interface Plan {
 }
 
 const pathMax = 4096
+const lastDescriptor = 0xffffffff
+/** Most descriptors that fit below the numbers that the runtime's own have. */
+const maxPreserved = descriptor.initAbove - 10
 
 /**
  * Plans the creation of a container. Pure: it looks at nothing but its arguments. What the first process
@@ -92,9 +102,10 @@ export function planContainer(options: PlanOptions): Plan {
   const linux = spec.linux ?? {}
   refuseUnsupported(spec)
   refuseHostChanges(spec, options.overlay)
+  const channel = channelOf(options)
   const namespaces = planNamespaces(linux.namespaces ?? [], {
     timeOffsets: linux.timeOffsets,
-    channel: descriptor.init,
+    channel,
   })
   const cgroup = planCgroup({
     id: options.id,
@@ -107,7 +118,7 @@ export function planContainer(options: PlanOptions): Plan {
   })
   const { process } = spec
   const workingDirectory = out(pathMax)
-  const cloned = cloneCall(namespaces, cgroup)
+  const cloned = cloneCall(namespaces, cgroup, channel)
   const programs = lazy(() => (process === undefined ? [] : candidates(process)))
   const lookups = lazy(() => lookupCalls(programs()))
   const start = lazy(() => planStart(options, namespaces))
@@ -118,6 +129,7 @@ export function planContainer(options: PlanOptions): Plan {
   return {
     cgroup,
     namespaces,
+    channel,
     clone: cloned,
     monitor: [...cgroup.create, ...namespaces.monitorCalls, cloned, ...afterClone(cloned, namespaces, cgroup)],
     get setup() {
@@ -137,7 +149,7 @@ export function planContainer(options: PlanOptions): Plan {
       ...protectCalls(found),
       ...rootChangeCalls(descriptor.root, rootChange(options, namespaces), spec.root?.readonly === true),
       // Before the working directory is entered: no descriptor is left that leads to the host (CVE-2024-21626).
-      closeRange(descriptor.init + 1, 0xffffffff, 0, { step: "close what is not the container's" }),
+      ...closeCalls(options),
       chdir(process?.cwd ?? '/', { step: 'enter the working directory', pointer: '/process/cwd' }),
       getcwd(workingDirectory, { step: 'check the working directory', pointer: '/process/cwd' }),
       ...lookups(),
@@ -157,6 +169,32 @@ function lazy<T>(make: () => T): () => T {
   }
 }
 
+function channelOf(options: PlanOptions): number {
+  const { preserveFds = 0 } = options
+  if (!Number.isInteger(preserveFds) || preserveFds < 0 || preserveFds > maxPreserved) {
+    throw new InvalidArgumentError(`${preserveFds} descriptors can't be preserved: at most ${maxPreserved}`)
+  }
+  return preserveFds > 0 ? descriptor.initAbove : descriptor.init
+}
+
+/** Closes what is open besides the standard streams and the sockets, and puts in place what the program gets. */
+function closeCalls(options: PlanOptions): readonly Call[] {
+  const why = { step: "close what is not the container's" }
+  const first = channelOf(options)
+  const last = options.handOver === true ? first + 1 : first
+  const { preserveFds = 0 } = options
+  if (preserveFds === 0) return [closeRange(last + 1, lastDescriptor, 0, why)]
+  const moved = Array.from({ length: preserveFds }, (_, index) =>
+    dup3(descriptor.preserved + index, 3 + index, 0, { step: 'hand on the descriptors that are to be preserved' }),
+  )
+  return [
+    closeRange(3, first - 1, 0, why),
+    closeRange(last + 1, descriptor.preserved - 1, 0, why),
+    ...moved,
+    closeRange(descriptor.preserved, lastDescriptor, 0, why),
+  ]
+}
+
 function planStart(options: PlanOptions, namespaces: NamespacePlan): Plan['start'] {
   const { spec, host } = options
   const { process } = spec
@@ -166,7 +204,7 @@ function planStart(options: PlanOptions, namespaces: NamespacePlan): Plan['start
     filter: options.filter,
     grantable: namespaces.has('user') ? ~0n : host.capabilities,
     setgroups: !namespaces.isNew('user') || maySetGroups(spec, host),
-    socket: options.outlive ? undefined : descriptor.init,
+    socket: options.outlive ? undefined : channelOf(options),
   })
   return (program) => [...scheduling, ...calls(program)]
 }
@@ -187,9 +225,9 @@ function rootChange({ noPivot }: PlanOptions, namespaces: NamespacePlan): RootCh
   return noPivot === true ? 'move' : 'pivot'
 }
 
-function cloneCall(namespaces: NamespacePlan, cgroup: CgroupPlan): Call {
+function cloneCall(namespaces: NamespacePlan, cgroup: CgroupPlan, channel: number): Call {
   const why = { step: 'make the namespaces', pointer: '/linux/namespaces' }
-  const options = { ...why, childSocket: namespaces.stage === undefined ? descriptor.init : descriptor.stage }
+  const options = { ...why, childSocket: namespaces.stage === undefined ? channel : descriptor.stage }
   if (cgroup.v2Descriptor === undefined) return clone({ ...options, flags: namespaces.clone })
   return clone({ ...options, flags: namespaces.clone + CLONE.INTO_CGROUP, cgroup: cgroup.v2Descriptor })
 }
@@ -202,12 +240,13 @@ function setupCalls(options: PlanOptions, namespaces: NamespacePlan, cgroup: Cgr
   const given = spec.root?.path ?? 'rootfs'
   const rootPath = isAbsolute(given) ? given : join(bundle, given)
   const calls: Call[] = []
+  const channel = channelOf(options)
   if (!outlive) {
     const step = { step: 'die with the parent' }
-    calls.push(prctl(PR.SET_PDEATHSIG, SIGKILL, 0, step), checkPeer(descriptor.init, step))
+    calls.push(prctl(PR.SET_PDEATHSIG, SIGKILL, 0, step), checkPeer(channel, step))
   }
   // The program must not get the socket; that it closes is how the start is seen.
-  calls.push(fcntl(descriptor.init, F_SETFD, FD_CLOEXEC, { step: 'keep the socket from the program' }))
+  calls.push(fcntl(channel, F_SETFD, FD_CLOEXEC, { step: 'keep the socket from the program' }))
   calls.push(close(descriptor.monitor), setsid(), ...cgroup.join, ...namespaces.joins)
   if (user) calls.push(...becomeRoot())
   calls.push(...procWrites(ownFiles(options, namespaces)))

@@ -31,6 +31,8 @@ export interface ContainerRecord {
   readonly oomCounter?: string | undefined
   /** Whether it lives without the process that made it. */
   readonly outlive: boolean
+  /** Whether it has no monitor, and is a child of whoever ran its maker. */
+  readonly handedOver?: boolean | undefined
   /** Milliseconds since the epoch. */
   readonly created: number
 }

@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ConflictError, type ExitStatus } from '../errors.ts'
+import { ConflictError, type ExitStatus, UnsupportedError } from '../errors.ts'
 import { delay, untilAborted } from '../internal/abort.ts'
 import { POLLIN, waitForEvent } from '../linux/calls/processes.ts'
 import { Remote } from '../linux/remote/remote.ts'
@@ -19,11 +19,15 @@ export interface WaitOptions extends LookupOptions {
 /**
  * Waits for the end of a container of any process. It can be asked for until the container is deleted.
  * @throws NotFoundError when there is none of that id. @throws ConflictError when it is still being made.
+ * @throws UnsupportedError when it was handed over.
  */
 export async function wait(id: string, options: WaitOptions = {}): Promise<ExitStatus> {
   const root = options.stateRoot ?? defaultStateRoot()
   const record = await readRecord(root, id)
   if (record.pid === 0) throw new ConflictError(id, `container ${id} is still being made`)
+  if (record.handedOver === true) {
+    throw new UnsupportedError(`waiting for container ${id}`, 'it was handed over: only its parent learns how it ends')
+  }
   await untilEnded(record, options.signal)
   return endOf(root, id, options.signal)
 }

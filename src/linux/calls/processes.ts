@@ -101,14 +101,22 @@ export function pidfdSendSignal(pidfd: Fd, signal: number, options?: CallOptions
 const P_ALL = 0
 const P_PID = 1
 const WEXITED = 4
+/** Leaves what has ended to be waited for again. */
+export const WNOWAIT = 0x1000000
 /** Bytes of siginfo_t. */
 export const siginfoSize = 128
 /** Bytes of struct rusage. */
 export const rusageSize = 144
 
 /** waitid(2) for the end of the child `pid`. Blocks. */
-export function waitForExit(pid: number | Call, siginfo: Out, rusage: Out | 0 = 0, options?: CallOptions): Call {
-  return call('waitid', [P_PID, pid, siginfo, WEXITED, rusage], options)
+export function waitForExit(
+  pid: number | Call,
+  siginfo: Out,
+  rusage: Out | 0 = 0,
+  flags = 0,
+  options?: CallOptions,
+): Call {
+  return call('waitid', [P_PID, pid, siginfo, WEXITED | flags, rusage], options)
 }
 
 /** waitid(2) for the end of any child. Blocks. */

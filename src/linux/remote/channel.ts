@@ -11,7 +11,7 @@ export type { Results } from '../runner.ts'
 
 interface Batch {
   readonly calls: readonly Call[]
-  readonly layout: Layout
+  readonly layout: Pick<Layout, 'replySize' | 'outs'>
   /** Whether its answer keeps this process alive. */
   readonly holds: boolean
   readonly resolve: (results: Results) => void
@@ -25,6 +25,13 @@ export interface ChannelOptions {
   readonly outlive?: boolean | undefined
   /** Calls put before the first batch, in the same message. */
   readonly prelude?: readonly Call[] | undefined
+  /** Bytes that the process sends first: the answer to a batch that somebody else has handed over. Default none. */
+  readonly greeting?: number | undefined
+}
+
+/** Bytes of the answer to a batch of `calls` calls that write to no memory. */
+export function replySize(calls: number): number {
+  return headerSize + calls * 8
 }
 
 /** Largest errno; results from -4095 to -1 are failures. */
@@ -55,6 +62,10 @@ export class Channel implements CallRunner {
     this.options = options
     this.socket = new Socket({ fd, readable: true, writable: true })
     this.socket.unref()
+    if (options.greeting !== undefined) {
+      const layout = { replySize: options.greeting, outs: new Map() }
+      this.waiting.push({ calls: [], layout, holds: false, resolve() {}, reject() {} })
+    }
     this.socket.on('data', (chunk: Buffer) => this.receive(chunk))
     // The end is told by 'close'; what broke a stream between two local processes is that one of them died.
     this.socket.on('error', () => {})

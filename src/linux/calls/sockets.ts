@@ -1,0 +1,45 @@
+import { InvalidArgumentError } from '../../errors.ts'
+import { type Call, type CallOptions, call } from '../call.ts'
+import type { Fd } from './files.ts'
+
+const AF_UNIX = 1
+/** Bytes of the path in struct sockaddr_un, its NUL included. */
+const longestPath = 108
+
+/**
+ * Address of a socket that is a file. A path through `/proc/self/fd/<directory>` reaches sockets whose own path
+ * is too long. @throws InvalidArgumentError for a path of more than 107 bytes.
+ */
+function unixAddress(path: string): Buffer {
+  const bytes = Buffer.from(`${path}\0`)
+  if (bytes.length > longestPath) {
+    throw new InvalidArgumentError(`the path of a socket has at most ${longestPath - 1} bytes: ${path}`, {
+      subject: path,
+    })
+  }
+  const family = Buffer.alloc(2)
+  family.writeUInt16LE(AF_UNIX)
+  return Buffer.concat([family, bytes])
+}
+
+/** bind(2) to a file. */
+export function bindTo(fd: Fd, path: string, options?: CallOptions): Call {
+  const address = unixAddress(path)
+  return call('bind', [fd, address, address.length], { path, ...options })
+}
+
+export function listen(fd: Fd, backlog: number, options?: CallOptions): Call {
+  return call('listen', [fd, backlog], options)
+}
+
+/** connect(2) to a socket that is a file. */
+export function connectTo(fd: Fd, path: string, options?: CallOptions): Call {
+  const address = unixAddress(path)
+  return call('connect', [fd, address, address.length], { path, ...options })
+}
+
+/** accept4(2), whoever it is. Blocks. The descriptor is close-on-exec. */
+export function accept(fd: Fd, options?: CallOptions): Call {
+  const SOCK_CLOEXEC = 0o2000000
+  return call('accept4', [fd, 0, 0, SOCK_CLOEXEC], options)
+}

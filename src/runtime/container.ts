@@ -1,5 +1,6 @@
 import { closeSync } from 'node:fs'
 import { dirname } from 'node:path'
+import type { Spec } from '../bundle/spec.ts'
 import type { State } from '../bundle/state.ts'
 import { ConflictError, type ExitStatus, InvalidArgumentError, NotFoundError, RemoteExitError } from '../errors.ts'
 import type { Call } from '../linux/call.ts'
@@ -9,17 +10,20 @@ import type { Channel } from '../linux/remote/channel.ts'
 import type { Remote } from '../linux/remote/remote.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import { deleteContainer } from './delete.ts'
+import { type ExecOptions, type ExecProcess, execIn, notRunning } from './exec.ts'
 import { exitStatus, killedWithMonitor } from './exit.ts'
 import { awaitStartCalls, forgetStart, keepStart } from './handover.ts'
 import { farewellCalls, watchCalls } from './monitor.ts'
 import type { Plan } from './plan.ts'
 import { signalNumber } from './processes.ts'
+import type { RuntimeProcess } from './runtime-process.ts'
 import { type ContainerRecord, type StateDirectory, stateFiles } from './state-directory.ts'
 import { stepFailed } from './step-error.ts'
 
 /** What `create` hands over. */
 export interface ContainerParts {
   readonly record: ContainerRecord
+  readonly spec: Spec
   readonly directory: StateDirectory
   readonly plan: Plan
   readonly program: string
@@ -113,6 +117,17 @@ export class RuntimeContainer implements AsyncDisposable {
     if (this.status === 'stopped' || !this.signal(number)) {
       throw new ConflictError(this.id, `container ${this.id} is not running`)
     }
+  }
+
+  /**
+   * Runs a further process in the container. Resolves when the kernel has accepted the program.
+   * @throws ConflictError when the container has stopped. @throws RuntimeError naming the step that failed;
+   * nothing is left behind. @throws InvalidArgumentError for what can't be used of the options and the process.
+   */
+  async exec(process: ExecProcess, options: ExecOptions = {}): Promise<RuntimeProcess> {
+    const { record, spec, pidfd } = this.parts
+    if (!this.pidfdOpen) throw notRunning(this.id)
+    return execIn({ record, spec, pidfd }, process, options)
   }
 
   /**

@@ -1,7 +1,7 @@
-import { closeSync, renameSync, writeFileSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { closeSync } from 'node:fs'
 import { RuntimeError } from '../errors.ts'
 import { delay } from '../internal/abort.ts'
+import { settled, unsettled } from '../internal/settled.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import { out } from '../linux/call.ts'
 import { close } from '../linux/calls/files.ts'
@@ -28,6 +28,8 @@ import { writeIdMaps, writeOomScore } from './id-maps.ts'
 import { foundTarget } from './masks.ts'
 import { watcherCalls } from './monitor.ts'
 import type { Stage } from './namespaces.ts'
+import { noProgram } from './no-program.ts'
+import { writePidFile } from './pid-file.ts'
 import type { Plan } from './plan.ts'
 import { processStat } from './processes.ts'
 import type { ContainerRecord, StateDirectory } from './state-directory.ts'
@@ -81,7 +83,8 @@ export class Creation {
     const record = this.record({ pid, startTime })
     if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
     const warnings = warningsOf(options.spec, plan)
-    return new RuntimeContainer({ record, directory, plan, program, monitor, init, pidfd: this.pidfd, warnings })
+    const { spec } = options
+    return new RuntimeContainer({ record, spec, directory, plan, program, monitor, init, pidfd: this.pidfd, warnings })
   }
 
   /** What can be done only from outside of a new user namespace. */
@@ -102,10 +105,11 @@ export class Creation {
     return pid
   }
 
-  /** Plans what is asked for later: now the kernel is busy, and this process is not. */
+  /** Does what is asked for later: now the kernel is busy, and this process is not. */
   private planAhead(): void {
     void this.plan.lookups
     void this.plan.start
+    this.directory.writeConfig(this.options.spec)
   }
 
   /** Ends what goes on in the container's first process. What waits for it then fails. */
@@ -201,42 +205,10 @@ export class Creation {
   }
 }
 
-/** Replaces the file as a whole: who waits for it must not read half of it. */
-function writePidFile(path: string, pid: number): void {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}`)
-  writeFileSync(temporary, String(pid))
-  renameSync(temporary, path)
-}
-
-const EACCES = 13
-
 /** The first candidate that can be executed. @throws RuntimeError when there is none. */
 function chooseProgram(options: CreateOptions, plan: Plan, results: Results): string {
-  const index = plan.lookups.findIndex((call) => results.value(call) === 0)
-  const program = plan.programs[index]
+  const found = plan.lookups.map((call) => results.value(call))
+  const program = plan.programs[found.indexOf(0)]
   if (program !== undefined || plan.programs.length === 0) return program ?? ''
-  const name = JSON.stringify(options.spec.process?.args?.[0])
-  const denied = plan.lookups.some((call) => results.value(call) === -EACCES)
-  const what = denied ? `${name}: permission denied` : `exec: ${name}: executable file not found in $PATH`
-  throw new RuntimeError(`container ${options.id}: ${what}`, {
-    step: 'find the program',
-    pointer: '/process/args/0',
-    subject: options.id,
-    hint: `Looked for ${plan.programs.slice(0, 10).join(', ')}.`,
-  })
-}
-
-type Settled<T> = { readonly value: T } | { readonly error: unknown }
-
-/** A promise that does not reject, so that it may wait to be looked at. */
-function settled<T>(promise: Promise<T>): Promise<Settled<T>> {
-  return promise.then(
-    (value) => ({ value }),
-    (error: unknown) => ({ error }),
-  )
-}
-
-function unsettled<T>(outcome: Settled<T>): T {
-  if ('error' in outcome) throw outcome.error
-  return outcome.value
+  throw noProgram(options.id, options.spec.process?.args?.[0] ?? '', plan.programs, found)
 }

@@ -4,7 +4,8 @@ import { AT_FDCWD, close, ioctl, O, openat } from '../linux/calls/files.ts'
 import { CLONE, clone, SOCK_CLOEXEC, setns, socket, unshare } from '../linux/calls/processes.ts'
 import { procWrites } from './procfs.ts'
 
-const flags: Readonly<Record<LinuxNamespaceType, number>> = {
+/** Flags of clone(2) and setns(2) by the name config.json has for a namespace. */
+export const namespaceFlags: Readonly<Record<LinuxNamespaceType, number>> = {
   pid: CLONE.NEWPID,
   network: CLONE.NEWNET,
   mount: CLONE.NEWNS,
@@ -81,7 +82,7 @@ export function planNamespaces(namespaces: readonly LinuxNamespace[], options: N
 }
 
 function sum(types: readonly LinuxNamespaceType[]): number {
-  return types.reduce((all, type) => all | flags[type], 0)
+  return types.reduce((all, type) => all | namespaceFlags[type], 0)
 }
 
 function stageOf(before: readonly Call[], types: readonly LinuxNamespaceType[], channel: number): Stage {
@@ -97,7 +98,7 @@ function joinCalls(ns: LinuxNamespace, index: number): readonly Call[] {
   const why = { step: `join the ${ns.type} namespace`, pointer: `/linux/namespaces/${index}/path` }
   const opened = openat(AT_FDCWD, ns.path as string, O.RDONLY, 0, why)
   // The type is given, so that a path to a namespace of another type is refused.
-  return [opened, setns(opened, flags[ns.type], why), close(opened)]
+  return [opened, setns(opened, namespaceFlags[ns.type], why), close(opened)]
 }
 
 /** Makes a time namespace for the children of a process, and sets its clocks. */

@@ -23,7 +23,6 @@ import { descriptor } from './descriptors.ts'
 import { deviceCalls } from './devices.ts'
 import type { Host } from './host.ts'
 import { refuseHostChanges, sysctlWrites } from './host-guard.ts'
-import { mapsOnly } from './id-maps.ts'
 import { keyringCalls } from './keyring.ts'
 import { labelWrites } from './labels.ts'
 import { type FoundTarget, openTargets, protectCalls, type Target } from './masks.ts'
@@ -36,6 +35,7 @@ import { candidates, lookupCalls, startCalls } from './process.ts'
 import { type ProcWrite, procWrites } from './procfs.ts'
 import { type RootChange, rootChangeCalls, rootfsCalls } from './rootfs.ts'
 import { schedulingCalls } from './scheduling.ts'
+import { maySetGroups } from './set-groups.ts'
 import { refuseUnsupported } from './unsupported.ts'
 
 /** What is planned. */
@@ -207,12 +207,6 @@ function planStart(options: PlanOptions, namespaces: NamespacePlan): Plan['start
     socket: options.outlive ? undefined : channelOf(options),
   })
   return (program) => [...scheduling, ...calls(program)]
-}
-
-/** An ordinary user that maps only its own group may not set groups: that could take away one that denies access. */
-function maySetGroups(spec: Spec, host: Host): boolean {
-  const { uidMappings = [], gidMappings = [] } = spec.linux ?? {}
-  return host.uid === 0 || !mapsOnly(uidMappings, host.uid) || !mapsOnly(gidMappings, host.gid)
 }
 
 /** With a process in between, the first one is not there yet; the end of that process must be seen. */

@@ -1,4 +1,4 @@
-import type { Capabilities, Process } from '../bundle/spec-process.ts'
+import type { Capabilities, Process, Rlimit } from '../bundle/spec-process.ts'
 import { InvalidArgumentError } from '../errors.ts'
 import type { Call, CallOptions } from '../linux/call.ts'
 import { AT_EACCESS, AT_FDCWD, faccessat2, umask, X_OK } from '../linux/calls/files.ts'
@@ -49,6 +49,10 @@ export interface ProcessContext {
   readonly grantable: bigint
   /** Whether setgroups is possible: not in a user namespace with a single id. */
   readonly setgroups: boolean
+}
+
+/** What the first process needs besides. */
+export interface StartContext extends ProcessContext {
   /** Socket of a process that is to die with its parent. */
   readonly socket: number | undefined
 }
@@ -81,49 +85,76 @@ export function lookupCalls(paths: readonly string[]): readonly Call[] {
  * Plans the last batch of a container's first process: drop what it may not have, and become the program,
  * which is known by its path later.
  */
-export function startCalls(process: Process, context: ProcessContext): (program: string) => readonly Call[] {
-  const { filter } = context
-  const user = process.user ?? {}
-  const uid = user.uid ?? 0
-  const sets = capabilityMasks(process.capabilities, context.grantable)
-  const noNewPrivileges = process.noNewPrivileges === true
-  const load = filter === undefined ? [] : [seccomp(filter)]
+export function startCalls(process: Process, context: StartContext): (program: string) => readonly Call[] {
   const calls: Call[] = [
     ...rlimitCalls(process),
-    umask(user.umask ?? 0o022),
-    ...(sets === undefined ? [] : boundingCalls(sets.bounding)),
-    prctl(PR.SET_KEEPCAPS, 1, 0, { step: 'keep capabilities' }),
-    ...userCalls(process, uid, context),
+    ...dropCalls(process, context),
+    // Changing ids clears the parent-death signal (kernel/cred.c, commit_creds), so it comes after them.
+    ...(context.socket === undefined ? [] : dieWithParent(context.socket)),
+    ...filterCalls(process, context),
   ]
-  if (sets !== undefined) {
-    // Loading a filter takes CAP_SYS_ADMIN unless no_new_privs is set: keep it for two more calls.
-    const extra = noNewPrivileges || filter === undefined ? 0n : bit(CAP_SYS_ADMIN) & context.grantable
-    calls.push(setCapabilities(sets, extra))
-    for (const number of bits(sets.ambient)) calls.push(ambient(number))
-  }
-  if (noNewPrivileges) calls.push(prctl(PR.SET_NO_NEW_PRIVS, 1, 0, { step: 'set no_new_privs' }))
-  // Changing ids clears the parent-death signal (kernel/cred.c, commit_creds), so it comes after them.
-  // The parent may be gone already; whoever made both holds the socket.
-  if (context.socket !== undefined) {
-    const step = { step: 'die with the parent' }
-    calls.push(prctl(PR.SET_PDEATHSIG, SIGKILL, 0, step), checkPeer(context.socket, step))
-  }
-  calls.push(...load)
-  if (sets !== undefined && !noNewPrivileges && filter !== undefined) calls.push(setCapabilities(sets, 0n))
   return (program) => [...calls, execution(process, program)]
 }
 
-function execution(process: Process, program: string): Call {
-  const why = { step: `execute ${program}`, pointer: '/process/args' }
+/** The parent may be gone already; whoever made both holds the socket. */
+export function dieWithParent(socket: number): readonly Call[] {
+  const step = { step: 'die with the parent' }
+  return [prctl(PR.SET_PDEATHSIG, SIGKILL, 0, step), checkPeer(socket, step)]
+}
+
+/** Takes on the user and the capabilities of the program; what it may not have is gone for good. */
+export function dropCalls(process: Process, context: ProcessContext): readonly Call[] {
+  const user = process.user ?? {}
+  const sets = capabilityMasks(process.capabilities, context.grantable)
+  const calls: Call[] = [
+    umask(user.umask ?? 0o022),
+    ...(sets === undefined ? [] : boundingCalls(sets.bounding)),
+    prctl(PR.SET_KEEPCAPS, 1, 0, { step: 'keep capabilities' }),
+    ...userCalls(process, user.uid ?? 0, context),
+  ]
+  if (sets !== undefined) {
+    // Loading a filter takes CAP_SYS_ADMIN unless no_new_privs is set: keep it until that is done.
+    const extra = loadsAsAdministrator(process, context) ? bit(CAP_SYS_ADMIN) & context.grantable : 0n
+    calls.push(setCapabilities(sets, extra))
+    for (const number of bits(sets.ambient)) calls.push(ambient(number))
+  }
+  if (process.noNewPrivileges === true) {
+    calls.push(prctl(PR.SET_NO_NEW_PRIVS, 1, 0, { step: 'set no_new_privs' }))
+  }
+  return calls
+}
+
+/** Loads the seccomp filter, after {@link dropCalls}. */
+export function filterCalls(process: Process, context: ProcessContext): readonly Call[] {
+  const { filter } = context
+  if (filter === undefined) return []
+  const sets = capabilityMasks(process.capabilities, context.grantable)
+  if (sets === undefined || !loadsAsAdministrator(process, context)) return [seccomp(filter)]
+  return [seccomp(filter), setCapabilities(sets, 0n)]
+}
+
+function loadsAsAdministrator(process: Process, { filter }: ProcessContext): boolean {
+  return process.noNewPrivileges !== true && filter !== undefined
+}
+
+/** Becomes the program. */
+export function execution(process: Process, program: string, tolerate?: 'any'): Call {
+  const why = { ...(tolerate === undefined ? {} : { tolerate }), step: `execute ${program}`, pointer: '/process/args' }
   return execve(program, stringTable(process.args ?? []), stringTable(process.env ?? []), why)
 }
 
-function rlimitCalls(process: Process): readonly Call[] {
-  return (process.rlimits ?? []).map((limit, index) => {
+/** Sets the resource limits: all of them as they are, or what `choose` makes of each. */
+export function rlimitCalls(
+  process: Process,
+  choose: (limit: Rlimit) => Rlimit | undefined = (limit) => limit,
+): readonly Call[] {
+  return (process.rlimits ?? []).flatMap((limit, index) => {
     const resource = resources[limit.type]
     const pointer = `/process/rlimits/${index}`
     if (resource === undefined) throw new InvalidArgumentError(`${pointer}: no resource is named ${limit.type}`)
-    return setrlimit(resource, BigInt(limit.soft), BigInt(limit.hard), { step: `set ${limit.type}`, pointer })
+    const chosen = choose(limit)
+    if (chosen === undefined) return []
+    return [setrlimit(resource, BigInt(chosen.soft), BigInt(chosen.hard), { step: `set ${limit.type}`, pointer })]
   })
 }
 

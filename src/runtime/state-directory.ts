@@ -12,7 +12,9 @@ import {
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
+import type { Spec } from '../bundle/spec.ts'
 import { ConflictError, InvalidArgumentError, NotFoundError, type SyscallError } from '../errors.ts'
+import { parseJsonInt64, stringifyJsonInt64 } from '../internal/json-int64.ts'
 import { flock, LOCK } from '../linux/calls/files.ts'
 import { perform } from '../linux/local.ts'
 
@@ -38,7 +40,7 @@ export interface ContainerRecord {
 }
 
 /** Names of the files in a container's directory. */
-export const stateFiles: readonly string[] = ['state.json', '.state.json', 'exit']
+export const stateFiles: readonly string[] = ['state.json', '.state.json', 'exit', 'config.json']
 
 /** Where containers are recorded: `/run/oci-ts` for root, else below `$XDG_RUNTIME_DIR`. */
 export function defaultStateRoot(): string {
@@ -136,10 +138,16 @@ export class StateDirectory {
     renameSync(temporary, join(this.path, 'state.json'))
   }
 
+  /** Keeps the container's config, for whoever runs something in it by its id. */
+  writeConfig(spec: Spec): void {
+    writeFileSync(join(this.path, 'config.json'), stringifyJsonInt64(spec), { mode: 0o600 })
+  }
+
   /** Removes the directory and lets go of the lock. Idempotent. */
   remove(): void {
     try {
       unlinkSync(join(this.path, 'state.json'))
+      unlinkSync(join(this.path, 'config.json'))
       unlinkSync(this.exitRecord)
       rmdirSync(this.path)
     } catch {
@@ -161,6 +169,17 @@ export async function readRecord(root: string, id: string): Promise<ContainerRec
   checkId(id)
   try {
     return JSON.parse(await readFile(join(root, id, 'state.json'), 'utf8')) as ContainerRecord
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause
+    throw new NotFoundError(id, `container ${id} does not exist`, { cause })
+  }
+}
+
+/** Reads the config that the container was made with. @throws NotFoundError when there is none. */
+export async function readConfig(root: string, id: string): Promise<Spec> {
+  checkId(id)
+  try {
+    return parseJsonInt64(await readFile(join(root, id, 'config.json')), `the config of container ${id}`) as Spec
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause
     throw new NotFoundError(id, `container ${id} does not exist`, { cause })

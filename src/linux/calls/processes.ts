@@ -41,7 +41,9 @@ export function clone(options: CloneOptions): Call {
   if (cgroup === undefined && (flags & CLONE.NEWTIME) === 0) {
     return { ...call('clone', [flags + SIGCHLD, 0, pidfd ?? 0, 0, 0], rest), childSocket }
   }
-  const words: readonly Word[] = [flags, pidfd ?? 0, 0, 0, SIGCHLD, 0, 0, 0, 0, 0, cgroup ?? 0]
+  // With CLONE_PARENT the signal is the one that this process's own parent gets.
+  const endSignal = (flags & CLONE.PARENT) === 0 ? SIGCHLD : 0
+  const words: readonly Word[] = [flags, pidfd ?? 0, 0, 0, endSignal, 0, 0, 0, 0, 0, cgroup ?? 0]
   return { ...call('clone3', [struct(words), words.length * 8], rest), childSocket }
 }
 
@@ -231,6 +233,11 @@ export function socket(family: number, type: number, protocol: number, options?:
 export function checkPeer(fd: number, options?: CallOptions): Call {
   const MSG_NOSIGNAL = 0x4000
   return call('sendto', [fd, '', 0, MSG_NOSIGNAL, 0, 0], options)
+}
+
+/** exit_group(2): there is no answer. */
+export function exitGroup(status: number, options?: CallOptions): Call {
+  return call('exit_group', [status], options)
 }
 
 export function getppid(options?: CallOptions): Call {

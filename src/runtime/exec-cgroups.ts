@@ -1,0 +1,96 @@
+import { join, posix } from 'node:path'
+import { InvalidArgumentError } from '../errors.ts'
+import type { Call } from '../linux/call.ts'
+import { AT_FDCWD, close, dup3, mkdirat, O, O_DIRECTORY, openat, write } from '../linux/calls/files.ts'
+import type { Host } from './host.ts'
+
+/** A directory of the container's cgroup. */
+export interface ExecCgroup {
+  readonly directory: string
+  readonly version: 1 | 2
+}
+
+/** A directory that may have been made for one process. */
+export interface SubCgroup {
+  readonly path: string
+  /** The call that makes it; it gives 0 when it has. */
+  readonly made: Call
+}
+
+/** What is planned. */
+export interface ExecCgroupOptions {
+  readonly cgroups: readonly ExecCgroup[]
+  /** Path below each of them. */
+  readonly subCgroup?: string | undefined
+  /** First of the descriptor numbers that may be used. */
+  readonly firstDescriptor: number
+  readonly host: Pick<Host, 'read'>
+}
+
+/** The calls that put an exec's process into the cgroup. */
+export interface CgroupCalls {
+  /** Made by the monitor, and the descriptor of the directory that the joiner is born in. */
+  readonly v2: { readonly open: readonly Call[]; readonly descriptor: number } | undefined
+  /** Made by the joiner, before it joins. */
+  readonly open: readonly Call[]
+  /** Directories that calls of `v2` or `open` make; one that gives 0 has made it. */
+  readonly made: readonly SubCgroup[]
+  /** Made by the new process. */
+  readonly join: readonly Call[]
+}
+
+/**
+ * Plans how a process gets into the directories of a container's cgroup, or of one below it.
+ * @throws InvalidArgumentError for a path that leads out of it.
+ */
+export function planExecCgroups(options: ExecCgroupOptions): CgroupCalls {
+  const { cgroups } = options
+  const sub = subPath(options.subCgroup)
+  const why = { step: 'join the cgroup' }
+  const open: Call[] = []
+  const made: SubCgroup[] = []
+  const joins: Call[] = []
+  let number = options.firstDescriptor
+  const openAs = (path: string, flags: number): readonly Call[] => {
+    const opened = openat(AT_FDCWD, path, flags, 0, why)
+    return [opened, dup3(opened, number, O.CLOEXEC, why), close(opened)]
+  }
+  let v2: CgroupCalls['v2']
+  for (const { directory, version } of cgroups) {
+    const path = join(directory, sub)
+    const make = sub === '' ? [] : makeSubCgroup(options.host, directory, path)
+    if (make[0] !== undefined) made.push({ path, made: make[0] })
+    if (version === 2) {
+      // By whoever makes the process: inside the container's cgroup namespace it would be out of reach.
+      v2 = { open: [...make, ...openAs(path, O.RDONLY | O_DIRECTORY)], descriptor: number }
+    } else {
+      open.push(...make, ...openAs(join(path, 'tasks'), O.WRONLY))
+      joins.push(write(number, '0', why), close(number))
+    }
+    number++
+  }
+  return { v2, open, made, join: joins }
+}
+
+/** The first call makes the directory. A cpuset of version 1 takes no process before it has processors and memory. */
+function makeSubCgroup(host: Pick<Host, 'read'>, above: string, path: string): readonly Call[] {
+  const why = { step: `make the cgroup ${path}` }
+  const inherited = ['cpuset.cpus', 'cpuset.mems'].flatMap((name) => {
+    const value = host.read(join(above, name))?.trim()
+    if (value === undefined || value === '') return []
+    const file = openat(AT_FDCWD, join(path, name), O.WRONLY, 0, why)
+    return [file, write(file, value, why), close(file)]
+  })
+  return [mkdirat(AT_FDCWD, path, 0o755, { ...why, tolerate: 'EEXIST' }), ...inherited]
+}
+
+/** @throws InvalidArgumentError for a path that leads out of the container's cgroup. */
+function subPath(path: string | undefined): string {
+  if (path === undefined) return ''
+  if (path.split('/').includes('..')) {
+    throw new InvalidArgumentError(`the cgroup of an exec must not contain "..": ${JSON.stringify(path)}`, {
+      subject: path,
+    })
+  }
+  return posix.normalize(`/${path}`).replace(/^\/|\/$/g, '')
+}

@@ -1,0 +1,282 @@
+import type { Spec } from '../bundle/spec.ts'
+import type { LinuxNamespace } from '../bundle/spec-linux.ts'
+import type { Process, Scheduler } from '../bundle/spec-process.ts'
+import { InvalidArgumentError } from '../errors.ts'
+import { largestCpu, parseNumberList } from '../internal/number-list.ts'
+import { type Call, out } from '../linux/call.ts'
+import {
+  AT_FDCWD,
+  CLOSE_RANGE_CLOEXEC,
+  chdir,
+  chroot,
+  close,
+  closeRange,
+  dup3,
+  fchdir,
+  O,
+  O_DIRECTORY,
+  openat,
+  openat2,
+  RESOLVE,
+} from '../linux/calls/files.ts'
+import {
+  CLONE,
+  checkPeer,
+  clone,
+  PR,
+  prctl,
+  setns,
+  setsid,
+  siginfoSize,
+  waitForExit,
+} from '../linux/calls/processes.ts'
+import { schedSetaffinity } from '../linux/calls/scheduling.ts'
+import { type ExecCgroup, planExecCgroups, type SubCgroup } from './exec-cgroups.ts'
+import type { Host } from './host.ts'
+import { keyringCalls } from './keyring.ts'
+import { labelWrites } from './labels.ts'
+import { namespaceFlags } from './namespaces.ts'
+import {
+  candidates,
+  dieWithParent,
+  dropCalls,
+  execution,
+  filterCalls,
+  lookupCalls,
+  type ProcessContext,
+  rlimitCalls,
+} from './process.ts'
+import { type ProcWrite, procWrites } from './procfs.ts'
+import { schedulingCalls } from './scheduling.ts'
+import { maySetGroups } from './set-groups.ts'
+
+/** Numbers of descriptors in the three processes of an exec. */
+export const execDescriptor = {
+  /** The container's first process (pidfd). */
+  container: 4,
+  /** The monitor: the new process (pidfd). */
+  process: 5,
+  /** The joiner's socket; those of children have numbers below 256. */
+  joiner: 248,
+  /** The new process's socket. */
+  become: 249,
+  /** The first of those that lead to the cgroup. */
+  cgroup: 110,
+  /** The first of those that are handed to the program. */
+  preserved: 300,
+} as const
+
+/** What is planned. */
+export interface ExecPlanOptions {
+  readonly id: string
+  /** The container's config. */
+  readonly spec: Spec
+  /** Its first process, as the host sees it. */
+  readonly pid: number
+  /** The whole process: nothing is taken from the config's own. */
+  readonly process: Process
+  readonly cgroups: readonly ExecCgroup[]
+  /** Path below each of them. */
+  readonly subCgroup?: string | undefined
+  /** Compiled `linux.seccomp`. */
+  readonly filter?: ProcessContext['filter']
+  /** Whether the process goes on without this one. */
+  readonly outlive: boolean
+  /** How many descriptors from 3 on the program gets. */
+  readonly preserveFds: number
+  readonly host: Host
+}
+
+/**
+ * The system calls that run a further process in a container, as data. Three processes make them:
+ * - the monitor, on the host, makes the joiner and stays as the parent of the new process;
+ * - the joiner enters the container's namespaces, where its pid namespace does not show it, gives up
+ *   all that the program may not have, makes the new process, and ends;
+ * - the new process is never more than the program may be: who may trace it from inside gains nothing
+ *   (CVE-2016-9962).
+ */
+export interface ExecPlan {
+  readonly monitor: readonly Call[]
+  readonly joiner: readonly Call[]
+  /** The call of `joiner` whose result is the pid of the new process. */
+  readonly clone: Call
+  /** Directories of cgroups that calls of `monitor` or `joiner` make. */
+  readonly subCgroups: readonly SubCgroup[]
+  /** Places where the program may be, and the calls of `joiner` that look there. */
+  readonly programs: readonly string[]
+  readonly lookups: readonly Call[]
+  /** The batch of the new process. It is answered only when no program could be executed. */
+  readonly become: readonly Call[]
+  /** The last calls of `become`, for each of `programs`. */
+  readonly executions: readonly Call[]
+}
+
+/** Plans an exec. Pure: it looks at nothing but its arguments. */
+export function planExec(options: ExecPlanOptions): ExecPlan {
+  const { spec, process, host } = options
+  const programs = candidates(process)
+  const namespaces = spec.linux?.namespaces ?? []
+  const user = namespaces.some((ns) => ns.type === 'user')
+  const context: ProcessContext = {
+    filter: options.filter,
+    grantable: user ? ~0n : host.capabilities,
+    setgroups: !user || maySetGroups(spec, host),
+  }
+  const cgroup = planExecCgroups({ ...options, firstDescriptor: execDescriptor.cgroup })
+  const why = { step: 'make the process' }
+  const cloned = clone({ ...why, flags: CLONE.PARENT, childSocket: execDescriptor.become })
+  const lookups = lookupCalls(programs)
+  const executions = programs.map((program) => execution(process, program, 'any'))
+  return {
+    monitor: monitorCalls(cgroup.v2),
+    joiner: [
+      close(3),
+      ...beforeJoining(process, host),
+      ...cgroup.open,
+      ...joinCalls(options, namespaces),
+      ...workingDirectory(process),
+      ...keyringCalls(options.id),
+      ...schedulingCalls(inheritable(process)),
+      ...joinerLimits(process, host),
+      ...dropCalls(process, context),
+      ...lookups,
+      checkPeer(execDescriptor.joiner, why),
+      cloned,
+      close(execDescriptor.become),
+    ],
+    clone: cloned,
+    subCgroups: cgroup.made,
+    programs,
+    lookups,
+    become: [...becomeCalls(options, cgroup.join), ...filterCalls(process, context), ...executions],
+    executions,
+  }
+}
+
+function monitorCalls(cgroup: { readonly open: readonly Call[]; readonly descriptor: number } | undefined) {
+  const why = { step: 'make the process that joins the container' }
+  const { joiner } = execDescriptor
+  const cloned =
+    cgroup === undefined
+      ? clone({ ...why, flags: 0, childSocket: joiner })
+      : clone({ ...why, flags: CLONE.INTO_CGROUP, childSocket: joiner, cgroup: cgroup.descriptor })
+  return [
+    ...(cgroup?.open ?? []),
+    chdir('/', why),
+    cloned,
+    // The container's end, and that of its output, must be seen.
+    closeRange(0, 2, 0, why),
+    closeRange(4, 0xffffffff, 0, why),
+    waitForExit(cloned, out(siginfoSize), 0, 0, why),
+  ]
+}
+
+/** What is done by way of the host's files, or before the process is in its cgroup. */
+function beforeJoining(process: Process, host: Host): readonly Call[] {
+  const { execCPUAffinity, oomScoreAdj } = process
+  const pointer = '/process/oomScoreAdj'
+  const writes: readonly ProcWrite[] = [
+    ...labelWrites(process, host),
+    ...(oomScoreAdj === undefined ? [] : [{ path: 'self/oom_score_adj', value: String(oomScoreAdj), pointer }]),
+  ]
+  // Of a process that may not be looked at, such files are root's.
+  const visible = (value: number): Call => prctl(PR.SET_DUMPABLE, value, 0, { step: 'open /proc' })
+  return [
+    ...(execCPUAffinity?.initial === undefined ? [] : [affinity('initial', execCPUAffinity.initial)]),
+    ...(writes.length === 0 ? [] : [visible(1), ...procWrites(writes), visible(0)]),
+  ]
+}
+
+/** The scheduling that a child has of its parent … */
+function inheritable(process: Process): Process {
+  const { scheduler, ...others } = process
+  return isInherited(scheduler) ? process : others
+}
+
+/** … and that which it has to set itself. */
+function notInheritable({ cwd, scheduler }: Process): Process {
+  return scheduler === undefined || isInherited(scheduler) ? { cwd } : { cwd, scheduler }
+}
+
+function isInherited(scheduler: Scheduler | undefined): boolean {
+  return scheduler?.policy !== 'SCHED_DEADLINE' && scheduler?.flags?.includes('SCHED_FLAG_RESET_ON_FORK') !== true
+}
+
+function affinity(which: 'initial' | 'final', list: string): Call {
+  const pointer = `/process/execCPUAffinity/${which}`
+  const cpus = parseNumberList(list, largestCpu)
+  if (cpus === undefined || cpus.length === 0) {
+    throw new InvalidArgumentError(`${pointer}: ${JSON.stringify(list)} is no list of processors`, {
+      subject: pointer,
+      hint: 'Write it as 0-3,7.',
+    })
+  }
+  return schedSetaffinity(cpus, { step: `set the ${which} CPU affinity`, pointer })
+}
+
+function joinCalls(options: ExecPlanOptions, namespaces: readonly LinuxNamespace[]): readonly Call[] {
+  const { container } = execDescriptor
+  const why = { step: "join the container's namespaces", pointer: '/linux/namespaces' }
+  const flags = namespaces.reduce((all, { type }) => all | namespaceFlags[type], 0)
+  const joined = [...(flags === 0 ? [] : [setns(container, flags, why)]), close(container, why)]
+  if (namespaces.some(({ type }) => type === 'mount')) return joined
+  // No mount namespace has the container's root for its own: the first process knows it.
+  const root = openat(AT_FDCWD, `/proc/${options.pid}/root`, O.PATH | O_DIRECTORY, 0, why)
+  return [root, ...joined, fchdir(root, why), chroot('.', why), close(root)]
+}
+
+/**
+ * Enters the working directory. The walk is confined to the container's root, by descriptor, and follows no
+ * link of /proc: that there is no descriptor of the host's is one thing, that none would be used another
+ * (CVE-2024-21626).
+ */
+function workingDirectory(process: Process): readonly Call[] {
+  const why = { step: 'enter the working directory', pointer: '/process/cwd' }
+  const resolve = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
+  // The root is the working directory here: joining a mount namespace has made it so.
+  const root = chdir('/', why)
+  const directory = openat2(AT_FDCWD, process.cwd, { flags: O.PATH | O_DIRECTORY, resolve }, why)
+  return [root, directory, fchdir(directory, why), close(directory, why)]
+}
+
+/** Limits that are counted for all processes of a user, of whom the joiner must not be one: as /proc names them. */
+const counted: ReadonlyMap<string, string> = new Map([
+  ['RLIMIT_NPROC', 'Max processes'],
+  ['RLIMIT_SIGPENDING', 'Max pending signals'],
+  ['RLIMIT_MSGQUEUE', 'Max msgqueue size'],
+])
+
+/** The other limits; and of those only the room that the new process needs, for it may not raise any more. */
+function joinerLimits(process: Process, host: Pick<Host, 'read'>): readonly Call[] {
+  return rlimitCalls(process, (limit) => {
+    const name = counted.get(limit.type)
+    if (name === undefined) return limit
+    const row = host
+      .read('/proc/self/limits')
+      ?.split('\n')
+      .find((line) => line.startsWith(name))
+    const hard = row?.slice(name.length).trim().split(/\s+/)[1]
+    const enough = hard === undefined || hard === 'unlimited' || BigInt(hard) >= BigInt.asUintN(64, BigInt(limit.hard))
+    return enough ? undefined : { ...limit, soft: limit.hard }
+  })
+}
+
+function becomeCalls(options: ExecPlanOptions, joinCgroup: readonly Call[]): readonly Call[] {
+  const { spec, process, outlive, preserveFds } = options
+  const final = process.execCPUAffinity?.final
+  const why = { step: 'hand over to the program' }
+  const preserved = Array.from({ length: preserveFds }, (_, index) =>
+    dup3(execDescriptor.preserved + index, 3 + index, 0, why),
+  )
+  return [
+    setsid(),
+    ...joinCgroup,
+    ...(final === undefined ? [] : [affinity('final', final)]),
+    ...schedulingCalls(notInheritable(process), spec.linux),
+    ...rlimitCalls(process, (limit) => (counted.has(limit.type) ? limit : undefined)),
+    // Nobody may want it any more.
+    ...(outlive ? [checkPeer(execDescriptor.become, why)] : dieWithParent(execDescriptor.become)),
+    ...preserved,
+    closeRange(3 + preserveFds, 0xffffffff, CLOSE_RANGE_CLOEXEC, why),
+  ]
+}

@@ -1,0 +1,104 @@
+import { closeSync } from 'node:fs'
+import type { Spec } from '../bundle/spec.ts'
+import type { Process } from '../bundle/spec-process.ts'
+import { ConflictError, InvalidArgumentError } from '../errors.ts'
+import { hostArchitecture } from '../linux/architecture.ts'
+import { hostHierarchies } from './cgroups/hierarchies.ts'
+import { planExec } from './exec-plan.ts'
+import { Execution } from './execution.ts'
+import { thisHost } from './host.ts'
+import { openFirstProcess } from './kill.ts'
+import type { LookupOptions } from './lookup.ts'
+import type { RuntimeProcess } from './runtime-process.ts'
+import { seccompProgram } from './seccomp.ts'
+import { type ContainerRecord, defaultStateRoot, readConfig, readRecord } from './state-directory.ts'
+
+/** A process to run: what is not given is as the container's own process has it; never its terminal. */
+export type ExecProcess = Partial<Process> & { readonly args: readonly string[] }
+
+/** Options of {@link exec} and of `RuntimeContainer.exec`. */
+export interface ExecOptions {
+  /** Descriptors of this process that become 0, 1 and 2 of the new one; they stay open here. Default /dev/null. */
+  readonly stdio?: readonly [stdin: number | undefined, stdout: number | undefined, stderr: number | undefined]
+  /** Whether the process goes on when this one ends. Default false: it is killed with it. */
+  readonly detach?: boolean | undefined
+  /** How many descriptors of this process, from 3 on, the program gets by the same numbers; at most 240. Default 0. */
+  readonly preserveFds?: number | undefined
+  /**
+   * Path of a cgroup below the container's, made where it is missing, and then removed at the end. Default: the
+   * container's.
+   */
+  readonly cgroup?: string | undefined
+  /** File to write the pid to, as the host sees it. */
+  readonly pidFile?: string | undefined
+  /** Aborting before the promise resolves rejects with `signal.reason` and leaves nothing behind. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** A container in which something is to be run. */
+export interface ExecTarget {
+  readonly record: ContainerRecord
+  readonly spec: Spec
+  /** Descriptor that stands for the first process. */
+  readonly pidfd: number
+}
+
+/**
+ * Runs a further process in a container of any process. Resolves when the kernel has accepted the program. It
+ * has all namespaces, the cgroup, the root and the seccomp filter of the container.
+ * @throws NotFoundError when there is no container of that id. @throws ConflictError when it is not running.
+ * @throws RuntimeError naming the step that failed; nothing is left behind. @throws InvalidArgumentError for
+ * what can't be used of the options and the process.
+ */
+export async function exec(
+  id: string,
+  process: ExecProcess,
+  options: ExecOptions & LookupOptions = {},
+): Promise<RuntimeProcess> {
+  const root = options.stateRoot ?? defaultStateRoot()
+  const record = await readRecord(root, id)
+  const pidfd = openFirstProcess(record)
+  if (pidfd === undefined) throw notRunning(id)
+  try {
+    return await execIn({ record, spec: await readConfig(root, id), pidfd }, process, options)
+  } finally {
+    closeSync(pidfd)
+  }
+}
+
+/** Runs a further process in a container that is at hand. */
+export async function execIn(target: ExecTarget, given: ExecProcess, options: ExecOptions): Promise<RuntimeProcess> {
+  const { signal, preserveFds = 0 } = options
+  signal?.throwIfAborted()
+  if (!Number.isInteger(preserveFds) || preserveFds < 0 || preserveFds > maxPreserved) {
+    throw new InvalidArgumentError(`preserveFds must be 0 to ${maxPreserved}, not ${preserveFds}`, {
+      subject: 'preserveFds',
+    })
+  }
+  const { record, spec } = target
+  const v2 = hostHierarchies().v2?.mountPoint
+  const plan = planExec({
+    id: record.id,
+    pid: record.pid,
+    spec,
+    process: { cwd: '/', ...spec.process, terminal: false, ...given },
+    cgroups: record.cgroups.map((directory) => ({
+      directory,
+      version: v2 !== undefined && directory.startsWith(`${v2}/`) ? 2 : 1,
+    })),
+    subCgroup: options.cgroup,
+    filter: seccompProgram(spec.linux?.seccomp, hostArchitecture()),
+    outlive: options.detach === true,
+    preserveFds,
+    host: thisHost(),
+  })
+  return new Execution(target, plan, given.args[0] ?? '', options).run()
+}
+
+/** Above them are descriptors of our own. */
+const maxPreserved = 240
+
+/** The error for a container whose first process has ended. */
+export function notRunning(id: string): ConflictError {
+  return new ConflictError(id, `container ${id} is not running: cannot exec in a stopped container`)
+}

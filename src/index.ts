@@ -22,14 +22,50 @@ export type {
 } from './content/interfaces.ts'
 export { Container, type StopOptions } from './engine/container.ts'
 export type { ContainerSummary } from './engine/detached.ts'
-export { attach, containers, createEngine, type Engine, type EngineOptions, pull, run } from './engine/engine.ts'
+export {
+  attach,
+  containers,
+  createEngine,
+  diskUsage,
+  type Engine,
+  type EngineOptions,
+  type EngineVolumes,
+  images,
+  prune,
+  pull,
+  removeImage,
+  run,
+  tag,
+  volumes,
+} from './engine/engine.ts'
 export type { Image } from './engine/image.ts'
 export type { LogLine, OutputName } from './engine/line-splitter.ts'
 export type { Operation } from './engine/operation.ts'
 export type { LogOptions } from './engine/output.ts'
+export type { PruneOptions, PruneReport } from './engine/prune.ts'
 export type { PullOperation, PullOptions, PullProgress } from './engine/pull.ts'
 export type { RunOptions } from './engine/run-options.ts'
+export type { HostMountOption, RunMountOption, VolumeMountOption } from './engine/volume-mounts.ts'
 export { type WaitStrategy, type WaitTarget, wait } from './engine/wait.ts'
 export * from './errors.ts'
 export type { Bytes, Duration } from './internal/units.ts'
 export { isSupported, type Support } from './runtime/support.ts'
+export type {
+  Collected,
+  ContainerUsage,
+  CreateVolumeOptions,
+  DiskUsage,
+  ImageFilters,
+  ImageSummary,
+  ImageUsage,
+  LabelFilters,
+  ListImagesOptions,
+  ListVolumesOptions,
+  PruneVolumesOptions,
+  PruneVolumesReport,
+  RemovedImage,
+  RemoveImageOptions,
+  RemoveVolumeOptions,
+  Volume,
+  VolumeUsage,
+} from './store/index.ts'

@@ -1,7 +1,22 @@
-import type { Store, StoreOptions } from '../store/index.ts'
+import type {
+  CreateVolumeOptions,
+  DiskUsage,
+  ImageSummary,
+  ListImagesOptions,
+  ListVolumesOptions,
+  PruneVolumesOptions,
+  PruneVolumesReport,
+  RemovedImage,
+  RemoveImageOptions,
+  RemoveVolumeOptions,
+  Store,
+  StoreOptions,
+  Volume,
+} from '../store/index.ts'
 import type { Container } from './container.ts'
 import type { ContainerSummary } from './detached.ts'
 import type { Image } from './image.ts'
+import type { PruneOptions, PruneReport } from './prune.ts'
 import { type PullOperation, type PullOptions, pullInto } from './pull.ts'
 import { runContainer } from './run.ts'
 import type { RunOptions } from './run-options.ts'
@@ -26,8 +41,37 @@ export interface Engine {
   attach(container: string): Promise<Container>
   /** See {@link containers}. */
   containers(): Promise<readonly ContainerSummary[]>
+  /** See {@link images}. */
+  images(options?: ListImagesOptions): Promise<readonly ImageSummary[]>
+  /** See {@link removeImage}. */
+  removeImage(image: Image | string, options?: RemoveImageOptions): Promise<RemovedImage>
+  /** See {@link tag}. */
+  tag(image: Image | string, name: string): Promise<void>
+  /** See {@link prune}. */
+  prune(options?: PruneOptions): Promise<PruneReport>
+  /** See {@link diskUsage}. */
+  diskUsage(): Promise<DiskUsage>
+  /** See {@link volumes}. */
+  readonly volumes: EngineVolumes
   /** The store, opened; for what the engine has no verb for. */
   store(): Promise<Store>
+}
+
+/** Volumes: files that outlive containers. `run` makes those that it mounts, where they are missing. */
+export interface EngineVolumes {
+  /**
+   * Makes a volume. One of that name that is there already stays as it is. Without a name it is anonymous.
+   * @throws InvalidArgumentError for what can't be a name. @throws ConflictError when it is there with other labels.
+   */
+  create(name?: string, options?: CreateVolumeOptions): Promise<Volume>
+  /** The volumes, by name. */
+  list(options?: ListVolumesOptions): Promise<readonly Volume[]>
+  /** @throws NotFoundError */
+  inspect(name: string): Promise<Volume>
+  /** Removes a volume with its files. @throws NotFoundError. @throws ConflictError when a container mounts it. */
+  remove(name: string, options?: RemoveVolumeOptions): Promise<void>
+  /** Removes the volumes that no container mounts, by default only those that nobody has named. */
+  prune(options?: PruneVolumesOptions): Promise<PruneVolumesReport>
 }
 
 /** Makes an engine. Nothing is opened or made before it is used. */
@@ -45,6 +89,19 @@ export function createEngine(options: EngineOptions = {}): Engine {
     run: (image, runOptions = {}) => runContainer({ store, stateRoot: options.state }, image, runOptions),
     attach: async (container) => (await import('./detached.ts')).attachTo(await store(), container),
     containers: async () => (await import('./detached.ts')).listDetached(await store()),
+    images: async (listOptions) => (await store()).images(listOptions),
+    removeImage: async (image, removeOptions) =>
+      (await import('./images.ts')).removeImageFrom(await store(), image, removeOptions),
+    tag: async (image, name) => (await import('./images.ts')).tagImage(await store(), image, name),
+    prune: async (pruneOptions = {}) => (await import('./prune.ts')).pruneAll(await store(), pruneOptions),
+    diskUsage: async () => (await store()).diskUsage(),
+    volumes: {
+      create: async (name, createOptions) => (await store()).volumes.create(name, createOptions),
+      list: async (listOptions) => (await store()).volumes.list(listOptions),
+      inspect: async (name) => (await store()).volumes.inspect(name),
+      remove: async (name, removeOptions) => (await store()).volumes.remove(name, removeOptions),
+      prune: async (pruneOptions) => (await store()).volumes.prune(pruneOptions),
+    },
     store,
   }
 }
@@ -96,4 +153,52 @@ export function attach(container: string): Promise<Container> {
 /** The containers that were run with `detach` and are not removed, running or not, the oldest first. */
 export function containers(): Promise<readonly ContainerSummary[]> {
   return defaultEngine().containers()
+}
+
+/** The images of the local store: once for each name, and those without one. Signatures and the like are none. */
+export function images(options?: ListImagesOptions): Promise<readonly ImageSummary[]> {
+  return defaultEngine().images(options)
+}
+
+/**
+ * Removes an image by Docker's rules: by one of several names it loses that name, and goes with the last one,
+ * with everything that no other image needs.
+ * @param image A name in any form, or the beginning of an id or digest.
+ * @throws NotFoundError. @throws ConflictError when a container uses it, or when it has several names and is given
+ * by its id, unless with `force`; when several images begin so.
+ */
+export function removeImage(image: Image | string, options?: RemoveImageOptions): Promise<RemovedImage> {
+  return defaultEngine().removeImage(image, options)
+}
+
+/**
+ * Gives an image another name. An image that had the name before stays, without it.
+ * @param image A name in any form, or the beginning of an id or digest.
+ * @throws NotFoundError, ConflictError for the image; InvalidReferenceError, InvalidArgumentError for the name
+ */
+export function tag(image: Image | string, name: string): Promise<void> {
+  return defaultEngine().tag(image, name)
+}
+
+/**
+ * Removes what is not used any more: detached containers that have ended, images without a name, and all that
+ * nothing needs; volumes only when told. Safe beside everything else that goes on. `dryRun` tells first.
+ * @throws SpecError when a manifest that is needed can't be read; no image is removed then.
+ */
+export function prune(options?: PruneOptions): Promise<PruneReport> {
+  return defaultEngine().prune(options)
+}
+
+/** What images, containers and volumes take on the disk, and what pruning would free. */
+export function diskUsage(): Promise<DiskUsage> {
+  return defaultEngine().diskUsage()
+}
+
+/** The volumes of the default engine. */
+export const volumes: EngineVolumes = {
+  create: (name, options) => defaultEngine().volumes.create(name, options),
+  list: (options) => defaultEngine().volumes.list(options),
+  inspect: (name) => defaultEngine().volumes.inspect(name),
+  remove: (name, options) => defaultEngine().volumes.remove(name, options),
+  prune: (options) => defaultEngine().volumes.prune(options),
 }

@@ -8,7 +8,7 @@ import type {
 } from '../bundle/options.ts'
 import { InvalidArgumentError } from '../errors.ts'
 import type { Store, WantedVolume, WritableLayer } from '../store/index.ts'
-import { anonymousVolume } from '../store/volumes.ts'
+import { anonymousVolume } from '../store/wanted-volume.ts'
 import type { Image } from './image.ts'
 import { userNamespace as ownUserNamespace } from './rootless.ts'
 

@@ -4,6 +4,7 @@ import type { Descriptor } from '../image/descriptor.ts'
 import type { Digest } from '../image/digest.ts'
 import type { Platform } from '../image/platform.ts'
 import { ContentGraph, type ImageNode } from './graph.ts'
+import { hasLabels, type LabelFilters } from './labels.ts'
 
 /** An image of the store, once for each of its names; an index has one for each platform that is there. */
 export interface ImageSummary {
@@ -24,14 +25,25 @@ export interface ImageSummary {
   readonly labels: Readonly<Record<string, string>>
 }
 
+/** Which images are listed. */
+export interface ListImagesOptions extends LabelFilters {
+  /** Only those without a name (true), or only those with one (false). Default all. */
+  readonly dangling?: boolean | undefined
+}
+
 /** The images that `index.json` lists, in its order. What can't be read is left out: `check` tells of it. */
-export async function listImages(content: LayoutStore): Promise<readonly ImageSummary[]> {
+export async function listImages(
+  content: LayoutStore,
+  { dangling, ...labels }: ListImagesOptions = {},
+): Promise<readonly ImageSummary[]> {
   const graph = new ContentGraph(content)
   const images: ImageSummary[] = []
   for (const entry of await content.list()) {
     for (const node of await readable(() => imagesOf(graph, entry))) images.push(summary(entry, node))
   }
-  return images
+  return images.filter(
+    (image) => (dangling === undefined || image.dangling === dangling) && hasLabels(image.labels, labels),
+  )
 }
 
 /** The images of an entry; none for a signature or the like, which is about another one. */

@@ -6,8 +6,9 @@
 export type { NamedDescriptor } from '../content/layout.ts'
 export type { LayerWarning } from '../layer/apply/planner.ts'
 export { type CompleteLimits, defaultLimits, type LayerLimits } from '../layer/limits.ts'
+export type { ContainerUsage, DiskUsage, ImageUsage, VolumeUsage } from './disk-usage.ts'
 export type { Collected } from './garbage.ts'
-export type { ImageSummary } from './images.ts'
+export type { ImageSummary, ListImagesOptions } from './images.ts'
 export type { LabelFilters } from './labels.ts'
 export type { UnpackOptions, UnpackProgress } from './layers.ts'
 export type { Lease } from './lease.ts'
@@ -23,6 +24,6 @@ export type {
   RemoveVolumeOptions,
   Volume,
   Volumes,
-  WantedVolume,
 } from './volumes.ts'
+export type { WantedVolume } from './wanted-volume.ts'
 export type { WritableLayer, WritableOptions } from './writable.ts'

@@ -1,9 +1,8 @@
 import type { NamedDescriptor } from '../content/layout.ts'
-import { ConflictError, InvalidArgumentError, NotFoundError } from '../errors.ts'
-import type { Digest } from '../image/digest.ts'
-import { isDigest } from '../image/digest.ts'
+import { ConflictError, InvalidArgumentError } from '../errors.ts'
 import { quote } from '../internal/text.ts'
 import { type Collected, collectGarbage, type GarbageContext, type Release, type StoreView } from './garbage.ts'
+import { imageById } from './image-by-id.ts'
 import { imagesOf, readable } from './images.ts'
 import { usersOf } from './in-use.ts'
 
@@ -59,7 +58,7 @@ interface Choice {
 
 async function choose(view: StoreView, wanted: string, force: boolean): Promise<Choice> {
   const named = view.entries.find(({ reference }) => reference === wanted)
-  const digest = named?.descriptor.digest ?? (await byId(view, wanted))
+  const digest = named?.descriptor.digest ?? (await imageById(view, wanted)).digest
   const same = view.entries.filter(({ descriptor }) => descriptor.digest === digest)
   if (named !== undefined && same.some(({ reference }) => reference !== undefined && reference !== wanted)) {
     return { entries: [named], deleted: false }
@@ -88,32 +87,4 @@ function listOf(users: readonly string[]): string {
     .slice(0, 3)
     .map((id) => id.slice(0, 12))
     .join(', ')}${more}`
-}
-
-/** Digest of the entry whose digest, manifest or config `wanted` is, or begins. */
-async function byId({ entries, graph }: StoreView, wanted: string): Promise<Digest> {
-  const found = new Set<Digest>()
-  for (const entry of entries) {
-    const images = await readable(() => imagesOf(graph, entry))
-    const ids = images.flatMap(({ descriptor, manifest }) => [descriptor.digest, manifest.config.digest])
-    if ([entry.descriptor.digest, ...ids].some((id) => begins(id, wanted))) found.add(entry.descriptor.digest)
-  }
-  const [first, ...others] = found
-  if (first === undefined) throw new NotFoundError(wanted, `there is no image ${quote(wanted)}`)
-  if (others.length === 0) return first
-  // In full it is the very thing when it is what an entry names, and ambiguous when it is part of several.
-  const exact = [...found].find((digest) => digest === wanted)
-  if (exact !== undefined) return exact
-  throw new ConflictError(wanted, `${quote(wanted)} stands for ${found.size} images`, {
-    hint: 'Give a longer part of the id, or the digest or name of one of them.',
-  })
-}
-
-/** Fewer digits are too easily those of another one. */
-const shortest = 4
-
-function begins(digest: Digest, wanted: string): boolean {
-  if (isDigest(wanted)) return digest === wanted
-  const hex = wanted.startsWith('sha256:') ? wanted.slice('sha256:'.length) : wanted
-  return hex.length >= shortest && /^[0-9a-f]+$/.test(hex) && digest.startsWith(`sha256:${hex}`)
 }

@@ -11,9 +11,12 @@ import type { Digest } from '../image/digest.ts'
 import type { ImageManifest } from '../image/manifest.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import type { LayerLimits } from '../layer/limits.ts'
+import { type DiskUsage, diskUsage } from './disk-usage.ts'
 import type { GarbageContext } from './garbage.ts'
 import { Gate } from './gate.ts'
-import { type ImageSummary, listImages } from './images.ts'
+import { ContentGraph } from './graph.ts'
+import { imageById } from './image-by-id.ts'
+import { type ImageSummary, type ListImagesOptions, listImages } from './images.ts'
 import { Layers, type UnpackOptions } from './layers.ts'
 import { createLease, type Lease } from './lease.ts'
 import { exclusive } from './lock.ts'
@@ -137,8 +140,23 @@ export class Store implements ContentStore, Receiver {
   }
 
   /** The images that there are: each name, and images without one. Signatures and the like are none. */
-  images(): Promise<readonly ImageSummary[]> {
-    return listImages(this.content)
+  images(options?: ListImagesOptions): Promise<readonly ImageSummary[]> {
+    return listImages(this.content, options)
+  }
+
+  /** What takes how much, and what would be freed. Looks at every file of containers and volumes. */
+  diskUsage(): Promise<DiskUsage> {
+    return diskUsage(this.#garbage(), this.volumes)
+  }
+
+  /**
+   * What an image stands for, by its name or the beginning of its id or digest: its manifest, or an index.
+   * @throws NotFoundError. @throws ConflictError when several begin so.
+   */
+  async findImage(image: string): Promise<Descriptor> {
+    const entries = await this.content.list()
+    const named = entries.find(({ reference }) => reference === image)
+    return named?.descriptor ?? imageById({ entries, graph: new ContentGraph(this.content) }, image)
   }
 
   /**

@@ -11,6 +11,7 @@ import type { StorePaths } from './paths.ts'
 import { syncFileSystem } from './sync.ts'
 import { treeSize } from './tree-size.ts'
 import { readVolumeRecord, type VolumeRecord, volumeDataName, writeVolumeRecord } from './volume-record.ts'
+import { anonymousVolume, type WantedVolume } from './wanted-volume.ts'
 import { WorkDirectory } from './work-directory.ts'
 import { isPlainName, type WritableRecord, writableRecords } from './writable-record.ts'
 
@@ -61,15 +62,6 @@ export interface PruneVolumesReport {
   readonly volumes: readonly string[]
   /** Bytes on the disk. */
   readonly freed: number
-}
-
-/** A volume that a container needs. */
-export interface WantedVolume {
-  readonly name: string
-  /** Default false. */
-  readonly anonymous?: boolean | undefined
-  /** Of the volume, if it is made. */
-  readonly labels?: Readonly<Record<string, string>> | undefined
 }
 
 /**
@@ -268,11 +260,6 @@ export class Volumes {
     }
     return join(this.#paths.volumes, name)
   }
-}
-
-/** A volume that nobody names. */
-export function anonymousVolume(): WantedVolume {
-  return { name: randomBytes(32).toString('hex'), anonymous: true }
 }
 
 function workName(name: string): string {

@@ -13,7 +13,8 @@ import { type Lock, tryLock } from './lock.ts'
 import type { StorePaths } from './paths.ts'
 import { removeTree } from './remove-tree.ts'
 import { stackOf } from './unpack.ts'
-import type { Volumes, WantedVolume } from './volumes.ts'
+import type { Volumes } from './volumes.ts'
+import type { WantedVolume } from './wanted-volume.ts'
 import {
   isPlainName,
   readWritableRecord,

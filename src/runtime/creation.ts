@@ -33,6 +33,7 @@ import { writePidFile } from './pid-file.ts'
 import type { Plan } from './plan.ts'
 import { processStat } from './processes.ts'
 import type { ContainerRecord, StateDirectory } from './state-directory.ts'
+import { openUserNamespaces } from './user-namespaces.ts'
 import { warningsOf } from './warnings.ts'
 
 /** How long a first process that was killed may take to be gone, in milliseconds. */
@@ -47,6 +48,7 @@ export class Creation {
   private monitor: Remote | undefined
   private init: Channel | undefined
   private stage: Channel | undefined
+  private userNamespaces: number[] = []
   private pidfd: number | undefined
 
   constructor(options: CreateOptions, plan: Plan, directory: StateDirectory) {
@@ -61,6 +63,7 @@ export class Creation {
     const { signal } = options
     // Whoever finds the directory after a crash must learn of the cgroup; without one there is nothing to learn.
     if (directoriesOf(plan.cgroup).length > 0) this.record({ pid: 0, startTime: '' })
+    if (plan.idMaps.length > 0) this.userNamespaces = await openUserNamespaces(plan.idMaps)
     const { monitor, init } = this.spawn()
     const maps = plan.namespaces.isNew('user')
     const cloning = settled(monitor.run(plan.monitor))
@@ -77,6 +80,10 @@ export class Creation {
     const startTime = processStat(pid)?.startTime ?? ''
     const setup = unsettled(await (early ?? settled(init.run(plan.setup))))
     signal?.throwIfAborted()
+    for (const examine of plan.examinations) {
+      const examined = examine(setup, init)
+      if (examined !== undefined) await examined
+    }
     const program = await this.finish(init, setup)
     signal?.throwIfAborted()
 
@@ -147,6 +154,9 @@ export class Creation {
         [plan.channel, pair.there],
         [descriptor.lock, directory.lock],
       ])
+      this.userNamespaces.forEach((fd, index) => {
+        descriptors.set(descriptor.userNamespaces + index, fd)
+      })
       if (between !== undefined) descriptors.set(descriptor.stage, between.there)
       options.stdio?.forEach((fd, index) => {
         if (fd !== undefined) descriptors.set(index, fd)
@@ -165,6 +175,7 @@ export class Creation {
       perform(close(pair.there))
       if (between !== undefined) perform(close(between.there))
       if (listener !== undefined) closeSync(listener)
+      for (const fd of this.userNamespaces.splice(0)) closeSync(fd)
     }
   }
 

@@ -19,6 +19,12 @@ export const descriptor = {
   lock: 6,
   /** The monitor: the first process (pidfd). */
   process: 8,
+  /** The first process: what mount(2) is to mount on, which takes a path. */
+  target: 101,
+  /** The first of the user namespaces that owners of mounts are mapped by. */
+  userNamespaces: 600,
+  /** The first of the mounts that the monitor has opened for the first process. */
+  trees: 700,
   /** The first of those that lead to the cgroup. */
   cgroup: 110,
 } as const

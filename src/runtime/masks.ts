@@ -1,7 +1,7 @@
 import { type Call, type CallOptions, type Out, out } from '../linux/call.ts'
 import { AT_EMPTY_PATH, AT_FDCWD, close, O, openat, S_IFDIR, S_IFMT, statx } from '../linux/calls/files.ts'
 import { attachMount, cloneTree, MOUNT_ATTR, mountSetattr } from '../linux/calls/mounts.ts'
-import { newFilesystem } from './mounts.ts'
+import { newFilesystem } from './filesystem.ts'
 import { openInRoot } from './paths.ts'
 
 /** A path that is to be hidden or made read-only, opened; what it is, is known after the batch. */

@@ -1,154 +1,223 @@
-import { isAbsolute, join, posix } from 'node:path'
 import type { Mount } from '../bundle/spec.ts'
 import { UnsupportedError } from '../errors.ts'
-import type { Call, CallOptions } from '../linux/call.ts'
-import { AT_FDCWD, close, mkdirat, O, openat2, RESOLVE } from '../linux/calls/files.ts'
-import {
-  attachMount,
-  cloneTree,
-  fsconfigCreate,
-  fsconfigFlag,
-  fsconfigString,
-  fsmount,
-  fsopen,
-  mountSetattr,
-} from '../linux/calls/mounts.ts'
-import type { Hierarchies } from './cgroups/hierarchies.ts'
-import { type MountOptions, parseMountOptions } from './mount-options.ts'
+import type { Call, CallOptions, Out } from '../linux/call.ts'
+import { out } from '../linux/call.ts'
+import { close, dup3, type Fd, fstatfs, O } from '../linux/calls/files.ts'
+import { attachMount, MOUNT_ATTR, MS, mount as mountCall, mountSetattr } from '../linux/calls/mounts.ts'
+import { type CgroupView, cgroupMounts } from './cgroups/mount.ts'
+import { descriptor } from './descriptors.ts'
+import { type Examination, fileSystemKind, foundWrong, PROC_SUPER_MAGIC, statfsSize } from './examine.ts'
+import { fitsFsconfig, newFilesystem } from './filesystem.ts'
+import { adapted, destinationOf, isBelowKernelMount, needsRealDirectory, refuseInsideProc } from './kernel-mounts.ts'
+import { type AttributeChange, type MountOptions, parseMountOptions } from './mount-options.ts'
+import { MountSources, type SourceContext } from './mount-sources.ts'
 import { makeDirectoryInRoot, makeFileInRoot, openInRoot, openRealDirectory } from './paths.ts'
 
 /** What mounts need to know of the host and the container. */
-export interface MountContext {
+export interface MountContext extends SourceContext, Pick<CgroupView, 'cgroup'> {
   /** Descriptor of the container's root. */
   readonly root: number
-  readonly bundle: string
-  readonly hierarchies: Hierarchies
-  /** Whether a path of the host is a directory; decides what a bind mount is put on. */
-  isDirectory(path: string): boolean
+  readonly host: SourceContext['host'] & CgroupView['host'] & { isDirectory(path: string): boolean }
+  /** `context=…` of new file systems. */
+  readonly label: string | undefined
 }
 
-/** The calls that make `mounts` inside the container's root, in order (runtime-spec, config.md, "Mounts"). */
-export function mountCalls(mounts: readonly Mount[], context: MountContext): readonly Call[] {
-  return mounts.flatMap((mount, index) => {
-    const why: CallOptions = { step: `mount ${mount.destination}`, pointer: `/mounts/${index}` }
+/** The mounts of a container as system calls. */
+export interface MountPlan {
+  /** Made by the monitor, before the first process is there. */
+  readonly monitor: readonly Call[]
+  /** Made by the first process, in order. */
+  readonly calls: readonly Call[]
+  /** User namespaces that owners are mapped by, from {@link descriptor.userNamespaces} on. */
+  readonly idMaps: MountSources['idMaps']
+  readonly examinations: readonly Examination[]
+}
+
+/** Plans `mounts` inside the container's root (runtime-spec, config.md, "Mounts"). */
+export function planMounts(mounts: readonly Mount[], context: MountContext): MountPlan {
+  const planner = new MountPlanner(context)
+  const calls = mounts.flatMap((mount, index) => planner.plan(mount, index))
+  const { monitor, idMaps } = planner.sources
+  return { monitor, calls, idMaps, examinations: planner.examinations }
+}
+
+const noChange: AttributeChange = { set: 0, clear: 0 }
+
+class MountPlanner {
+  readonly sources: MountSources
+  readonly examinations: Examination[] = []
+  private readonly context: MountContext
+
+  constructor(context: MountContext) {
+    this.context = context
+    this.sources = new MountSources(context)
+  }
+
+  plan(asked: Mount, index: number): readonly Call[] {
+    const why: CallOptions = { step: `mount ${asked.destination}`, pointer: `/mounts/${index}` }
+    const mount = adapted(asked, this.context.namespaces, this.context.host)
+    refuseInsideProc(destinationOf(mount), `/mounts/${index}`)
     const options = parseMountOptions(mount.options)
-    if (options.data.includes('tmpcopyup') || mount.uidMappings !== undefined) {
-      throw new UnsupportedError(`${why.pointer}`, 'idmapped mounts and tmpcopyup are not implemented yet')
+    if (options.copyUp) throw new UnsupportedError(`${why.pointer}`, 'tmpcopyup is not implemented yet')
+    if (options.remount) return this.remount(mount, options, why)
+    if (mount.type === 'cgroup' || mount.type === 'cgroup2') return this.cgroup(mount, options, why)
+    if (options.bind !== undefined || mount.type === 'bind') return this.bind(mount, options, why)
+    return this.filesystem(mount, options, why)
+  }
+
+  private bind(mount: Mount, options: MountOptions, why: CallOptions): readonly Call[] {
+    const { tree, calls } = this.sources.open(mount, options, why)
+    const isDirectory = this.context.host.isDirectory(this.sources.pathOf(mount))
+    const make = isDirectory ? makeDirectoryInRoot : makeFileInRoot
+    return [
+      ...calls,
+      ...attributeCalls(tree, options, why),
+      ...make(this.context.root, mount.destination, why),
+      ...this.isProc(tree, mount, why),
+      ...this.attach(tree, mount, why),
+      ...propagationCalls(tree, options, why),
+      close(tree),
+    ]
+  }
+
+  private filesystem(mount: Mount, options: MountOptions, why: CallOptions): readonly Call[] {
+    const { label } = this.context
+    const type = mount.type ?? 'none'
+    const labelled = label !== undefined && !['proc', 'sysfs', 'mqueue'].includes(type)
+    const parameters = [...superBlockParameters(options.superBlock), ...options.data, ...(labelled ? [label] : [])]
+    const made = makeDirectoryInRoot(this.context.root, mount.destination, why)
+    if (needsLegacyMount(options, parameters)) return [...made, ...this.legacy(mount, options, why, type)]
+    const source = mount.source === undefined ? [] : [`source=${mount.source}`]
+    const { calls, tree } = newFilesystem(type, [...source, ...parameters], options.own.set, why)
+    return [
+      ...calls,
+      ...attributeCalls(tree, { ...options, own: noChange }, why),
+      ...this.sources.mapOwn(tree, mount, options, why),
+      ...made,
+      ...this.attach(tree, mount, why),
+      ...propagationCalls(tree, options, why),
+      close(tree),
+    ]
+  }
+
+  private cgroup(mount: Mount, options: MountOptions, why: CallOptions): readonly Call[] {
+    const { root, host, cgroup, namespaces } = this.context
+    const view = { host, cgroup, namespace: namespaces.isNew('cgroup') }
+    const { calls, tree, inside } = cgroupMounts(view, options.own.set, why)
+    const made = makeDirectoryInRoot(root, mount.destination, why)
+    const attached = this.attach(tree, mount, why)
+    return [...calls, ...made, ...attached, ...inside, ...propagationCalls(tree, options, why), close(tree)]
+  }
+
+  /** By mount(2), which is handed a path: the one of a descriptor. */
+  private legacy(mount: Mount, options: MountOptions, why: CallOptions, type: string): readonly Call[] {
+    const target = this.openTarget(mount, why)
+    if (options.idmap !== undefined || mount.uidMappings !== undefined) {
+      throw new UnsupportedError(`${why.pointer}`, 'the owners of a mount with such options can not be mapped')
     }
-    if (mount.type === 'cgroup' || mount.type === 'cgroup2') return cgroupMount(mount, options, context, why)
-    if (options.bind !== undefined || mount.type === 'bind') return bindMount(mount, options, context, why)
-    return filesystemMount(mount, options, context, why)
-  })
-}
-
-function bindMount(mount: Mount, options: MountOptions, context: MountContext, why: CallOptions): readonly Call[] {
-  const given = mount.source ?? ''
-  const source = isAbsolute(given) ? given : join(context.bundle, given)
-  const tree = cloneTree(AT_FDCWD, source, options.bind === 'rbind', why)
-  const made = context.isDirectory(source)
-    ? makeDirectoryInRoot(context.root, mount.destination, why)
-    : makeFileInRoot(context.root, mount.destination, why)
-  return [tree, ...attributeCalls(tree, options, why), ...made, ...attach(tree, mount, context, why)]
-}
-
-function filesystemMount(
-  mount: Mount,
-  options: MountOptions,
-  context: MountContext,
-  why: CallOptions,
-): readonly Call[] {
-  const type = mount.type ?? 'none'
-  const parameters = [...options.data]
-  if (mount.source !== undefined) parameters.unshift(`source=${mount.source}`)
-  const { calls, tree } = newFilesystem(type, parameters, options.set, why)
-  const made = makeDirectoryInRoot(context.root, mount.destination, why)
-  const rest: MountOptions = { ...options, set: 0, clear: 0 }
-  return [...calls, ...attributeCalls(tree, rest, why), ...made, ...attach(tree, mount, context, why)]
-}
-
-/** A new, detached instance of a filesystem. Parameters are `key=value` or flags. */
-export function newFilesystem(
-  type: string,
-  parameters: readonly string[],
-  attributes: number,
-  why: CallOptions,
-): { readonly calls: readonly Call[]; readonly tree: Call } {
-  const context = fsopen(type, why)
-  const configured = parameters.map((parameter) => {
-    const at = parameter.indexOf('=')
-    if (at < 0) return fsconfigFlag(context, parameter, why)
-    return fsconfigString(context, parameter.slice(0, at), parameter.slice(at + 1), why)
-  })
-  const tree = fsmount(context, attributes, why)
-  return { calls: [context, ...configured, fsconfigCreate(context, why), tree, close(context)], tree }
-}
-
-/**
- * The cgroup view of the container: version 2 as it is; for version 1 or hybrid hosts a directory with
- * one mount for each hierarchy, all of them seen from the container's cgroup namespace.
- */
-function cgroupMount(mount: Mount, options: MountOptions, context: MountContext, why: CallOptions): readonly Call[] {
-  const { v1, v2 } = context.hierarchies
-  const made = makeDirectoryInRoot(context.root, mount.destination, why)
-  if (v1.length === 0) {
-    const { calls, tree } = newFilesystem('cgroup2', ['source=cgroup'], options.set, why)
-    return [...calls, ...made, ...attach(tree, mount, context, why)]
+    const flags = options.superBlock | flagsOf(options.own.set)
+    const path = `/proc/self/fd/${descriptor.target}`
+    const { label } = this.context
+    const data = [...options.data, ...(label === undefined ? [] : [label.replace(/=(.*)/, '="$1"')])]
+    const named = mountCall(mount.source ?? 'none', path, type, flags, data.join(','), why)
+    const made = this.openTarget(mount, why)
+    return [
+      ...target.calls,
+      dup3(target.fd, descriptor.target, O.CLOEXEC, why),
+      { ...named, path: mount.destination },
+      close(target.fd),
+      ...made.calls,
+      ...attributeCalls(made.fd, { ...options, own: noChange }, why),
+      ...propagationCalls(made.fd, options, why),
+      close(made.fd),
+    ]
   }
-  const directory = newFilesystem('tmpfs', ['source=cgroup', 'mode=755', 'size=64k'], 0, why)
-  const calls: Call[] = [...directory.calls, ...made]
-  calls.push(...attach(directory.tree, mount, context, why, true))
-  for (const { controllers } of v1) {
-    const name = controllers.join(',').replace(/^name=/, '')
-    const parameters = controllers[0]?.startsWith('name=') === true ? ['none', ...controllers] : controllers
-    calls.push(...cgroupHierarchy(directory.tree, name, 'cgroup', ['source=cgroup', ...parameters], options, why))
+
+  /** Changes the mount that is there; of a file system, with all that mounts of it have in common. */
+  private remount(mount: Mount, options: MountOptions, why: CallOptions): readonly Call[] {
+    const { fd, calls } = this.openTarget(mount, why)
+    const changes = [...attributeCalls(fd, options, why), ...propagationCalls(fd, options, why), close(fd)]
+    if (options.bind !== undefined) return [...calls, ...changes]
+    const path = `/proc/self/fd/${descriptor.target}`
+    const flags = MS.REMOUNT | options.superBlock | flagsOf(options.own.set)
+    const remounted = mountCall(0, path, 0, flags, options.data.join(','), why)
+    const named = { ...remounted, path: mount.destination }
+    return [...calls, dup3(fd, descriptor.target, O.CLOEXEC, why), named, ...changes]
   }
-  if (v2 !== undefined) {
-    calls.push(...cgroupHierarchy(directory.tree, 'unified', 'cgroup2', ['source=cgroup'], options, why))
+
+  /** Puts a detached mount on its destination. */
+  private attach(tree: Fd, mount: Mount, why: CallOptions): readonly Call[] {
+    const { calls, fd } = this.openTarget(mount, why)
+    return [...calls, attachMount(tree, fd, why), close(fd)]
   }
-  calls.push(mountSetattr(directory.tree, '', { set: options.set }, false, why), close(directory.tree))
-  return calls
+
+  private openTarget(mount: Mount, why: CallOptions): { readonly calls: readonly Call[]; readonly fd: Call } {
+    const destination = destinationOf(mount)
+    const open = needsRealDirectory(mount, destination) ? openRealDirectory : openInRoot
+    const fd = open(this.context.root, mount.destination, why)
+    if (open === openRealDirectory || isBelowKernelMount(destination)) return { calls: [fd], fd }
+    // A symlink of the image may have led into /proc, where nothing is to be mounted.
+    const kind = out(statfsSize)
+    this.examinations.push((results) => {
+      if (fileSystemKind(results, kind) === PROC_SUPER_MAGIC) {
+        throw foundWrong(why, `${mount.destination} leads into /proc, and so can't be mounted`)
+      }
+    })
+    return { calls: [fd, fstatfs(fd, kind, why)], fd }
+  }
+
+  /** What is bound on /proc must be one: programs trust what they find there. */
+  private isProc(tree: Fd, mount: Mount, why: CallOptions): readonly Call[] {
+    if (destinationOf(mount) !== '/proc') return []
+    const kind: Out = out(statfsSize)
+    this.examinations.push((results) => {
+      if (fileSystemKind(results, kind) !== PROC_SUPER_MAGIC) {
+        throw foundWrong(why, 'only a proc file system can be mounted on /proc, and the source is none')
+      }
+    })
+    return [fstatfs(tree, kind, why)]
+  }
 }
 
-function cgroupHierarchy(
-  directory: Call,
-  name: string,
-  type: string,
-  parameters: readonly string[],
-  options: MountOptions,
-  why: CallOptions,
-): readonly Call[] {
-  const { calls, tree } = newFilesystem(type, parameters, options.set, why)
-  const target = openat2(directory, name, { flags: O.PATH, resolve: RESOLVE.NO_SYMLINKS }, why)
-  return [
-    ...calls,
-    mkdirat(directory, name, 0o755, why),
-    target,
-    attachMount(tree, target, why),
-    close(target),
-    close(tree),
-  ]
-}
-
-function attributeCalls(tree: Call, options: MountOptions, why: CallOptions): readonly Call[] {
+function attributeCalls(tree: Fd, { own, recursive }: MountOptions, why: CallOptions): readonly Call[] {
   const calls: Call[] = []
-  if (options.set !== 0 || options.clear !== 0) {
-    calls.push(mountSetattr(tree, '', { set: options.set, clear: options.clear }, false, why))
-  }
-  if (options.recursiveSet !== 0 || options.recursiveClear !== 0) {
-    calls.push(mountSetattr(tree, '', { set: options.recursiveSet, clear: options.recursiveClear }, true, why))
-  }
-  const { propagation } = options
-  if (propagation !== undefined) {
-    calls.push(mountSetattr(tree, '', { propagation: propagation.type }, propagation.recursive, why))
-  }
+  if (own.set !== 0 || own.clear !== 0) calls.push(mountSetattr(tree, '', own, false, why))
+  if (recursive.set !== 0 || recursive.clear !== 0) calls.push(mountSetattr(tree, '', recursive, true, why))
   return calls
 }
 
-/** Puts a detached mount on its destination. */
-function attach(tree: Call, mount: Mount, context: MountContext, why: CallOptions, keepOpen = false): readonly Call[] {
-  const kernel = ['proc', 'sysfs'].includes(mount.type ?? '') || posix.normalize(mount.destination) === '/dev'
-  const open = kernel ? openRealDirectory : openInRoot
-  const target = open(context.root, mount.destination, why)
-  const calls = [target, attachMount(tree, target, why), close(target)]
-  return keepOpen ? calls : [...calls, close(tree)]
+/** When the mount is in its place: what is put on a shared mount becomes shared itself. */
+function propagationCalls(tree: Fd, options: MountOptions, why: CallOptions): readonly Call[] {
+  return options.propagation.map(({ type, recursive }) => mountSetattr(tree, '', { propagation: type }, recursive, why))
+}
+
+/** What fsconfig(2) has no word for, or no room. */
+function needsLegacyMount(options: MountOptions, parameters: readonly string[]): boolean {
+  return (options.superBlock & (MS.I_VERSION | MS.SILENT)) !== 0 || !fitsFsconfig(parameters)
+}
+
+const parameterNames: readonly (readonly [bit: number, name: string])[] = [
+  [MS.SYNCHRONOUS, 'sync'],
+  [MS.DIRSYNC, 'dirsync'],
+  [MS.MANDLOCK, 'mand'],
+  [MS.LAZYTIME, 'lazytime'],
+]
+
+function superBlockParameters(bits: number): readonly string[] {
+  return parameterNames.filter(([bit]) => (bits & bit) !== 0).map(([, name]) => name)
+}
+
+/** Flags of mount(2) for attributes of mount_setattr(2). */
+function flagsOf(set: number): number {
+  const pairs: readonly (readonly [attribute: number, flag: number])[] = [
+    [MOUNT_ATTR.RDONLY, MS.RDONLY],
+    [MOUNT_ATTR.NOSUID, MS.NOSUID],
+    [MOUNT_ATTR.NODEV, MS.NODEV],
+    [MOUNT_ATTR.NOEXEC, MS.NOEXEC],
+    [MOUNT_ATTR.NOATIME, MS.NOATIME],
+    [MOUNT_ATTR.STRICTATIME, MS.STRICTATIME],
+    [MOUNT_ATTR.NODIRATIME, MS.NODIRATIME],
+    [MOUNT_ATTR.NOSYMFOLLOW, MS.NOSYMFOLLOW],
+  ]
+  return pairs.reduce((flags, [attribute, flag]) => ((set & attribute) === 0 ? flags : flags | flag), 0)
 }

@@ -1,6 +1,6 @@
 import { posix } from 'node:path'
 import type { Call, CallOptions } from '../linux/call.ts'
-import { close, mkdirat, mknodat, O, O_DIRECTORY, openat2, RESOLVE, S_IFREG } from '../linux/calls/files.ts'
+import { close, mkdirat, mknodat, O, O_DIRECTORY, O_NOFOLLOW, openat2, RESOLVE, S_IFREG } from '../linux/calls/files.ts'
 
 /**
  * Paths inside the container's root, before it is the root. None is used by name twice: the parent is
@@ -13,6 +13,11 @@ const confined = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
 /** Opens `path` inside the root as a handle. */
 export function openInRoot(root: number, path: string, options: CallOptions): Call {
   return openat2(root, path, { flags: O.PATH, resolve: confined }, options)
+}
+
+/** Opens `path` inside the root as a handle of what is there, also of a symlink. */
+export function openNodeInRoot(root: number, path: string, options: CallOptions): Call {
+  return openat2(root, path, { flags: O.PATH | O_NOFOLLOW, resolve: confined }, options)
 }
 
 /** Opens a directory that no symlink may stand for: /proc, /sys and /dev (CVE-2019-19921). */

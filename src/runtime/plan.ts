@@ -20,14 +20,16 @@ import {
 import { cgroupOwner, hasWritableCgroup } from './cgroups/owner.ts'
 import { type CgroupPlan, planCgroup } from './cgroups/plan.ts'
 import { descriptor } from './descriptors.ts'
-import { deviceCalls } from './devices.ts'
+import { planDevices } from './devices.ts'
+import type { Examination } from './examine.ts'
 import type { Host } from './host.ts'
 import { refuseHostChanges, sysctlWrites } from './host-guard.ts'
 import { keyringCalls } from './keyring.ts'
-import { labelWrites } from './labels.ts'
+import { labelWrites, mountLabelOption } from './labels.ts'
 import { type FoundTarget, openTargets, protectCalls, type Target } from './masks.ts'
 import { watcherCalls } from './monitor.ts'
-import { mountCalls } from './mounts.ts'
+import { mayNeedHost } from './mount-sources.ts'
+import { type MountContext, type MountPlan, planMounts } from './mounts.ts'
 import { loopbackCalls, type NamespacePlan, planNamespaces } from './namespaces.ts'
 import type { OverlayRootfs } from './overlay.ts'
 import { makeDirectoryInRoot } from './paths.ts'
@@ -76,6 +78,10 @@ export interface Plan {
   readonly clone: Call
   readonly monitor: readonly Call[]
   readonly setup: readonly Call[]
+  /** User namespaces that are to be opened for the monitor. */
+  readonly idMaps: MountPlan['idMaps']
+  /** What `setup` has left to look at. */
+  readonly examinations: readonly Examination[]
   /** Paths that `setup` looked at, for {@link finish}. */
   readonly targets: readonly Target[]
   /** Places where the program may be, in order, and the calls of `finish` that look there. */
@@ -124,16 +130,41 @@ export function planContainer(options: PlanOptions): Plan {
   const start = lazy(() => planStart(options, namespaces))
   const masked = lazy(() => openTargets('masked', linux.maskedPaths ?? [], descriptor.root))
   const readonly = lazy(() => openTargets('readonly', linux.readonlyPaths ?? [], descriptor.root))
-  const setup = lazy(() => [...setupCalls(options, namespaces, cgroup), ...masked().calls, ...readonly().calls])
+  const mounts = lazy(() => planMounts(spec.mounts ?? [], mountContext(options, namespaces, cgroup)))
+  const forMonitor = mayNeedHost(spec.mounts ?? [], namespaces) ? mounts() : { monitor: [], idMaps: [] }
+  const devices = lazy(() =>
+    planDevices({
+      devices: linux.devices ?? [],
+      mounts: spec.mounts ?? [],
+      root: descriptor.root,
+      userNamespace: namespaces.has('user'),
+    }),
+  )
+  const files = lazy(() => [...mounts().calls, ...devices().calls])
+  const setup = lazy(() => [
+    ...setupCalls(options, namespaces, cgroup, files()),
+    ...masked().calls,
+    ...readonly().calls,
+  ])
 
   return {
     cgroup,
     namespaces,
     channel,
     clone: cloned,
-    monitor: [...cgroup.create, ...namespaces.monitorCalls, cloned, ...afterClone(cloned, namespaces, cgroup)],
+    monitor: [
+      ...cgroup.create,
+      ...forMonitor.monitor,
+      ...namespaces.monitorCalls,
+      cloned,
+      ...afterClone(cloned, namespaces, cgroup),
+    ],
     get setup() {
       return setup()
+    },
+    idMaps: forMonitor.idMaps,
+    get examinations() {
+      return [...mounts().examinations, ...devices().examinations]
     },
     get targets() {
       return [...masked().targets, ...readonly().targets]
@@ -147,7 +178,10 @@ export function planContainer(options: PlanOptions): Plan {
     workingDirectory,
     finish: (found) => [
       ...protectCalls(found),
-      ...rootChangeCalls(descriptor.root, rootChange(options, namespaces), spec.root?.readonly === true),
+      ...rootChangeCalls(descriptor.root, rootChange(options, namespaces), {
+        readonly: spec.root?.readonly === true,
+        propagation: linux.rootfsPropagation,
+      }),
       // Before the working directory is entered: no descriptor is left that leads to the host (CVE-2024-21626).
       ...closeCalls(options),
       chdir(process?.cwd ?? '/', { step: 'enter the working directory', pointer: '/process/cwd' }),
@@ -226,7 +260,12 @@ function cloneCall(namespaces: NamespacePlan, cgroup: CgroupPlan, channel: numbe
   return clone({ ...options, flags: namespaces.clone + CLONE.INTO_CGROUP, cgroup: cgroup.v2Descriptor })
 }
 
-function setupCalls(options: PlanOptions, namespaces: NamespacePlan, cgroup: CgroupPlan): readonly Call[] {
+function setupCalls(
+  options: PlanOptions,
+  namespaces: NamespacePlan,
+  cgroup: CgroupPlan,
+  files: readonly Call[],
+): readonly Call[] {
   const { spec, bundle, host, outlive } = options
   const linux = spec.linux ?? {}
   const user = namespaces.has('user')
@@ -259,9 +298,7 @@ function setupCalls(options: PlanOptions, namespaces: NamespacePlan, cgroup: Cgr
   const propagation = linux.rootfsPropagation
   const where = { path: rootPath, descriptor: root, mountNamespace: namespaces.has('mount') }
   calls.push(...rootfsCalls({ ...where, overlay, propagation, userNamespace: user, host }))
-  const context = { root, bundle, hierarchies: host.hierarchies, isDirectory: host.isDirectory }
-  calls.push(...mountCalls(spec.mounts ?? [], context))
-  calls.push(...deviceCalls(linux.devices ?? [], root, user))
+  calls.push(...files)
   calls.push(
     ...makeDirectoryInRoot(root, spec.process?.cwd ?? '/', {
       step: 'make the working directory',
@@ -269,6 +306,12 @@ function setupCalls(options: PlanOptions, namespaces: NamespacePlan, cgroup: Cgr
     }),
   )
   return calls
+}
+
+function mountContext(options: PlanOptions, namespaces: NamespacePlan, cgroup: CgroupPlan): MountContext {
+  const { spec, bundle, host } = options
+  const label = mountLabelOption(spec, host)
+  return { root: descriptor.root, bundle, linux: spec.linux ?? {}, namespaces, cgroup, host, label }
 }
 
 /** In a new user namespace the process has the ids that its creator happens to have there. */

@@ -16,13 +16,6 @@ import { mountOverlay, type OverlayRootfs, overlayTree } from './overlay.ts'
 
 const why: CallOptions = { step: 'prepare the root filesystem', pointer: '/root/path' }
 
-const propagations: Readonly<Record<string, number>> = {
-  shared: MS.SHARED,
-  slave: MS.SLAVE,
-  private: MS.PRIVATE,
-  unbindable: MS.UNBINDABLE,
-}
-
 /** What becomes the container's root, and how. */
 export interface RootOptions {
   /** Directory that the root is mounted on, or that is the root. */
@@ -48,7 +41,8 @@ export function rootfsCalls(options: RootOptions): readonly Call[] {
     const opened = openat(AT_FDCWD, path, O.PATH | O_DIRECTORY, 0, why)
     return [opened, dup3(opened, descriptor, O.CLOEXEC, why), close(opened)]
   }
-  const type = propagations[(options.propagation ?? 'private').replace(/^r(?!$)/, '')] ?? MS.PRIVATE
+  // What is shared would pass on the container's mounts, and pivot_root(2) refuses it: that comes later.
+  const type = /^r?slave$/.test(options.propagation ?? '') ? MS.SLAVE : MS.PRIVATE
   const detached = overlay === undefined ? bindRoot(path) : overlayTree(overlay, options.userNamespace, host, why)
   const calls: Call[] = [
     mountSetattr(AT_FDCWD, '/', { propagation: MS.SLAVE }, true, { ...why, step: 'cut the mounts off from the host' }),
@@ -75,8 +69,15 @@ function bindRoot(path: string): { readonly calls: readonly Call[]; readonly tre
 /** How the prepared root becomes the root: by pivot_root(2), by moving it over the old one, or for want of mounts by chroot(2). */
 export type RootChange = 'pivot' | 'move' | 'chroot'
 
+/** What the new root is to be like. */
+export interface NewRoot {
+  readonly readonly: boolean
+  /** `linux.rootfsPropagation`. */
+  readonly propagation: string | undefined
+}
+
 /** The calls that make the prepared root the root, and let go of the host's. */
-export function rootChangeCalls(root: number, how: RootChange, readonly: boolean): readonly Call[] {
+export function rootChangeCalls(root: number, how: RootChange, { readonly, propagation }: NewRoot): readonly Call[] {
   const step = { step: 'change the root', pointer: '/root' }
   const calls: Call[] = [fchdir(root, step)]
   // Stacked on each other, so that the old one needs no directory in the new one (pivot_root(2)).
@@ -87,7 +88,7 @@ export function rootChangeCalls(root: number, how: RootChange, readonly: boolean
     calls.push(...hidden, mount('.', '/', 0, MS.MOVE, 0, step))
   }
   if (how !== 'pivot') calls.push(chroot('.', step))
-  calls.push(chdir('/', step))
+  calls.push(chdir('/', step), ...propagationCalls(propagation))
   if (readonly) {
     const attributes = { set: MOUNT_ATTR.RDONLY }
     calls.push(
@@ -95,4 +96,14 @@ export function rootChangeCalls(root: number, how: RootChange, readonly: boolean
     )
   }
   return calls
+}
+
+const late: Readonly<Record<string, number>> = { shared: MS.SHARED, unbindable: MS.UNBINDABLE }
+
+/** The propagation that a root can only have when it is the root. */
+function propagationCalls(propagation = ''): readonly Call[] {
+  const type = late[propagation.replace(/^r/, '')]
+  if (type === undefined) return []
+  const step = { step: 'set the propagation of the root', pointer: '/linux/rootfsPropagation' }
+  return [mountSetattr(AT_FDCWD, '/', { propagation: type }, propagation.startsWith('r'), step)]
 }

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { RemoteExitError, RuntimeError, SyscallError, UnsupportedError } from '../errors.ts'
 
 /** What most often is behind an errno at a step, as a hint. */
@@ -14,6 +15,11 @@ const hints: readonly (readonly [step: RegExp, errno: string, hint: string])[] =
   [/^make the namespaces/, 'ENOSPC', 'The limit of namespaces is reached: see sysctl user.max_*_namespaces.'],
   [/^join the /, 'EINVAL', 'The path is no namespace of that type, or this process is in it already.'],
   [/^set the clocks/, 'ERANGE', 'No clock can be set to a time before its start, nor beyond 146 years.'],
+  [
+    /^(?:mount \/|fill \/dev)/,
+    'ELOOP',
+    'It must be mounted on an ordinary directory; the root filesystem has a symlink there.',
+  ],
   [/^mount /, 'ENOENT', 'The source of a bind mount must exist.'],
   [/^enter the working directory/, 'ENOTDIR', 'The working directory of the container must be a directory.'],
 ]
@@ -38,8 +44,32 @@ export function stepFailed(id: string, cause: unknown): unknown {
       hint: 'Run as root, or where the administrator has delegated a cgroup to this user; or leave the limits out.',
     })
   }
-  const hint = hints.find(([pattern, errno]) => pattern.test(step) && errno === cause.errnoName)?.[2]
+  const hint =
+    idMapHint(step, cause) ?? hints.find(([pattern, errno]) => pattern.test(step) && errno === cause.errnoName)?.[2]
   const options = { step, pointer: cause.pointer, subject: id, cause, hint }
   const where = cause.pointer === undefined ? '' : ` (config.json ${cause.pointer})`
   return new RuntimeError(`container ${id}: ${cause.message}${where}`, options)
+}
+
+/** Which file system it is that can't have its owners mapped. */
+function idMapHint(step: string, { errnoName, path }: SyscallError): string | undefined {
+  if (!step.startsWith('map the owners of ') || path === undefined) return undefined
+  if (errnoName === 'EPERM') return 'Mapping owners takes root on the host, and a source that is not mapped already.'
+  if (errnoName !== 'EINVAL') return undefined
+  return `The file system ${fileSystemOf(path)} of ${path} has no idmapped mounts with this kernel.`
+}
+
+/** Type of the file system that a path of the host lies in. */
+function fileSystemOf(path: string): string {
+  let longest = ''
+  let type = 'there'
+  for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
+    const [before = '', after = ''] = line.split(' - ')
+    const mountPoint = before.split(' ')[4] ?? ''
+    const contains = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`)
+    if (!contains || mountPoint.length < longest.length) continue
+    longest = mountPoint
+    type = after.split(' ')[0] ?? type
+  }
+  return type
 }

@@ -12,7 +12,6 @@ export function refuseUnsupported(spec: Spec): void {
     [process?.terminal === true, '/process/terminal'],
     [Object.values(spec.hooks ?? {}).some((hooks) => (hooks?.length ?? 0) > 0), '/hooks'],
     [linux.intelRdt !== undefined, '/linux/intelRdt'],
-    [(linux.mountLabel ?? '') !== '', '/linux/mountLabel'],
     [Object.keys(linux.netDevices ?? {}).length > 0, '/linux/netDevices'],
   ]
   for (const [asked, pointer] of missing) {

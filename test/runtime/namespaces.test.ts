@@ -148,7 +148,9 @@ describe.skipIf(cannotRun)(`namespaces (${cannotRun ?? 'of real containers'})`, 
     ['user', 'network'],
   ])('of type %s can not be joined by the path of one of type %s', async (type, other) => {
     const path = `/proc/self/ns/${files[other]}`
-    const made = sandbox.create(specOf(['true'], { linux: { namespaces: [{ type: 'mount' }, { type, path }] } }))
+    const made = sandbox.create(
+      specOf(['true'], { mounts: [], linux: { namespaces: [{ type: 'mount' }, { type, path }] } }),
+    )
     await expect(made).rejects.toMatchObject({
       code: 'ERR_OCI_RUNTIME',
       step: `join the ${type} namespace`,

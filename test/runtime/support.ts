@@ -145,14 +145,14 @@ export class Sandbox {
   /** Remembers what there is, for {@link expectNothingLeft}. A first container opens what stays open. */
   async remember(): Promise<void> {
     await this.sh('true')
-    this.before = await settledLeftovers(this.name)
+    this.before = await settledLeftovers(this.name, this.directory)
   }
 
   /** Fails when a container left anything since {@link remember}. */
   async expectNothingLeft(): Promise<void> {
     // Those of a test that failed: they must not let the next ones fail.
     await Promise.all(this.containers.splice(0).map((container) => container.delete({ force: true })))
-    expect(await settledLeftovers(this.name)).toEqual(this.before)
+    expect(await settledLeftovers(this.name, this.directory)).toEqual(this.before)
     expect(readdirSync(this.stateRoot)).toEqual([])
   }
 
@@ -181,7 +181,7 @@ interface Leftovers {
 }
 
 /** What this process and the host have, when what ends soon has ended. */
-async function settledLeftovers(name: string): Promise<Leftovers> {
+async function settledLeftovers(name: string, directory: string): Promise<Leftovers> {
   const end = Date.now() + 5000
   while (childrenOfThis().length > 0 && Date.now() < end) await delay(5)
   return {
@@ -189,7 +189,7 @@ async function settledLeftovers(name: string): Promise<Leftovers> {
     descriptors: descriptorsOfThis(),
     mounts: readFileSync('/proc/self/mountinfo', 'utf8')
       .split('\n')
-      .filter((line) => line.includes(name) || line.includes('oci-ts-runtime-')),
+      .filter((line) => line.includes(name) || line.includes(directory)),
     cgroups: cgroupsOf(name),
   }
 }

@@ -4,8 +4,8 @@ import { AT_FDCWD, close, mkdirat, O, openat2, RESOLVE, symlinkat } from '../../
 import { attachMount, cloneTree, mountSetattr } from '../../linux/calls/mounts.ts'
 import { newFilesystem } from '../filesystem.ts'
 import type { Host } from '../host.ts'
-import type { CgroupPlan } from './cgroup.ts'
 import type { Hierarchy } from './hierarchies.ts'
+import type { CgroupPlan } from './plan.ts'
 
 /** What the view of cgroups depends on. */
 export interface CgroupView {

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, LimitError } from '../errors.ts'
 import { quote } from '../internal/text.ts'
 import type { Architecture } from './architecture.ts'
-import type { Arg, Call, Out, Struct } from './call.ts'
+import type { Arg, Call, Out, Struct, Word } from './call.ts'
 import { errnoNumber } from './errno.ts'
 import { headerSize } from './remote/memory.ts'
 import { syscallNumber } from './syscall-numbers.ts'
@@ -57,36 +57,37 @@ export function encode(calls: readonly Call[], memory: Buffer, target: Target): 
   return new Encoder(calls, memory, target).encode()
 }
 
+/** How far back the result that a call uses is looked for before all calls are indexed. */
+const nearby = 16
+
 class Encoder {
-  private readonly results = new Map<Call, number>()
   private readonly outs = new Map<Out, number>()
-  private readonly addresses = new Map<string | Uint8Array | Struct, number>()
+  private readonly strings = new Map<string, number>()
   private readonly calls: readonly Call[]
   private readonly memory: Buffer
+  /** The same memory: all that is written in words lies on 8 bytes, and both architectures are little-endian. */
+  private readonly words: Int32Array
   private readonly target: Target
-  private end = 0
+  /** Positions of the calls, when one uses a result from far back. */
+  private indexes: Map<Call, number> | undefined
+  private end = headerSize
 
   constructor(calls: readonly Call[], memory: Buffer, target: Target) {
     this.calls = calls
     this.memory = memory
+    this.words = new Int32Array(memory.buffer, memory.byteOffset, memory.length >> 2)
     this.target = target
   }
 
   encode(): Layout {
-    this.end = headerSize
-    for (const call of this.calls) {
-      this.results.set(call, this.end)
-      this.reserve(8)
-    }
+    this.reserve(this.calls.length * 8)
     for (const call of this.calls) for (const arg of call.args) this.reserveOuts(arg)
     const replySize = this.end
     this.memory.fill(0, headerSize, replySize)
 
     const first = this.end
     this.reserve(this.calls.length * callSize)
-    this.calls.forEach((call, index) => {
-      this.writeCall(call, first + index * callSize)
-    })
+    for (let i = 0; i < this.calls.length; i++) this.writeCall(i, first + i * callSize)
 
     const { memory } = this
     memory.writeUInt32LE(this.end - headerSize, 0)
@@ -124,89 +125,108 @@ class Encoder {
     }
   }
 
-  private writeCall(call: Call, at: number): void {
+  private writeCall(index: number, at: number): void {
+    const call = this.calls[index] as Call
     if (call.args.length > maxArguments) {
       throw new InvalidArgumentError(`${call.name} has ${call.args.length} arguments; a system call has at most six`)
     }
     let flags = (childSocket(call) << childSocketShift) | (toleratedErrno(call) << tolerateShift)
     for (let i = 0; i < maxArguments; i++) {
       const arg = i < call.args.length ? (call.args[i] as Arg) : 0
-      if (isCall(arg)) flags |= indirect(i)
-      this.writeWord(at + 8 + i * 8, arg, call)
+      if (typeof arg === 'number') this.writeNumber(at + 8 + i * 8, arg, call)
+      else if (isCall(arg)) {
+        flags |= indirect(i)
+        this.writeAddress(at + 8 + i * 8, this.resultOf(arg, index))
+      } else this.writeWord(at + 8 + i * 8, arg, call)
     }
-    this.memory.writeUInt32LE(syscallNumber(call.name, this.target.architecture), at)
-    this.memory.writeUInt32LE(flags >>> 0, at + 4)
+    this.words[at >> 2] = syscallNumber(call.name, this.target.architecture)
+    this.words[(at >> 2) + 1] = flags
   }
 
-  private writeWord(at: number, arg: Arg, call: Call): void {
-    if (typeof arg === 'bigint') {
+  private writeNumber(at: number, value: number, call: Call): void {
+    if (!Number.isSafeInteger(value)) throw outOfRange(call, value)
+    // The lower half is what is left of it in 32 bits.
+    this.words[at >> 2] = value
+    this.words[(at >> 2) + 1] = Math.floor(value / 2 ** 32)
+  }
+
+  private writeAddress(at: number, offset: number): void {
+    this.words[at >> 2] = this.target.address + offset
+    this.words[(at >> 2) + 1] = Math.floor((this.target.address + offset) / 2 ** 32)
+  }
+
+  private writeWord(at: number, arg: Word, call: Call): void {
+    if (typeof arg === 'number') this.writeNumber(at, arg, call)
+    else if (typeof arg !== 'bigint') this.writeAddress(at, this.place(arg, call))
+    else {
       if (arg < -(2n ** 63n) || arg >= 2n ** 64n) throw outOfRange(call, arg)
       this.memory.writeBigUInt64LE(BigInt.asUintN(64, arg), at)
-      return
     }
-    const value = typeof arg === 'number' ? arg : this.target.address + this.place(arg, call)
-    if (!Number.isSafeInteger(value)) throw outOfRange(call, value)
-    this.memory.writeInt32LE(value | 0, at)
-    this.memory.writeInt32LE(Math.floor(value / 2 ** 32), at + 4)
   }
 
   /** Offset of what an argument points at; writes it there when it is not there yet. */
-  private place(arg: Exclude<Arg, number | bigint>, call: Call): number {
+  private place(arg: Exclude<Word, number | bigint>, call: Call): number {
+    if (typeof arg === 'string') return this.placeString(arg, call)
+    if (arg instanceof Uint8Array) return this.placeBytes(arg)
     if (!isPlaceable(arg)) throw new InvalidArgumentError(`${call.name}: an argument is ${kindOf(arg)}`)
-    if (typeof arg === 'object' && !(arg instanceof Uint8Array)) {
-      if (arg.kind === 'call') return this.resultOf(arg, call)
-      if (arg.kind === 'out') return this.outs.get(arg) as number
-    }
-    const known = this.addresses.get(arg)
+    return arg.kind === 'out' ? (this.outs.get(arg) as number) : this.placeStruct(arg, call)
+  }
+
+  private placeString(text: string, call: Call): number {
+    const known = this.strings.get(text)
     if (known !== undefined) return known
-    const at = this.store(arg, call)
-    this.addresses.set(arg, at)
+    // The kernel would silently cut the string there.
+    if (text.includes('\0')) {
+      throw new InvalidArgumentError(`${call.name}: NUL byte in ${quote(text)}`, { subject: text })
+    }
+    const size = Buffer.byteLength(text)
+    const at = this.reserve(size + 1)
+    this.memory.write(text, at)
+    this.memory[at + size] = 0
+    this.strings.set(text, at)
     return at
   }
 
-  private resultOf(earlier: Call, call: Call): number {
-    const at = this.results.get(earlier)
-    if (at === undefined || at >= (this.results.get(call) as number)) {
-      throw new InvalidArgumentError(`${call.name} uses the result of ${earlier.name}, which is not made before it`)
-    }
+  private placeBytes(bytes: Uint8Array): number {
+    const at = this.reserve(bytes.length)
+    this.memory.set(bytes, at)
     return at
   }
 
-  private store(arg: string | Uint8Array | Struct, call: Call): number {
-    if (typeof arg === 'string') {
-      // The kernel would silently cut the string there.
-      if (arg.includes('\0'))
-        throw new InvalidArgumentError(`${call.name}: NUL byte in ${quote(arg)}`, { subject: arg })
-      const size = Buffer.byteLength(arg)
-      const at = this.reserve(size + 1)
-      this.memory.write(arg, at)
-      this.memory[at + size] = 0
-      return at
-    }
-    if (arg instanceof Uint8Array) {
-      const at = this.reserve(arg.length)
-      this.memory.set(arg, at)
-      return at
-    }
-    const at = this.reserve(arg.words.length * 8)
-    arg.words.forEach((word, index) => {
+  private placeStruct({ words }: Struct, call: Call): number {
+    const at = this.reserve(words.length * 8)
+    for (let i = 0; i < words.length; i++) {
+      const word = words[i] as Word
       // Its result would not be followed there: the process looks only at the arguments themselves.
       if (isCall(word)) throw new InvalidArgumentError(`${call.name}: a struct can't hold the result of a call`)
-      this.writeWord(at + index * 8, word, call)
-    })
+      this.writeWord(at + i * 8, word, call)
+    }
     return at
+  }
+
+  private resultOf(earlier: Call, user: number): number {
+    let index = user - 1
+    while (index >= 0 && index >= user - nearby && this.calls[index] !== earlier) index--
+    if (this.calls[index] !== earlier) {
+      this.indexes ??= new Map(this.calls.map((each, position) => [each, position]))
+      index = this.indexes.get(earlier) ?? user
+    }
+    if (index >= user) {
+      const { name } = this.calls[user] as Call
+      throw new InvalidArgumentError(`${name} uses the result of ${earlier.name}, which is not made before it`)
+    }
+    return headerSize + index * 8
   }
 }
 
 function isCall(arg: Arg): arg is Call {
-  return typeof arg === 'object' && arg !== null && !(arg instanceof Uint8Array) && arg.kind === 'call'
+  return typeof arg === 'object' && arg !== null && 'kind' in arg && arg.kind === 'call'
 }
 
-/** Whether a value that is no number is an argument at all; callers without types may pass anything. */
+/** Whether a value that is no number, string or bytes is an argument at all; callers without types may pass anything. */
 function isPlaceable(arg: unknown): boolean {
-  if (typeof arg === 'string' || arg instanceof Uint8Array) return true
   if (typeof arg !== 'object' || arg === null || !('kind' in arg)) return false
-  return arg.kind === 'call' || arg.kind === 'out' || arg.kind === 'struct'
+  return arg.kind === 'out' || arg.kind === 'struct'
 }
 
 function kindOf(arg: unknown): string {

@@ -2,7 +2,7 @@ import { LimitError } from '../../errors.ts'
 import type { Arg, Call } from '../../linux/call.ts'
 import type { CallRunner } from '../../linux/runner.ts'
 import type { CallSink } from './planner.ts'
-import { contentOf, Staging, type StagingMemory } from './staging.ts'
+import { Staging, type StagingMemory } from './staging.ts'
 
 /** What makes the batches: a remote process. */
 export interface BatchRunner extends CallRunner {
@@ -31,8 +31,6 @@ export class Batches implements CallSink {
   readonly #limit: number
   readonly #staging: Staging | undefined
   #calls: Call[] = []
-  /** Calls whose content is staged, by what they were before. */
-  #staged = new Map<Call, Call>()
   #expectations: Expectation[] = []
   #size = 0
   readonly #inFlight: Promise<void>[] = []
@@ -40,42 +38,29 @@ export class Batches implements CallSink {
 
   constructor(runner: BatchRunner) {
     this.#runner = runner
-    this.#limit = Math.min(batchSize, runner.capacity)
+    // A batch is sent when it is beyond that, and the calls that took it there must fit as well.
+    this.#limit = Math.min(batchSize, runner.capacity / 2)
     this.#staging = runner.memory === undefined ? undefined : new Staging(runner.memory)
   }
 
-  add(calls: readonly Call[]): void {
-    const whole = sizeOf(calls)
-    const content = contentSize(calls)
-    let staging = this.#stagingFor(content)
-    if (this.#staging?.overflows(content) || this.#size + whole - (staging ? content : 0) > this.#limit) {
-      const [expectations, before] = split(this.#expectations, calls)
-      this.#expectations = before
-      this.#send()
-      this.#expectations = expectations
-      staging = this.#stagingFor(content)
-    }
-    const size = whole - (staging ? content : 0)
-    if (size > this.#runner.capacity) throw new LimitError('the calls for one file', this.#runner.capacity, 'bytes')
-    for (const call of calls) this.#calls.push(staging === undefined ? call : this.#stage(staging, call))
-    this.#size += size
+  reserve(size: number): void {
+    if (this.#staging?.fits(size) === false) this.#send()
   }
 
-  /** Where content of that size can be staged, if it can. */
-  #stagingFor(content: number): Staging | undefined {
-    return content > 0 && this.#staging?.fits(content) ? this.#staging : undefined
-  }
-
-  #stage(staging: Staging, call: Call): Call {
-    const content = contentOf(call)
-    if (content === undefined) return call
-    const staged = staging.staged(call, content)
-    this.#staged.set(call, staged)
-    return staged
+  content(bytes: Uint8Array): Arg {
+    return this.#staging?.stage(bytes) ?? Buffer.from(bytes)
   }
 
   expect(call: Call, judge: (result: number) => void): void {
     this.#expectations.push({ call, judge })
+  }
+
+  add(calls: readonly Call[]): void {
+    const size = sizeOf(calls)
+    if (size > this.#limit) throw new LimitError('the calls for one file', this.#limit, 'bytes')
+    for (const call of calls) this.#calls.push(call)
+    this.#size += size
+    if (this.#size > this.#limit) this.#send()
   }
 
   /** Whether the caller should wait for {@link room} before it adds more. */
@@ -99,17 +84,15 @@ export class Batches implements CallSink {
   #send(): void {
     const calls = this.#calls
     const expectations = this.#expectations
-    const staged = this.#staged
     const slab = this.#staging?.take()
     this.#calls = []
     this.#expectations = []
-    this.#staged = new Map()
     this.#size = 0
     if (calls.length === 0 || this.#failure !== undefined) return
     const done = this.#runner
       .run(calls)
       .then((results) => {
-        for (const { call, judge } of expectations) judge(results.value(staged.get(call) ?? call))
+        for (const { call, judge } of expectations) judge(results.value(call))
       })
       .catch((error: unknown) => {
         this.#failure ??= { error }
@@ -122,35 +105,24 @@ export class Batches implements CallSink {
   }
 }
 
-/** Expectations about `calls`, and the ones before them. */
-function split(all: readonly Expectation[], calls: readonly Call[]): [Expectation[], Expectation[]] {
-  const own = new Set(calls)
-  return [all.filter(({ call }) => own.has(call)), all.filter(({ call }) => !own.has(call))]
-}
-
-/** Bytes of content that need not go with the calls. */
-function contentSize(calls: readonly Call[]): number {
-  let size = 0
-  for (const call of calls) size += contentOf(call)?.length ?? 0
-  return size
-}
-
 /** Bytes that calls may take at most in a message. */
 function sizeOf(calls: readonly Call[]): number {
   let size = 0
   for (const { args } of calls) {
     // The call and its result.
     size += 64
-    for (const arg of args) size += argSize(arg)
+    for (const arg of args) if (typeof arg !== 'number') size += argSize(arg)
   }
   return size
 }
 
 function argSize(arg: Arg): number {
-  // A character may be three bytes; a NUL and padding come behind.
-  if (typeof arg === 'string') return arg.length * 3 + 8
+  if (typeof arg !== 'object') {
+    // A character may be three bytes; a NUL and padding come behind.
+    return typeof arg === 'string' ? arg.length * 3 + 8 : 0
+  }
   if (arg instanceof Uint8Array) return arg.length + 8
-  if (typeof arg !== 'object' || arg.kind === 'call') return 0
+  if (arg.kind === 'call') return 0
   if (arg.kind === 'out') return arg.size + 8
   return arg.words.reduce((sum: number, word) => sum + 8 + argSize(word), 8)
 }

@@ -1,4 +1,4 @@
-import type { Arg, Call } from '../../linux/call.ts'
+import { type Arg, type Call, struct } from '../../linux/call.ts'
 import { AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, type Fd, O, O_NOFOLLOW } from '../../linux/calls/files.ts'
 import type { Timestamp } from '../tar/entry.ts'
 import { type ByteString, bytesToText, isAscii } from './names.ts'
@@ -38,8 +38,9 @@ export function createFile(place: Place, mode: number): Call {
   return at(place, 'openat', [AT_FDCWD, place.arg, O.WRONLY | O.CREAT | O.EXCL | O_NOFOLLOW | O.CLOEXEC, mode])
 }
 
-export function writeTo(place: Place, fd: Fd, bytes: Buffer): Call {
-  return at(place, 'write', [fd, bytes, bytes.length])
+/** `content` stands for `length` bytes. */
+export function writeTo(place: Place, fd: Fd, content: Arg, length: number): Call {
+  return at(place, 'write', [fd, content, length])
 }
 
 /** Moves the position of `fd` forward, over a hole. */
@@ -91,19 +92,8 @@ export function setXattr(place: Place, name: string, value: Uint8Array): Call {
 }
 
 /** Sets access and modification time. */
-export function setTimes(place: Place, time: Timestamp): Call {
-  const times = timespecs(time)
+export function setTimes(place: Place, { seconds, nanoseconds }: Timestamp): Call {
+  const times = struct([seconds, nanoseconds, seconds, nanoseconds])
   if (place.fd !== undefined) return at(place, 'utimensat', [place.fd, 0, times, 0])
   return at(place, 'utimensat', [AT_FDCWD, place.arg, times, AT_SYMLINK_NOFOLLOW])
-}
-
-function timespecs({ seconds, nanoseconds }: Timestamp): Uint8Array {
-  const times = Buffer.allocUnsafe(32)
-  for (let i = 0; i < 32; i += 16) {
-    times.writeInt32LE(seconds | 0, i)
-    times.writeInt32LE(Math.floor(seconds / 2 ** 32), i + 4)
-    times.writeUInt32LE(nanoseconds, i + 8)
-    times.writeUInt32LE(0, i + 12)
-  }
-  return times
 }

@@ -15,17 +15,18 @@ const pieceSize = 128 * 1024
  */
 const largeFileDescriptor = 200
 
-/** Plans the calls that make one regular file. */
+/** Plans the calls that make one regular file. Content is copied, or handed on, before `data` returns. */
 export class FilePlan {
   readonly #place: Place
   readonly #attributes: Attributes
   readonly #sink: CallSink
   readonly #metadata: MetadataPlan
-  /** Content of a small file, until all of it is there; a number is a hole. */
-  readonly #pieces: (Buffer | number)[] = []
-  readonly #isLarge: boolean
-  #endsInHole = false
   readonly #size: number
+  readonly #isLarge: boolean
+  readonly #fd: Fd
+  /** Calls of a small file, until all of it is there. */
+  #calls: Call[] = []
+  #endsInHole = false
 
   constructor(place: Place, size: number, attributes: Attributes, sink: CallSink, metadata: MetadataPlan) {
     this.#place = place
@@ -34,56 +35,55 @@ export class FilePlan {
     this.#sink = sink
     this.#metadata = metadata
     this.#isLarge = size > unitSize
-    if (!this.#isLarge) return
-    const opened = this.#open()
-    sink.add([opened, dup3(opened, largeFileDescriptor, O.CLOEXEC), close(opened)])
+    const opened = createFile(place, attributes.mode & 0o777)
+    this.#fd = this.#isLarge ? largeFileDescriptor : opened
+    if (this.#isLarge) sink.add([opened, dup3(opened, largeFileDescriptor, O.CLOEXEC), close(opened)])
+    else {
+      sink.reserve(size)
+      this.#calls.push(opened)
+    }
   }
 
   data(chunk: Buffer): void {
     this.#endsInHole = false
     if (!this.#isLarge) {
-      this.#pieces.push(chunk)
+      this.#write(chunk)
       return
     }
     for (let at = 0; at < chunk.length; at += pieceSize) {
-      this.#sink.add([this.#write(largeFileDescriptor, chunk.subarray(at, at + pieceSize))])
+      const piece = chunk.subarray(at, at + pieceSize)
+      this.#sink.reserve(piece.length)
+      this.#write(piece)
+      this.#flush()
     }
   }
 
   hole(length: number): void {
     this.#endsInHole = true
-    if (this.#isLarge) this.#sink.add([skipHole(this.#place, largeFileDescriptor, length)])
-    else this.#pieces.push(length)
+    this.#calls.push(skipHole(this.#place, this.#fd, length))
+    if (this.#isLarge) this.#flush()
   }
 
   end(): void {
-    if (this.#isLarge) {
-      this.#sink.add(this.#ending(largeFileDescriptor))
-      return
-    }
-    const opened = this.#open()
-    const content = this.#pieces.map((piece) =>
-      typeof piece === 'number' ? skipHole(this.#place, opened, piece) : this.#write(opened, piece),
-    )
-    this.#sink.add([opened, ...content, ...this.#ending(opened)])
+    if (this.#endsInHole) this.#calls.push(setLength(this.#place, this.#fd, this.#size))
+    const { arg, text } = this.#place
+    this.#metadata.append(this.#calls, { arg, text, fd: this.#fd }, 'file', this.#attributes)
+    this.#calls.push(close(this.#fd))
+    this.#flush()
   }
 
-  #open(): Call {
-    return createFile(this.#place, this.#attributes.mode & 0o777)
+  #flush(): void {
+    this.#sink.add(this.#calls)
+    this.#calls = []
   }
 
-  #write(fd: Fd, bytes: Buffer): Call {
-    const call = writeTo(this.#place, fd, bytes)
+  #write(bytes: Buffer): void {
+    const { length } = bytes
+    const call = writeTo(this.#place, this.#fd, this.#sink.content(bytes), length)
     this.#sink.expect(call, (written) => {
       // The kernel writes less than all to a file only where there is no room for more.
-      if (written !== bytes.length) throw syscallError(call, errnoNumber('ENOSPC') ?? 28)
+      if (written !== length) throw syscallError(call, errnoNumber('ENOSPC') ?? 28)
     })
-    return call
-  }
-
-  #ending(fd: Fd): readonly Call[] {
-    const length = this.#endsInHole ? [setLength(this.#place, fd, this.#size)] : []
-    const metadata = this.#metadata.calls({ ...this.#place, fd }, 'file', this.#attributes)
-    return [...length, ...metadata, close(fd)]
+    this.#calls.push(call)
   }
 }

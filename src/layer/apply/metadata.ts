@@ -44,10 +44,9 @@ export class MetadataPlan {
     this.#opaque = options.userNamespace ? 'user.overlay.opaque' : 'trusted.overlay.opaque'
   }
 
-  /** Calls for something that has just been made with `mode & 0o777`, as root and without umask. */
-  calls(place: Place, type: TarEntryType, attributes: Attributes): readonly Call[] {
+  /** Appends the calls for something that has just been made with `mode & 0o777`, as root and without umask. */
+  append(calls: Call[], place: Place, type: TarEntryType, attributes: Attributes): void {
     const { uid, gid, mode, xattrs } = attributes
-    const calls: Call[] = []
     // What we make is ours: root's, or the one user's there is.
     const owned = this.#options.singleOwner || (uid === 0 && gid === 0 && type !== 'directory')
     if (!owned) calls.push(setOwner(place, uid, gid))
@@ -55,12 +54,13 @@ export class MetadataPlan {
     const exact = (mode & 0o7000) === 0 && xattrs.length === 0 && type !== 'directory'
     if (!exact && type !== 'symlink') calls.push(setMode(place, mode))
     calls.push(setTimes(place, attributes.mtime))
-    return calls
   }
 
-  /** Adds {@link calls} as a unit of their own. */
+  /** Adds the calls of {@link append} as a unit of their own. */
   add(place: Place, type: TarEntryType, attributes: Attributes): void {
-    this.#sink.add(this.calls(place, type, attributes))
+    const calls: Call[] = []
+    this.append(calls, place, type, attributes)
+    this.#sink.add(calls)
   }
 
   /** Marks a directory as opaque for overlayfs. */

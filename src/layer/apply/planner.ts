@@ -1,4 +1,4 @@
-import type { Call } from '../../linux/call.ts'
+import type { Arg, Call } from '../../linux/call.ts'
 import { makeDevice, S_IFBLK, S_IFCHR, S_IFIFO } from '../../linux/calls/files.ts'
 import { displayName, type TarEntry, type TarHandler } from '../tar/entry.ts'
 import {
@@ -34,10 +34,14 @@ export interface UnnamedDirectory {
 
 /** Where the calls of a plan go. */
 export interface CallSink {
-  /** Calls that belong together: one may use the results of the others. */
-  add(calls: readonly Call[]): void
+  /** Says that the next calls that are added have that much content, in bytes. */
+  reserve(size: number): void
+  /** What stands for a copy of `bytes` in the next calls that are added. */
+  content(bytes: Uint8Array): Arg
   /** Has `judge` called with the result of `call`, which is part of the next calls that are added. */
   expect(call: Call, judge: (result: number) => void): void
+  /** Calls that belong together: one may use the results of the others. */
+  add(calls: readonly Call[]): void
 }
 
 /** How a layer is planned. */
@@ -74,6 +78,10 @@ export class LayerPlanner implements TarHandler {
   readonly #lowerLinks = new LowerLinks()
   /** Links that are made when a file of lower layers is complete. */
   #afterLower: Call[] = []
+  /** Directories that no entry has named so far. */
+  readonly #unnamed = new Set<DirectoryNode>()
+  /** Whether anything of lower layers is to be hidden. */
+  #hides = false
   /** The file whose content comes; undefined while the content of anything else is passed over. */
   #file: FilePlan | undefined
 
@@ -83,11 +91,15 @@ export class LayerPlanner implements TarHandler {
     this.#metadata = new MetadataPlan(sink, options)
     this.#tree = new LayerTree(
       {
-        makeDirectory: (node) => sink.add([makeDirectory(placeOf(node.path), 0o755)]),
+        makeDirectory: (node) => {
+          this.#unnamed.add(node)
+          sink.add([makeDirectory(placeOf(node.path), 0o755)])
+        },
         remove: (node) => this.#removed(node),
       },
       options.maxDepth,
     )
+    this.#unnamed.add(this.#tree.root)
   }
 
   entry(entry: TarEntry): void {
@@ -95,7 +107,7 @@ export class LayerPlanner implements TarHandler {
     const path = normalize(name)
     if (path === '') {
       if (entry.type !== 'directory') throw nameError(name, 'it stands for the root of the layer but is no directory')
-      this.#attributes.set(this.#tree.root, attributesOf(entry, name))
+      this.#name(this.#tree.root, attributesOf(entry, name))
       return
     }
     const cut = path.lastIndexOf('/')
@@ -103,9 +115,9 @@ export class LayerPlanner implements TarHandler {
     const kind = classify(base, name)
     if (kind.kind === 'ignored' || isAufs(path)) return
     const parent = this.#tree.directory(cut === -1 ? '' : path.slice(0, cut), name)
-    if (kind.kind === 'opaque') parent.opaque = true
-    else if (kind.kind === 'whiteout') parent.whiteouts.add(kind.name)
-    else if (isOverlayWhiteout(entry)) parent.whiteouts.add(base)
+    if (kind.kind === 'opaque') this.#hides = parent.opaque = true
+    else if (kind.kind === 'whiteout') this.#whiteout(parent, kind.name)
+    else if (isOverlayWhiteout(entry)) this.#whiteout(parent, base)
     else if (entry.type === 'directory') this.#directory(parent, base, entry, name)
     else if (entry.type === 'hardlink') this.#hardLink(parent, base, entry, name)
     else this.#leaf(parent, base, entry, name)
@@ -122,7 +134,9 @@ export class LayerPlanner implements TarHandler {
   entryEnd(): void {
     this.#file?.end()
     this.#file = undefined
-    for (const call of this.#afterLower.splice(0)) this.#sink.add([call])
+    if (this.#afterLower.length === 0) return
+    for (const call of this.#afterLower) this.#sink.add([call])
+    this.#afterLower = []
   }
 
   /**
@@ -158,22 +172,12 @@ export class LayerPlanner implements TarHandler {
    * that path gives them theirs (containerd does the same): overlayfs shows those of the highest layer.
    */
   unnamedDirectories(): readonly UnnamedDirectory[] {
-    const unnamed: UnnamedDirectory[] = []
-    const stack = [this.#tree.root]
-    for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
-      if (!this.#attributes.has(node)) unnamed.push(this.#unnamed(node))
-      for (const child of node.children.values()) if (child.kind === 'directory') stack.push(child)
-    }
-    return unnamed
-  }
-
-  #unnamed(node: DirectoryNode): UnnamedDirectory {
-    return {
+    return Array.from(this.#unnamed, (node) => ({
       path: Buffer.from(node.path, 'latin1'),
       inherit: (attributes) => {
         this.#attributes.set(node, { ...attributes, entry: bytesToText(node.path), xattrs: [] })
       },
-    }
+    }))
   }
 
   /**
@@ -182,12 +186,17 @@ export class LayerPlanner implements TarHandler {
    */
   *finish(): Generator<void, void, undefined> {
     this.opaqueRoot = this.#tree.root.opaque
-    if (!this.#options.bottom) yield* this.#hide(this.#tree.root, false)
+    if (this.#hides && !this.#options.bottom) yield* this.#hide(this.#tree.root, false)
     if (!this.#attributes.has(this.#tree.root)) this.#sink.add([setMode(placeOf(''), 0o755)])
     for (const [node, attributes] of this.#attributes) {
       this.#metadata.add(placeOf(node.path), 'directory', attributes)
       yield
     }
+  }
+
+  #whiteout(parent: DirectoryNode, base: ByteString): void {
+    parent.whiteouts.add(base)
+    this.#hides = true
   }
 
   #directory(parent: DirectoryNode, base: ByteString, entry: TarEntry, name: ByteString): void {
@@ -198,6 +207,11 @@ export class LayerPlanner implements TarHandler {
       node = this.#tree.addDirectory(parent, base, name)
       this.#sink.add([makeDirectory(placeOf(node.path), 0o755)])
     }
+    this.#name(node, attributes)
+  }
+
+  #name(node: DirectoryNode, attributes: Attributes): void {
+    this.#unnamed.delete(node)
     this.#attributes.set(node, attributes)
   }
 
@@ -262,9 +276,11 @@ export class LayerPlanner implements TarHandler {
 
   #removed(node: Node): void {
     if (this.#lowerLinks.forget(node)) return
-    const isDirectory = node.kind === 'directory'
-    if (isDirectory) this.#attributes.delete(node)
-    this.#sink.add([removeName(placeOf(node.path), isDirectory)])
+    if (node.kind === 'directory') {
+      this.#attributes.delete(node)
+      this.#unnamed.delete(node)
+    }
+    this.#sink.add([removeName(placeOf(node.path), node.kind === 'directory')])
   }
 
   /** Writes the marks for overlayfs. Below an opaque directory they would be seen as what they are. */

@@ -1,5 +1,3 @@
-import type { Call } from '../../linux/call.ts'
-
 /** Memory that the target's process sees as well, at `address`. */
 export interface StagingMemory {
   readonly bytes: Buffer
@@ -11,13 +9,10 @@ export type Slab = number
 
 /** Bytes of a slab. */
 const slabSize = 512 * 1024
-/** Content shorter than this goes with the calls. Bytes. */
-const threshold = 512
 
 /**
- * Content of files on its way to the target's process: it lies in memory that both see, and calls name
- * its address. Each batch has a slab of its own until it is answered; when all are in use, content goes
- * with the calls.
+ * Content of files on its way to the target's process: it is copied into memory that both see, and calls
+ * name its address. Each batch has a slab of its own until it is answered.
  */
 export class Staging {
   readonly #memory: StagingMemory
@@ -30,24 +25,20 @@ export class Staging {
     this.#free = Array.from({ length: Math.floor(memory.bytes.length / slabSize) }, (_, index) => index)
   }
 
-  /** Whether `size` bytes fit, perhaps into a slab that is free. */
+  /** Whether the slab of the present batch has room for `size` more bytes, or no slab has been begun. */
   fits(size: number): boolean {
-    return this.#used + size <= slabSize && (this.#slab !== undefined || this.#free.length > 0)
+    return this.#used === 0 || this.#used + size <= slabSize
   }
 
-  /** Whether `size` bytes do not fit into the slab of the present batch, but may into that of the next one. */
-  overflows(size: number): boolean {
-    return this.#slab !== undefined && this.#used + size > slabSize
-  }
-
-  /** The same call with its content in the present slab; it must fit. */
-  staged(call: Call, content: Uint8Array): Call {
-    this.#slab ??= this.#free.pop() as Slab
+  /** Copies content into the slab of the present batch: its address; undefined when no slab has room. */
+  stage(content: Uint8Array): number | undefined {
+    if (this.#used + content.length > slabSize) return undefined
+    this.#slab ??= this.#free.pop()
+    if (this.#slab === undefined) return undefined
     const at = this.#slab * slabSize + this.#used
     this.#memory.bytes.set(content, at)
     this.#used += content.length
-    const [fd = 0, , ...rest] = call.args
-    return { ...call, args: [fd, this.#memory.address + at, ...rest] }
+    return this.#memory.address + at
   }
 
   /** The present batch is complete: its slab, if it has one, is to be handed to {@link release} when it is answered. */
@@ -61,10 +52,4 @@ export class Staging {
   release(slab: Slab | undefined): void {
     if (slab !== undefined) this.#free.push(slab)
   }
-}
-
-/** What a call writes, when it is worth staging. */
-export function contentOf({ name, args }: Call): Uint8Array | undefined {
-  const content = name === 'write' ? args[1] : undefined
-  return content instanceof Uint8Array && content.length >= threshold ? content : undefined
 }

@@ -171,12 +171,14 @@ function settle(batch: Batch, reply: Buffer): boolean {
     batch.reject(syscallError(failed, errno))
     return true
   }
-  let indexes: Map<Call, number> | undefined
+  // Whoever asks for several results mostly does so in their order.
+  let next = 0
   batch.resolve({
     value(call) {
-      indexes ??= new Map(calls.map((each, index) => [each, index]))
-      const index = indexes.get(call)
-      if (index === undefined) throw new InvalidArgumentError(`${call.name} is not part of the batch`)
+      let index = calls.indexOf(call, next)
+      if (index === -1) index = calls.indexOf(call)
+      if (index === -1) throw new InvalidArgumentError(`${call.name} is not part of the batch`)
+      next = index + 1
       return resultAt(reply, index)
     },
     bytes(out) {

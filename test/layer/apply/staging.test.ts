@@ -26,8 +26,11 @@ class Target {
     })
   }
 
-  answer(): void {
-    this.#answers.shift()?.()
+  /** Answers the next batch; whether there was one. */
+  answer(): boolean {
+    const next = this.#answers.shift()
+    next?.()
+    return next !== undefined
   }
 
   /** What a call writes, and whether it lay in the memory. */
@@ -39,26 +42,46 @@ class Target {
   }
 }
 
+/** A write of content that has been handed to the batches. */
+function write(batches: Batches, content: Buffer): Call {
+  batches.reserve(content.length)
+  return writeTo(place, 9, batches.content(content), content.length)
+}
+
 describe('content on its way to the process of the target', () => {
-  it('lies in shared memory when it is long, and goes with the calls when it is short', async () => {
+  it('is copied into shared memory, so that its own may be used again', async () => {
     const target = new Target(2)
     const batches = new Batches(target)
     const long = Buffer.alloc(10_000, 1)
     const short = Buffer.alloc(100, 2)
-    batches.add([writeTo(place, 9, long), writeTo(place, 9, short)])
+    batches.add([write(batches, long), write(batches, short)])
+    long.fill(3)
     const done = batches.finish()
     const [first, second] = target.batches[0] as readonly [Call, Call]
-    expect(target.written(first)).toEqual({ content: long, staged: true })
-    expect(target.written(second)).toEqual({ content: short, staged: false })
+    expect(target.written(first)).toEqual({ content: Buffer.alloc(10_000, 1), staged: true })
+    expect(target.written(second)).toEqual({ content: short, staged: true })
     target.answer()
     await done
   })
 
-  it('has results judged as if it had gone with the calls', async () => {
+  it('is copied also where it goes with the calls', async () => {
+    const target = new Target(0)
+    const batches = new Batches(target)
+    const content = Buffer.alloc(1000, 1)
+    batches.add([write(batches, content)])
+    content.fill(2)
+    const done = batches.finish()
+    const [call] = target.batches[0] as readonly [Call]
+    expect(target.written(call)).toEqual({ content: Buffer.alloc(1000, 1), staged: false })
+    target.answer()
+    await done
+  })
+
+  it('has the results of its calls judged', async () => {
     const target = new Target(1)
     const batches = new Batches(target)
     const judged: number[] = []
-    const call = writeTo(place, 9, Buffer.alloc(5000, 1))
+    const call = write(batches, Buffer.alloc(5000, 1))
     batches.expect(call, (result) => judged.push(result))
     batches.add([call])
     const done = batches.finish()
@@ -71,22 +94,22 @@ describe('content on its way to the process of the target', () => {
     const target = new Target(2)
     const batches = new Batches(target)
     const pieces = Array.from({ length: 6 }, (_, index) => Buffer.alloc(400_000, index + 1))
-    for (const piece of pieces.slice(0, 4)) batches.add([writeTo(place, 9, piece)])
+    for (const piece of pieces.slice(0, 4)) batches.add([write(batches, piece)])
     const finished = batches.finish()
     const all = (): Call[] => target.batches.flat()
     expect(all().map((call) => target.written(call))).toEqual(
       pieces.slice(0, 4).map((content, index) => ({ content, staged: index < 2 })),
     )
-    for (let i = 0; i < 4; i += 1) target.answer()
+    while (target.answer()) await new Promise(setImmediate)
     await finished
-    for (const piece of pieces.slice(4)) batches.add([writeTo(place, 9, piece)])
+    for (const piece of pieces.slice(4)) batches.add([write(batches, piece)])
     const done = batches.finish()
     expect(
       all()
         .slice(4)
         .map((call) => target.written(call)),
     ).toEqual(pieces.slice(4).map((content) => ({ content, staged: true })))
-    for (let i = 0; i < 2; i += 1) target.answer()
+    while (target.answer()) await new Promise(setImmediate)
     await done
   })
 })

@@ -48,6 +48,15 @@ export async function* decompress(
   }
 }
 
+/**
+ * Whether a piece that {@link decompress} gave is the last one in memory that the decompressor had made for it: once the
+ * pieces before it are done with, that memory can be freed.
+ */
+export function isWholeOutput({ buffer, byteOffset, length }: Buffer, { compression }: DecompressionCounters): boolean {
+  const ours = compression === 'gzip' || compression === 'zstd'
+  return ours && buffer.byteLength === chunkSize && byteOffset + length === chunkSize
+}
+
 /** Whether an error of zlib is about the data. */
 function isDamage(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && 'code' in error && /^(Z_|ZSTD_)/.test(String(error.code))

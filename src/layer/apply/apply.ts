@@ -1,7 +1,9 @@
 import type { Readable } from 'node:stream'
 import { DigestMismatchError, LimitError } from '../../errors.ts'
 import { createDigester, type Digest, digestAlgorithm } from '../../image/digest.ts'
-import { type Compression, type DecompressionCounters, decompress } from '../decompress.ts'
+import { freeMemory } from '../../internal/free-memory.ts'
+import { isTurnOver, nextTurn } from '../../internal/turn.ts'
+import { type Compression, type DecompressionCounters, decompress, isWholeOutput } from '../decompress.ts'
 import { type CompleteLimits, completeLimits, type LayerLimits } from '../limits.ts'
 import type { Timestamp } from '../tar/entry.ts'
 import { TarReader } from '../tar/reader.ts'
@@ -114,7 +116,7 @@ export async function applyTo(
     }
     await copyLinked(planner, batches, limits, options.lower)
     await inheritAttributes(planner, options.inherit)
-    for (const _ of planner.finish()) if (batches.isFull) await batches.room()
+    for (const _ of planner.finish()) await breathe(batches)
     await batches.finish()
     options.signal?.throwIfAborted()
     return { ...read, opaqueRoot: planner.opaqueRoot }
@@ -142,10 +144,14 @@ async function readLayer(
       size += chunk.length
       checkSize(size, counters.compressed, limits)
       digester.update(chunk)
-      reader.write(chunk)
-      if (batches.isFull) await batches.room()
+      for (let at = 0; at < chunk.length; at += sliceSize) {
+        reader.write(chunk.subarray(at, at + sliceSize))
+        await breathe(batches)
+      }
       signal?.throwIfAborted()
       onProgress?.({ compressed: counters.compressed, size, entries: reader.entries })
+      // Nothing keeps a view of it.
+      if (isWholeOutput(chunk, counters)) freeMemory(chunk)
     }
     signal?.throwIfAborted()
   } catch (error) {
@@ -157,6 +163,15 @@ async function readLayer(
   reader.end()
   const { compression = 'none' } = counters
   return { diffId: digester.digest(), size, entries: reader.entries, compression }
+}
+
+/** Bytes of an archive that are read before others may run: they can be a hundred small files. */
+const sliceSize = 64 * 1024
+
+/** Waits where the target has enough to do, or this turn of the event loop has had enough. */
+async function breathe(batches: Batches): Promise<void> {
+  if (batches.isFull) await batches.room()
+  if (isTurnOver()) await nextTurn()
 }
 
 /** The ratio counts beyond this size only. */

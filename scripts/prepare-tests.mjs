@@ -3,8 +3,8 @@
 // Plain JavaScript, because it runs before anything is built. Never fails: what is missing is named,
 // with the tests that are skipped for it and the command that would enable them.
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 /** Program or file that shows that the package is there, the Debian package, and what needs it. */
@@ -25,6 +25,7 @@ const peers = [
   ['htpasswd', 'apache2-utils', 'registries with Basic authentication'],
   ['newuidmap', 'uidmap', 'rootless containers with ranges of ids'],
   ['libseccomp.so.2', 'libseccomp2', 'seccomp profiles'],
+  ['qemu-system-x86_64', 'qemu-system-x86', 'cgroup version 2 alone, in a machine of its own'],
 ].map(([probe, name, tests]) => ({ probe, name, tests }))
 
 /** Node versions that the packed package is tried on, besides the one that runs this. */
@@ -103,5 +104,47 @@ function prepareNodes() {
   console.log('To enable them: node scripts/prepare-tests.mjs, on Linux, with the npm registry in reach')
 }
 
+/**
+ * Gets a kernel for the machine that tests boot: unpacked into node_modules/.cache and not installed, which would
+ * change what this machine boots.
+ */
+function prepareKernel() {
+  const home = fileURLToPath(new URL('../node_modules/.cache/oci-ts/kernel', import.meta.url))
+  const isThere = () => existsSync(home) && readdirSync(home).some((name) => name.startsWith('vmlinuz'))
+  const about = 'Kernel of the test machine'
+  if (process.arch !== 'x64') return console.log(`${about}: none for ${process.arch}; tests in a machine are skipped`)
+  if (!isThere() && isDebian()) {
+    console.log("Getting Debian's cloud kernel into node_modules/.cache")
+    const fresh = `${home}.new`
+    rmSync(fresh, { recursive: true, force: true })
+    mkdirSync(fresh, { recursive: true })
+    const depends = spawnSync('apt-cache', ['depends', 'linux-image-cloud-amd64'], { encoding: 'utf8' }).stdout ?? ''
+    const name = /Depends: (linux-image-\S+)/.exec(depends)?.[1]
+    if (name !== undefined) unpackKernel(name, fresh)
+    rmSync(home, { recursive: true, force: true })
+    renameSync(fresh, home)
+  }
+  if (isThere()) return console.log(`${about}: there`)
+  console.log(`${about}: missing; tests of cgroup version 2 alone are skipped.`)
+  console.log('To enable them: node scripts/prepare-tests.mjs on Debian, with its archive in reach')
+}
+
+/** The kernel, and the modules that the tests use. */
+function unpackKernel(name, home) {
+  const inHome = { cwd: home, stdio: ['ignore', 'ignore', 'inherit'] }
+  if (spawnSync('apt-get', ['-qq', 'download', name], inHome).status !== 0) return
+  const archive = readdirSync(home).find((each) => each.endsWith('.deb'))
+  if (spawnSync('dpkg-deb', ['-x', archive, 'unpacked'], inHome).status !== 0) return
+  const unpacked = join(home, 'unpacked')
+  for (const each of readdirSync(unpacked, { recursive: true })) {
+    if (/(^boot\/vmlinuz|\/(overlay|configfs|null_blk|bfq|veth)\.ko$)/.test(each)) {
+      renameSync(join(unpacked, each), join(home, basename(each)))
+    }
+  }
+  rmSync(unpacked, { recursive: true })
+  rmSync(join(home, archive))
+}
+
 preparePeers()
+prepareKernel()
 prepareNodes()

@@ -70,11 +70,13 @@ describe.skipIf(cannotRun)(`limits (${cannotRun ?? 'of real containers'})`, () =
       await container.delete({ force: true })
       return { share, stat }
     }
-    expect((await run(10_000)).share).toBeLessThan(0.6)
-    const { share, stat } = await run(2000)
-    expect(share).toBeLessThan(0.2)
+    const half = await run(10_000)
+    const tenth = await run(2000)
+    // Not the shares themselves: where the processor is emulated its clock is no measure of it.
+    expect(tenth.share).toBeLessThan(half.share * 0.75)
+    expect(half.stat).toMatch(/^nr_throttled [1-9]/m)
     // A tenth is what it gets also where many want the processors, so that it is the limit that stops it.
-    expect(stat).toMatch(/^nr_throttled [1-9]/m)
+    expect(tenth.stat).toMatch(/^nr_throttled [1-9]/m)
   })
 
   it('are seen in the files of the cgroup', async () => {
@@ -86,7 +88,7 @@ describe.skipIf(cannotRun)(`limits (${cannotRun ?? 'of real containers'})`, () =
     }
     expect(read('memory', 'memory.limit_in_bytes', 'memory.max')).toBe(String(64 << 20))
     expect(read('memory', 'memory.soft_limit_in_bytes', 'memory.low')).toBe(String(32 << 20))
-    expect(['512', '20']).toContain(read('cpu', 'cpu.shares', 'cpu.weight'))
+    expect(['512', '59']).toContain(read('cpu', 'cpu.shares', 'cpu.weight'))
     expect(read('pids', 'pids.max', 'pids.max')).toBe('max')
     await container.delete()
   })
@@ -120,8 +122,8 @@ describe.skipIf(cannotRun)(`limits (${cannotRun ?? 'of real containers'})`, () =
 
   it('end what a container left in cgroups of its own, when it is deleted', async () => {
     const mounts = dockerMounts.map((mount) => (mount.type === 'cgroup' ? { ...mount, options: ['rw'] } : mount))
-    const script =
-      'for h in /sys/fs/cgroup/unified /sys/fs/cgroup; do mkdir -p $h/a/b && break; done; (sh -c "echo 0 >$h/a/b/cgroup.procs; exec sleep 1000" &) ; exec sleep 1000'
+    const script = `h=/sys/fs/cgroup; [ -d $h/unified ] && h=$h/unified; mkdir -p $h/a/b
+      (sh -c "echo 0 >$h/a/b/cgroup.procs; exec sleep 1000" &); exec sleep 1000`
     const container = await sandbox.create(specOf(['sh', '-c', script], { mounts }))
     await container.start()
     const inner = join(cgroupOf(container.id, 'cgroup'), 'a/b/cgroup.procs')
@@ -162,13 +164,6 @@ describe.skipIf(cannotRun)(`limits (${cannotRun ?? 'of real containers'})`, () =
       { path: '/dev/mem', type: 'c' as const, major: 1, minor: 1 },
     ]
     const script = `head -c0 /dev/kmsg && echo readable; head -c0 /dev/mem 2>&1; echo x >/dev/null; head -c1 /dev/urandom >/dev/null && echo random`
-    const container = await sandbox.create(specOf(['true'], { linux: { resources } }))
-    const { warnings } = container
-    await container.delete()
-    if (v1MountPoint(hostHierarchies(), 'devices') === undefined) {
-      expect(warnings.join()).toContain('devices')
-      return
-    }
     expect(await sandbox.sh(script, { linux: { resources, devices } })).toBe(
       'readable\nhead: /dev/mem: Operation not permitted\nrandom\n',
     )

@@ -1,0 +1,211 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { basename, dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build, type Plugin } from 'esbuild'
+import { Cpio } from './cpio.ts'
+import type { TestResult } from './vitest.ts'
+
+const here = dirname(fileURLToPath(import.meta.url))
+const project = join(here, '../../..')
+/** Where scripts/prepare-tests.mjs puts the kernel. */
+const kernelHome = join(project, 'node_modules/.cache/oci-ts/kernel')
+const qemu = ['/usr/bin/qemu-system-x86_64', '/usr/local/bin/qemu-system-x86_64'].find((path) => existsSync(path))
+const busybox = ['/bin/busybox', '/usr/bin/busybox'].find((path) => existsSync(path))
+
+/** Whether a machine can be booted here; else why not. */
+export const cannotBoot: string | undefined =
+  process.arch !== 'x64'
+    ? 'needs an x64 machine'
+    : qemu === undefined
+      ? 'needs qemu-system-x86'
+      : busybox === undefined
+        ? 'needs busybox-static'
+        : kernelFile() === undefined
+          ? "needs Debian's cloud kernel: node scripts/prepare-tests.mjs"
+          : undefined
+
+/** Modules that are loaded, in this order. */
+const modules = ['overlay', 'configfs', 'null_blk', 'bfq', 'veth']
+
+/** What is to be run in a machine. */
+export interface MachineOptions {
+  /** Test files, relative to test/. */
+  readonly tests: readonly string[]
+  /** Words for the kernel's command line. */
+  readonly kernelArguments?: readonly string[]
+  /** Files and directories of this machine that are there as well, at the same path. */
+  readonly files?: readonly string[]
+  /** Milliseconds until it is given up. Default 3 minutes. */
+  readonly timeout?: number
+}
+
+/** What a machine reported. */
+export interface MachineReport {
+  readonly results: readonly TestResult[]
+  /** What the kernel and the programs said. */
+  readonly console: string
+}
+
+/**
+ * Boots a machine with Debian's cloud kernel and nothing but busybox, Node and the tests, and runs these.
+ * It has cgroup version 2 alone.
+ */
+export async function runInMachine(options: MachineOptions): Promise<MachineReport> {
+  const directory = mkdtempSync(join(tmpdir(), 'oci-ts-machine-'))
+  try {
+    const initramfs = join(directory, 'initramfs')
+    writeFileSync(initramfs, await archive(options, directory))
+    const results = join(directory, 'results')
+    const text = await boot(options, initramfs, results)
+    const lines = readFileSync(results, 'utf8')
+      .split(/\r?\n/)
+      .filter((line) => line.startsWith('{'))
+    if (!lines.includes('{"done":true}'))
+      throw new Error(`the machine did not run all tests:\n${lines.join('\n').slice(-4000)}\n${text.slice(-8000)}`)
+    return { results: lines.slice(0, -1).map((line) => JSON.parse(line) as TestResult), console: text }
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+function boot(options: MachineOptions, initramfs: string, results: string): Promise<string> {
+  const { timeout = 180_000, kernelArguments = [] } = options
+  const words = ['console=ttyS0', 'quiet', 'panic=1', 'cgroup_no_v1=all', ...kernelArguments]
+  const machine = ['-accel', 'tcg', '-nic', 'none', '-m', '1536', '-smp', '2', '-nographic', '-no-reboot']
+  const serial = ['-monitor', 'none', '-serial', 'stdio', '-serial', `file:${results}`]
+  const kernel = ['-kernel', kernelFile() as string, '-initrd', initramfs, '-append', words.join(' ')]
+  const child = spawn(qemu as string, [...machine, ...serial, ...kernel], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let text = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (part: string) => {
+      text += part
+    })
+  }
+  const timer = setTimeout(() => child.kill('SIGKILL'), timeout)
+  return new Promise((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', () => {
+      clearTimeout(timer)
+      resolve(text)
+    })
+  })
+}
+
+async function archive({ tests, files = [] }: MachineOptions, directory: string): Promise<Buffer> {
+  const cpio = new Cpio()
+  for (const path of ['proc', 'sys', 'dev', 'tmp', 'run', 'root', 'etc', 'mnt', 'app']) cpio.directory(path)
+  cpio.file('bin/busybox', readFileSync(busybox as string))
+  cpio.file('etc/passwd', 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n', 0o644)
+  cpio.file('etc/group', 'root:x:0:\nuser:x:1000:\n', 0o644)
+  cpio.file('init', init)
+  cpio.file('start', start)
+  cpio.file('bin/node', readFileSync(process.execPath))
+  const ffi = createRequire(import.meta.url).resolve('ffi-rs')
+  const native = join(dirname(dirname(ffi)), '@yuuang/ffi-rs-linux-x64-gnu')
+  cpio.copy(dirname(ffi), 'app/node_modules/ffi-rs')
+  cpio.copy(native, 'app/node_modules/@yuuang/ffi-rs-linux-x64-gnu')
+  const binaries = [
+    process.execPath,
+    ...readdirSync(native)
+      .filter((name) => name.endsWith('.node'))
+      .map((name) => join(native, name)),
+  ]
+  for (const path of new Set(binaries.flatMap(librariesOf))) cpio.file(path.slice(1), readFileSync(path))
+  for (const path of files) cpio.copy(path, path.slice(1))
+  for (const name of modules) {
+    const path = moduleFile(name)
+    if (path !== undefined) cpio.file(`modules/${basename(path)}`, readFileSync(path))
+  }
+  cpio.file('modules/order', modules.join('\n'), 0o644)
+  cpio.file('app/guest.mjs', await bundle(tests, directory))
+  return cpio.end()
+}
+
+/** Bundles the test files, each to be run when it is imported, with our own vitest. */
+async function bundle(tests: readonly string[], directory: string): Promise<Buffer> {
+  const outfile = join(directory, 'guest.mjs')
+  const runner = join(here, 'vitest.ts')
+  const calls = tests.map((file) => {
+    const path = join(project, 'test', file)
+    return `await import(${JSON.stringify(path)})\nawait runDefined(${JSON.stringify(file)}, report)`
+  })
+  const contents = `import { writeSync } from 'node:fs'
+    import { runDefined } from ${JSON.stringify(runner)}
+    const report = (result) => writeSync(1, JSON.stringify(result) + '\\n')
+    ${calls.join('\n')}
+    writeSync(1, '{"done":true}\\n')
+    process.exit(0)`
+  await build({
+    stdin: { contents, resolveDir: here, loader: 'js' },
+    bundle: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    outfile,
+    external: ['ffi-rs'],
+    plugins: [standIns(runner)],
+    banner: {
+      js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
+    },
+    logLevel: 'error',
+  })
+  return readFileSync(outfile)
+}
+
+/** The machine has no vite; what vitest's `expect` is bundled with does not need it. */
+function standIns(runner: string): Plugin {
+  return {
+    name: 'stand-ins',
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /^vitest$/ }, () => ({ path: runner }))
+      onResolve({ filter: /^(vite|esbuild|rolldown|@vitest\/mocker)(\/.*)?$/ }, ({ path }) => ({
+        path,
+        namespace: 'none',
+      }))
+      onLoad({ filter: /.*/, namespace: 'none' }, () => ({ contents: 'module.exports = {}', loader: 'js' }))
+    },
+  }
+}
+
+function librariesOf(binary: string): readonly string[] {
+  const text = execFileSync('ldd', [binary], { encoding: 'utf8' })
+  return text.split('\n').flatMap((line) => /(\/\S+) \(0x/.exec(line)?.[1] ?? [])
+}
+
+function kernelFile(): string | undefined {
+  const name = existsSync(kernelHome) ? readdirSync(kernelHome).find((each) => each.startsWith('vmlinuz')) : undefined
+  return name === undefined ? undefined : join(kernelHome, name)
+}
+
+function moduleFile(name: string): string | undefined {
+  const path = join(kernelHome, `${name}.ko`)
+  return existsSync(path) ? path : undefined
+}
+
+/** The kernel's first root can't be pivoted away from: what runs here sees it by a mount of its own. */
+const init = `#!/bin/busybox sh
+/bin/busybox mount --bind / /mnt
+exec /bin/busybox chroot /mnt /start
+`
+
+const start = `#!/bin/busybox sh
+export PATH=/bin HOME=/root
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /tmp
+mount -t tmpfs tmpfs /run
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ip link set lo up
+for module in $(cat /modules/order); do insmod /modules/$module.ko; done
+stty -F /dev/ttyS1 raw
+cd /app
+node /app/guest.mjs >/dev/ttyS1
+reboot -f
+`

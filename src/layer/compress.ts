@@ -3,8 +3,8 @@ import * as zlib from 'node:zlib'
 import { InvalidArgumentError, UnsupportedError } from '../errors.ts'
 import { createDigester, type Digest } from '../image/digest.ts'
 import { mediaType } from '../image/media-type.ts'
+import { chunkSize } from '../internal/zstd.ts'
 import type { Compression } from './decompress.ts'
-import { chunkSize } from './zstd.ts'
 
 /** How a layer is compressed. */
 export interface CompressOptions {

@@ -1,22 +1,9 @@
-import { pipeline, type Readable } from 'node:stream'
-import * as zlib from 'node:zlib'
+import type { Readable } from 'node:stream'
 import { LayerError } from '../errors.ts'
-import { chunkSize, unzstd } from './zstd.ts'
+import { type Compression, decoded, isDamage } from '../internal/compression.ts'
+import { chunkSize } from '../internal/zstd.ts'
 
-/** How a layer blob is compressed. */
-export type Compression = 'gzip' | 'zstd' | 'none'
-
-/**
- * Tells the compression by the first bytes, not by the media type, as peers do: registries hold layers
- * whose type lies. Four bytes are enough; fewer are not compressed, nor is an empty blob.
- */
-export function detectCompression(head: Uint8Array): Compression {
-  if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip'
-  if (head.length < 4) return 'none'
-  const magic = Buffer.from(head.buffer, head.byteOffset, 4).readUInt32LE()
-  const isSkippableFrame = (magic & 0xfffffff0) >>> 0 === 0x184d2a50
-  return magic === 0xfd2fb528 || isSkippableFrame ? 'zstd' : 'none'
-}
+export { type Compression, detectCompression } from '../internal/compression.ts'
 
 /** What {@link decompress} tells while it works. */
 export interface DecompressionCounters {
@@ -38,9 +25,9 @@ export async function* decompress(
 ): AsyncGenerator<Buffer, void, undefined> {
   const input = counted(source, counters)
   try {
-    const head = await readHead(input)
-    counters.compression = detectCompression(head)
-    yield* decoded(counters.compression, chain(head, input))
+    yield* decoded(input, (compression) => {
+      counters.compression = compression
+    })
   } catch (error) {
     throw isDamage(error) ? damaged(counters, error) : error
   } finally {
@@ -57,11 +44,6 @@ export function isWholeOutput({ buffer, byteOffset, length }: Buffer, { compress
   return ours && buffer.byteLength === chunkSize && byteOffset + length === chunkSize
 }
 
-/** Whether an error of zlib is about the data. */
-function isDamage(error: unknown): error is NodeJS.ErrnoException {
-  return error instanceof Error && 'code' in error && /^(Z_|ZSTD_)/.test(String(error.code))
-}
-
 function damaged({ compression, compressed }: DecompressionCounters, cause: Error): LayerError {
   const message = `the ${compression} data is damaged or cut short, within ${compressed} bytes: ${cause.message}`
   return new LayerError('(compressed data)', message, { cause })
@@ -71,36 +53,5 @@ async function* counted(source: Readable, counters: DecompressionCounters): Asyn
   for await (const chunk of source as AsyncIterable<Buffer>) {
     counters.compressed += chunk.length
     yield chunk
-  }
-}
-
-async function readHead(input: AsyncGenerator<Buffer, void, undefined>): Promise<Buffer> {
-  let head: Buffer = Buffer.alloc(0)
-  while (head.length < 4) {
-    const { value, done } = await input.next()
-    if (done === true || value === undefined) break
-    head = head.length === 0 ? value : Buffer.concat([head, value])
-  }
-  return head
-}
-
-async function* chain(head: Buffer, rest: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
-  if (head.length > 0) yield head
-  yield* rest
-}
-
-async function* decoded(
-  compression: Compression,
-  input: AsyncGenerator<Buffer, void, undefined>,
-): AsyncGenerator<Buffer, void, undefined> {
-  if (compression === 'none') {
-    yield* input
-  } else if (compression === 'gzip') {
-    const decoder = zlib.createGunzip({ chunkSize })
-    // The callback is there so that an error is not unhandled: the iteration below throws it.
-    pipeline(input, decoder, () => {})
-    yield* decoder as AsyncIterable<Buffer>
-  } else {
-    yield* unzstd(input)
   }
 }

@@ -2,12 +2,13 @@ import { Readable } from 'node:stream'
 import { ArchiveError, LimitError } from '../../errors.ts'
 import { verifyBytes } from '../../image/descriptor.ts'
 import { createDigester, type Digest, digestOf } from '../../image/digest.ts'
+import { detectCompression } from '../../internal/compression.ts'
 import type { Pusher } from '../interfaces.ts'
 import { documentLimits } from '../limits.ts'
 import { unknownType } from '../media-type-of.ts'
 import { verified } from '../verify.ts'
 import { ByteReader } from './byte-reader.ts'
-import { compressionOf, decompressed } from './compression.ts'
+import { decompressed } from './compression.ts'
 import type { LayerFile } from './docker.ts'
 import { FileSlice } from './file-slice.ts'
 import { type ArchiveOptions, EntryCounter } from './limits.ts'
@@ -98,7 +99,7 @@ export class Ingest {
     const limit = isDocument(path) ? documentLimits.index : documentLimits.config
     if (isDocument(path) && size > limit) throw new LimitError(`archive entry ${name}`, limit, 'bytes')
     const head = await this.#reader.peek(4)
-    const compression = compressionOf(head)
+    const compression = detectCompression(head)
     const digest = digestOfPath(path)
     if (digest !== undefined) this.#layers.set(path, { digest, size, compression })
     if (size <= limit && (isDocument(path) || isJsonStart(head))) return this.#hold(path, digest)

@@ -4,12 +4,13 @@ import { ArchiveError, LimitError } from '../../errors.ts'
 import { createDigester, type Digest } from '../../image/digest.ts'
 import { parseIndex } from '../../image/image-index.ts'
 import { parseLayoutHeader } from '../../image/layout-header.ts'
+import { detectCompression } from '../../internal/compression.ts'
 import { fileError } from '../../internal/file-error.ts'
 import { documentLimits } from '../limits.ts'
 import { destroyOnAbort } from '../stream-abort.ts'
 import { writeStream } from '../write-stream.ts'
 import { Archive, type ArchiveParts } from './archive.ts'
-import { compressionOf, decompressed } from './compression.ts'
+import { decompressed } from './compression.ts'
 import { type LayerFile, parseDockerManifest, readDockerImages, refuseArchive } from './docker.ts'
 import { FileIndex, type Place } from './file-index.ts'
 import { FileSlice } from './file-slice.ts'
@@ -75,7 +76,7 @@ export async function isCompressed(path: string): Promise<boolean> {
 
 async function startsCompressed(file: FileHandle): Promise<boolean> {
   const { bytesRead, buffer } = await file.read(Buffer.alloc(4), 0, 4, 0)
-  return compressionOf(buffer.subarray(0, bytesRead)) !== 'none'
+  return detectCompression(buffer.subarray(0, bytesRead)) !== 'none'
 }
 
 async function openForReading(path: string): Promise<FileHandle> {
@@ -152,7 +153,7 @@ async function readLayer(
 ): Promise<LayerFile> {
   const place = index.find(path)
   if (place === undefined) throw new ArchiveError('it is missing', path)
-  const compression = compressionOf(await index.bytes({ offset: place.offset, size: Math.min(4, place.size) }))
+  const compression = detectCompression(await index.bytes({ offset: place.offset, size: Math.min(4, place.size) }))
   let digest = compression === 'none' ? diffId : digestOfPath(path)
   if (digest === undefined) {
     const digester = createDigester()

@@ -10,7 +10,7 @@
  */
 
 export type * from './bundle/options.ts'
-export type { Admission, CopyCandidate } from './content/copy.ts'
+export type { Admission, CopyCandidate, CopyProgress, CopyTotals } from './content/copy.ts'
 export type {
   ContentOptions,
   ContentStore,
@@ -20,6 +20,7 @@ export type {
   Resolver,
   Tagger,
 } from './content/interfaces.ts'
+export type { Operation } from './content/operation.ts'
 export { Container, type StopOptions } from './engine/container.ts'
 export type { ContainerSummary } from './engine/detached.ts'
 export {
@@ -33,6 +34,7 @@ export {
   images,
   prune,
   pull,
+  push,
   removeImage,
   run,
   tag,
@@ -40,10 +42,10 @@ export {
 } from './engine/engine.ts'
 export type { Image } from './engine/image.ts'
 export type { LogLine, OutputName } from './engine/line-splitter.ts'
-export type { Operation } from './engine/operation.ts'
 export type { LogOptions } from './engine/output.ts'
 export type { PruneOptions, PruneReport } from './engine/prune.ts'
-export type { PullOperation, PullOptions, PullProgress } from './engine/pull.ts'
+export type { FetchProgress, PullOperation, PullOptions, PullProgress, UnpackProgress } from './engine/pull.ts'
+export type { PushedImage, PushOperation, PushOptions } from './engine/push.ts'
 export type { RunOptions } from './engine/run-options.ts'
 export type { HostMountOption, RunMountOption, VolumeMountOption } from './engine/volume-mounts.ts'
 export { type WaitStrategy, type WaitTarget, wait } from './engine/wait.ts'

@@ -7,7 +7,7 @@ import { parseManifestOrIndex, successors } from '../image/manifest.ts'
 import { isForeignLayerType, isIndexType, isManifestType } from '../image/media-type.ts'
 import { Semaphore } from '../internal/semaphore.ts'
 import { type CopyFailure, noteFailure } from './copy-failure.ts'
-import { type CopyProgress, ProgressMeter, type TransferMeter } from './copy-progress.ts'
+import { type ProgressListener, ProgressMeter, type TransferMeter } from './copy-progress.ts'
 import type { ContentOptions, Fetcher, Mounter, Pusher, Receiver, ReferrersLister } from './interfaces.ts'
 import { documentLimits } from './limits.ts'
 import { readAll, verified } from './verify.ts'
@@ -18,7 +18,7 @@ export type DocumentReader = (descriptor: Descriptor, limit: number) => Promise<
 /** What {@link CopyGraph} needs to know. */
 export interface CopyGraphOptions extends ContentOptions {
   readonly concurrency: number
-  readonly onProgress: ((progress: CopyProgress) => void) | undefined
+  readonly onProgress: ProgressListener | undefined
   /** Copies what refers to the content as well, of one type or all; undefined when that is not wanted. */
   readonly referrers: { readonly lister: ReferrersLister; readonly artifactType: string | undefined } | undefined
 }

@@ -53,10 +53,16 @@ export interface TransferMeter {
 const window = 5000
 const interval = 100
 
+/** Is told of every step; unless it does not want to know at the moment. */
+export interface ProgressListener {
+  (progress: CopyProgress): void
+  readonly wanted?: () => boolean
+}
+
 /** Keeps the sums and tells the listener. */
 export class ProgressMeter {
   phase: CopyProgress['phase'] = 'content'
-  readonly #listener: ((progress: CopyProgress) => void) | undefined
+  readonly #listener: ProgressListener | undefined
   readonly #totals = {
     found: 0,
     skipped: 0,
@@ -73,7 +79,7 @@ export class ProgressMeter {
   #transferred = 0
   #total = 0
 
-  constructor(listener: ((progress: CopyProgress) => void) | undefined) {
+  constructor(listener: ProgressListener | undefined) {
     this.#listener = listener
   }
 
@@ -132,7 +138,7 @@ export class ProgressMeter {
   }
 
   #tell(kind: CopyProgress['kind'], descriptor: Descriptor, bytes: number, retries: number): void {
-    if (this.#listener === undefined) return
+    if (this.#listener === undefined || this.#listener.wanted?.() === false) return
     this.#listener({
       kind,
       phase: this.phase,

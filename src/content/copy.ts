@@ -4,7 +4,7 @@ import { isDigest } from '../image/digest.ts'
 import type { Platform } from '../image/platform.ts'
 import { type Admission, ask } from './admission.ts'
 import { CopyGraph, type CopyRoot, type DocumentReader } from './copy-graph.ts'
-import type { CopyProgress } from './copy-progress.ts'
+import type { CopyProgress, ProgressListener } from './copy-progress.ts'
 import type {
   ContentOptions,
   Fetcher,
@@ -15,6 +15,7 @@ import type {
   Resolver,
   Tagger,
 } from './interfaces.ts'
+import { Operation } from './operation.ts'
 import { selectPlatform } from './select-platform.ts'
 import { selectPlatforms } from './select-platforms.ts'
 
@@ -55,9 +56,16 @@ export interface CopyOptions extends ContentOptions {
   readonly onProgress?: ((progress: CopyProgress) => void) | undefined
 }
 
+/** A copy under way: await it for the descriptor of what was copied, iterate it for progress. */
+export type CopyOperation = Operation<Descriptor, CopyProgress>
+
+/** Where content can be copied to. */
+export type CopyTarget = Pusher & Partial<Tagger & Mounter & Receiver>
+
 /**
  * Copies what `reference` names, and everything it refers to, from `source` to `target`; then tags it
- * there. Pull, push, save, load and mirroring are this. Returns the descriptor of what was copied.
+ * there. Pull, push, save, load and mirroring are this. Await it for the descriptor of what was copied,
+ * iterate it for progress, or both.
  *
  * Every byte is checked against its descriptor while it streams. Content goes before the manifests
  * that name it, so that whoever finds a manifest at the target finds all of it; for the same reason
@@ -72,13 +80,31 @@ export interface CopyOptions extends ContentOptions {
  * it should be; whatever the two sides throw ({@link copyFailure} tells which side it was);
  * `signal.reason` when aborted.
  */
-export async function copy(
+export function copy(
   source: Fetcher & Resolver & Partial<ReferrersLister>,
   reference: string,
-  target: Pusher & Partial<Tagger & Mounter & Receiver>,
+  target: CopyTarget,
   options: CopyOptions = {},
+): CopyOperation {
+  return new Operation(async (report) => {
+    const { onProgress } = options
+    const both = (progress: CopyProgress): void => {
+      onProgress?.(progress)
+      report(progress)
+    }
+    const listener = Object.assign(both, { wanted: () => onProgress !== undefined || report.wanted() })
+    return copyNow(source, reference, target, options, listener)
+  })
+}
+
+async function copyNow(
+  source: Fetcher & Resolver & Partial<ReferrersLister>,
+  reference: string,
+  target: CopyTarget,
+  options: CopyOptions,
+  onProgress: ProgressListener,
 ): Promise<Descriptor> {
-  const { concurrency = 3, signal, as, onProgress, admit } = options
+  const { concurrency = 3, signal, as, admit } = options
   if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 64) {
     throw new InvalidArgumentError(`concurrency must be 1 to 64, not ${concurrency}`, { subject: 'concurrency' })
   }

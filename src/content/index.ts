@@ -21,8 +21,10 @@ export {
   type Admission,
   type CopyCandidate,
   type CopyFailure,
+  type CopyOperation,
   type CopyOptions,
   type CopyProgress,
+  type CopyTarget,
   type CopyTotals,
   copy,
   copyFailure,
@@ -43,4 +45,5 @@ export type {
 } from './interfaces.ts'
 export { type Exclusive, type LayoutOptions, LayoutStore, type NamedDescriptor } from './layout.ts'
 export { MemoryStore, type MemoryStoreOptions } from './memory.ts'
+export type { Operation } from './operation.ts'
 export { readAll, type VerifyOptions, verified } from './verify.ts'

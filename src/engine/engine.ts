@@ -18,6 +18,7 @@ import type { ContainerSummary } from './detached.ts'
 import type { Image } from './image.ts'
 import type { PruneOptions, PruneReport } from './prune.ts'
 import { type PullOperation, type PullOptions, pullInto } from './pull.ts'
+import { type PushOperation, type PushOptions, pushFrom } from './push.ts'
 import { runContainer } from './run.ts'
 import type { RunOptions } from './run-options.ts'
 
@@ -35,6 +36,8 @@ export interface EngineOptions {
 export interface Engine {
   /** See {@link pull}. */
   pull(reference: string, options?: PullOptions): PullOperation
+  /** See {@link push}. */
+  push(image: Image | string, options?: PushOptions): PushOperation
   /** See {@link run}. */
   run(image: Image | string, options?: RunOptions): Promise<Container>
   /** See {@link attach}. */
@@ -86,6 +89,7 @@ export function createEngine(options: EngineOptions = {}): Engine {
   }
   return {
     pull: (reference, pullOptions = {}) => pullInto(store, reference, pullOptions),
+    push: (image, pushOptions = {}) => pushFrom(store, image, pushOptions),
     run: (image, runOptions = {}) => runContainer({ store, stateRoot: options.state }, image, runOptions),
     attach: async (container) => (await import('./detached.ts')).attachTo(await store(), container),
     containers: async () => (await import('./detached.ts')).listDetached(await store()),
@@ -126,6 +130,16 @@ function defaultEngine(): Engine {
  */
 export function pull(reference: string, options?: PullOptions): PullOperation {
   return defaultEngine().pull(reference, options)
+}
+
+/**
+ * Pushes an image of the local store to a registry: what is there already is not sent, and what another
+ * repository there has is taken over from it. Await it for what was pushed, iterate it for progress.
+ * @throws InvalidReferenceError, InvalidArgumentError; NotFoundError when the store has no such image;
+ * RegistryError, NetworkError, ProtocolError; `signal.reason` when aborted
+ */
+export function push(image: Image | string, options?: PushOptions): PushOperation {
+  return defaultEngine().push(image, options)
 }
 
 /**

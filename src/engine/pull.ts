@@ -1,5 +1,6 @@
 import { type Admission, copy } from '../content/copy.ts'
 import type { CopyProgress } from '../content/copy-progress.ts'
+import { Operation } from '../content/operation.ts'
 import { createRegistryClient, type RegistryClientOptions } from '../distribution/registry-client.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import { hostPlatform, parsePlatform } from '../image/platform.ts'
@@ -8,7 +9,6 @@ import { deadline } from '../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
 import type { Store } from '../store/index.ts'
 import { type Image, readImage } from './image.ts'
-import { Operation } from './operation.ts'
 
 /** Options of `pull`. */
 export interface PullOptions {
@@ -33,15 +33,22 @@ export interface PullOptions {
 }
 
 /** How far a pull is. */
-export interface PullProgress {
-  /** `fetch` while content comes in, `unpack` while layers are written. */
-  readonly phase: 'fetch' | 'unpack'
-  /** What happened: to a blob while fetching, to a layer while unpacking. */
-  readonly kind: CopyProgress['kind'] | 'progress'
+export type PullProgress = FetchProgress | UnpackProgress
+
+/** Content comes in. */
+export interface FetchProgress extends Omit<CopyProgress, 'phase'> {
+  readonly phase: 'fetch'
+}
+
+/** Layers are written. */
+export interface UnpackProgress {
+  readonly phase: 'unpack'
+  /** What happened to a layer. */
+  readonly kind: 'started' | 'progress' | 'skipped' | 'done'
   readonly descriptor: Descriptor
-  /** Bytes of this descriptor that are done. */
+  /** Bytes of this layer, as it is compressed, that are done. */
   readonly bytes: number
-  /** Bytes of everything that are done in this phase, and how many there are as far as is known. */
+  /** Bytes of all layers that are done, and how many there are. */
   readonly transferred: number
   readonly total: number
 }

@@ -363,4 +363,17 @@ describe('an artifact that is no image', () => {
     for (const part of [config, content, manifest]) expect(await target.exists(part)).toBe(true)
     await copy(source, content.digest, new MemoryStore())
   })
+
+  it('can be iterated, too: from the first step to the last', async () => {
+    const source = new RecordingStore()
+    const { manifest } = await putImage(source)
+    await source.tag(manifest, 'x')
+    const copying = copy(source, 'x', new MemoryStore())
+    const kinds: string[] = []
+    for await (const { kind } of copying) kinds.push(kind)
+    expect([kinds[0], kinds.at(-1)]).toEqual(['found', 'done'])
+    expect((await copying).digest).toBe(manifest.digest)
+    const failing = copy(source, 'nothing', new MemoryStore())
+    await expect(failing[Symbol.asyncIterator]().next()).rejects.toThrow(NotFoundError)
+  })
 })

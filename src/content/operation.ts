@@ -1,18 +1,27 @@
 /** Reports that nobody has asked for are merged down to this many. */
 const backlog = 256
 
+/** Tells how far some work is. */
+export interface Report<Progress> {
+  (progress: Progress): void
+  /** Whether anybody listens at the moment. */
+  wanted(): boolean
+}
+
 /**
  * Work that is under way from the moment it is made: a promise of its result that can also be iterated
  * for progress. Not iterating costs nothing; a slow reader misses reports, never the result.
  */
-export class Operation<Result, Progress> implements PromiseLike<Result>, AsyncIterable<Progress> {
+export class Operation<Result, Progress> implements Promise<Result>, AsyncIterable<Progress> {
+  readonly [Symbol.toStringTag]: string = 'Operation'
   private readonly result: Promise<Result>
   private readonly readers = new Set<Reader<Progress>>()
 
   /** @internal */
-  constructor(work: (report: (progress: Progress) => void) => Promise<Result>) {
+  constructor(work: (report: Report<Progress>) => Promise<Result>) {
+    const report = Object.assign((progress: Progress) => this.report(progress), { wanted: () => this.readers.size > 0 })
     // In the next turn, so that whoever iterates at once misses nothing.
-    this.result = Promise.resolve().then(() => work((progress) => this.report(progress)))
+    this.result = Promise.resolve().then(() => work(report))
     const finish = (): void => {
       for (const reader of this.readers) reader.finish()
     }

@@ -19,6 +19,7 @@ import { signalNumber } from './processes.ts'
 import type { RuntimeProcess } from './runtime-process.ts'
 import { type ContainerRecord, type StateDirectory, stateFiles } from './state-directory.ts'
 import { stepFailed } from './step-error.ts'
+import type { Terminal } from './terminal.ts'
 
 /** What `create` hands over. */
 export interface ContainerParts {
@@ -31,6 +32,7 @@ export interface ContainerParts {
   readonly init: Channel
   /** Descriptor that stands for the first process. */
   readonly pidfd: number
+  readonly terminal: Terminal | undefined
   readonly warnings: readonly string[]
 }
 
@@ -43,6 +45,8 @@ export class RuntimeContainer implements AsyncDisposable {
   readonly exited: Promise<ExitStatus>
   /** What was asked for and could not be given, one sentence each; the spec says that it is no failure. */
   readonly warnings: readonly string[]
+  /** Its terminal, when the config has one that was not given to somebody else. */
+  readonly terminal: Terminal | undefined
   private readonly parts: ContainerParts
   private status: 'created' | 'running' | 'stopped' = 'created'
   private deletion: Promise<void> | undefined
@@ -57,6 +61,7 @@ export class RuntimeContainer implements AsyncDisposable {
     this.id = parts.record.id
     this.pid = parts.record.pid
     this.warnings = parts.warnings
+    this.terminal = parts.terminal
     this.cgroups = parts.record.cgroups
     this.exited = this.watch()
   }
@@ -194,6 +199,7 @@ export class RuntimeContainer implements AsyncDisposable {
     if (this.status !== 'stopped') this.signal(SIGKILL)
     await this.exited
     await init.close()
+    this.terminal?.destroy()
     // At once and before its socket is closed: it must not take that for the end of this process.
     monitor.dismiss()
     await removeCgroup(this.cgroups)
@@ -215,6 +221,7 @@ export class RuntimeContainer implements AsyncDisposable {
     } catch {
       // Never settles: whoever waits for the end has to ask by the id.
       if (this.released) {
+        this.terminal?.finish()
         this.closePidfd()
         return new Promise(() => {})
       }
@@ -222,6 +229,7 @@ export class RuntimeContainer implements AsyncDisposable {
       this.signal(SIGKILL)
     }
     this.status = 'stopped'
+    this.terminal?.finish()
     this.closePidfd()
     return status
   }

@@ -44,6 +44,11 @@ export interface CreateOptions {
   readonly newKeyring?: boolean | undefined
   /** Whether to do without pivot_root(2), which a root on a ramdisk refuses; the old root stays below. Default false. */
   readonly noPivot?: boolean | undefined
+  /**
+   * For `process.terminal`: path of a socket at which somebody else waits for the terminal, as runc's
+   * `--console-socket`. Default: `terminal` of the container is it.
+   */
+  readonly consoleSocket?: string | undefined
   /** File to write the pid of the first process to. */
   readonly pidFile?: string | undefined
   /** Aborting rejects with `signal.reason` and leaves nothing behind. */

@@ -33,6 +33,8 @@ import { writePidFile } from './pid-file.ts'
 import type { Plan } from './plan.ts'
 import { processStat } from './processes.ts'
 import type { ContainerRecord, StateDirectory } from './state-directory.ts'
+import type { Terminal } from './terminal.ts'
+import { TerminalLink } from './terminal-link.ts'
 import { openUserNamespaces } from './user-namespaces.ts'
 import { warningsOf } from './warnings.ts'
 
@@ -50,6 +52,8 @@ export class Creation {
   private stage: Channel | undefined
   private userNamespaces: number[] = []
   private pidfd: number | undefined
+  private link: TerminalLink | undefined
+  private terminal: Terminal | undefined
 
   constructor(options: CreateOptions, plan: Plan, directory: StateDirectory) {
     this.options = options
@@ -91,7 +95,19 @@ export class Creation {
     if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
     const warnings = warningsOf(options.spec, plan)
     const { spec } = options
-    return new RuntimeContainer({ record, spec, directory, plan, program, monitor, init, pidfd: this.pidfd, warnings })
+    const { pidfd, terminal } = this
+    return new RuntimeContainer({
+      record,
+      spec,
+      directory,
+      plan,
+      program,
+      monitor,
+      init,
+      pidfd,
+      terminal,
+      warnings,
+    })
   }
 
   /** What can be done only from outside of a new user namespace. */
@@ -137,6 +153,8 @@ export class Creation {
       await this.monitor.close().catch(() => {})
     }
     if (this.pidfd !== undefined) closeSync(this.pidfd)
+    this.terminal?.destroy()
+    this.link?.close()
     await removeCgroup(directoriesOf(this.plan.cgroup)).catch(() => {})
     this.directory.remove()
   }
@@ -161,6 +179,10 @@ export class Creation {
       options.stdio?.forEach((fd, index) => {
         if (fd !== undefined) descriptors.set(index, fd)
       })
+      if (options.spec.process?.terminal === true) {
+        this.link = new TerminalLink()
+        descriptors.set(descriptor.terminal, this.link.there)
+      }
       for (let n = 0; n < (options.preserveFds ?? 0); n++) descriptors.set(descriptor.preserved + n, 3 + n)
       if (options.handOver === true) {
         listener = listenForStart(directory)
@@ -176,6 +198,7 @@ export class Creation {
       if (between !== undefined) perform(close(between.there))
       if (listener !== undefined) closeSync(listener)
       for (const fd of this.userNamespaces.splice(0)) closeSync(fd)
+      this.link?.handOver()
     }
   }
 
@@ -191,6 +214,11 @@ export class Creation {
       const step = 'check the working directory'
       const message = `container ${options.id}: the working directory is outside of the container's root`
       throw new RuntimeError(message, { step, pointer: '/process/cwd', subject: options.id })
+    }
+    if (this.link !== undefined) {
+      this.terminal = this.link.receive(options.consoleSocket)
+      this.link.close()
+      this.link = undefined
     }
     return chooseProgram(options, plan, results)
   }

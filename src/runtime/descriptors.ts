@@ -25,6 +25,10 @@ export const descriptor = {
   userNamespaces: 600,
   /** The first of the mounts that the monitor has opened for the first process. */
   trees: 700,
+  /** The first process: the socket that its terminal is sent through, … */
+  terminal: 9,
+  /** … and the terminal until then. */
+  terminalMaster: 102,
   /** The first of those that lead to the cgroup. */
   cgroup: 110,
 } as const

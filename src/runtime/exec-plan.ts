@@ -49,6 +49,7 @@ import {
 import { type ProcWrite, procWrites } from './procfs.ts'
 import { schedulingCalls } from './scheduling.ts'
 import { maySetGroups } from './set-groups.ts'
+import { controlCalls, terminalCalls } from './terminal-calls.ts'
 
 /** Numbers of descriptors in the three processes of an exec. */
 export const execDescriptor = {
@@ -60,11 +61,16 @@ export const execDescriptor = {
   joiner: 248,
   /** The new process's socket. */
   become: 249,
+  /** The joiner: the socket that the terminal is sent through, and the terminal until then. */
+  terminal: 247,
+  terminalMaster: 246,
   /** The first of those that lead to the cgroup. */
   cgroup: 110,
   /** The first of those that are handed to the program. */
   preserved: 300,
 } as const
+
+const terminalDescriptors = { socket: execDescriptor.terminal, master: execDescriptor.terminalMaster }
 
 /** What is planned. */
 export interface ExecPlanOptions {
@@ -134,6 +140,7 @@ export function planExec(options: ExecPlanOptions): ExecPlan {
       ...beforeJoining(process, host),
       ...cgroup.open,
       ...joinCalls(options, namespaces),
+      ...(process.terminal === true ? terminalCalls(process, terminalDescriptors) : []),
       ...workingDirectory(process),
       ...keyringCalls(options.id),
       ...schedulingCalls(inheritable(process)),
@@ -270,6 +277,7 @@ function becomeCalls(options: ExecPlanOptions, joinCgroup: readonly Call[]): rea
   )
   return [
     setsid(),
+    ...(process.terminal === true ? controlCalls() : []),
     ...joinCgroup,
     ...(final === undefined ? [] : [affinity('final', final)]),
     ...schedulingCalls(notInheritable(process), spec.linux),

@@ -29,6 +29,11 @@ export interface ExecOptions {
    * container's.
    */
   readonly cgroup?: string | undefined
+  /**
+   * For a process with `terminal`: path of a socket at which somebody else waits for the terminal, as runc's
+   * `--console-socket`. Default: `terminal` of the process is it.
+   */
+  readonly consoleSocket?: string | undefined
   /** File to write the pid to, as the host sees it. */
   readonly pidFile?: string | undefined
   /** Aborting before the promise resolves rejects with `signal.reason` and leaves nothing behind. */
@@ -92,7 +97,7 @@ export async function execIn(target: ExecTarget, given: ExecProcess, options: Ex
     preserveFds,
     host: thisHost(),
   })
-  return new Execution(target, plan, given.args[0] ?? '', options).run()
+  return new Execution(target, plan, given, options).run()
 }
 
 /** Above them are descriptors of our own. */

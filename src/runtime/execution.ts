@@ -11,12 +11,14 @@ import { perform } from '../linux/local.ts'
 import { Channel } from '../linux/remote/channel.ts'
 import { Remote, socketPair } from '../linux/remote/remote.ts'
 import type { Results } from '../linux/runner.ts'
-import { type ExecOptions, type ExecTarget, notRunning } from './exec.ts'
+import { type ExecOptions, type ExecProcess, type ExecTarget, notRunning } from './exec.ts'
 import { type ExecPlan, execDescriptor } from './exec-plan.ts'
 import { noProgram } from './no-program.ts'
 import { writePidFile } from './pid-file.ts'
 import { RuntimeProcess, removeDirectory } from './runtime-process.ts'
 import { stepFailed } from './step-error.ts'
+import type { Terminal } from './terminal.ts'
+import { TerminalLink } from './terminal-link.ts'
 
 /** How long processes that were killed may take to be gone, in milliseconds. */
 const patience = 2000
@@ -25,18 +27,20 @@ const patience = 2000
 export class Execution {
   private readonly target: ExecTarget
   private readonly plan: ExecPlan
-  private readonly program: string
+  private readonly given: ExecProcess
   private readonly options: ExecOptions
   private monitor: Remote | undefined
   private joiner: Channel | undefined
   private process: Channel | undefined
   private joining: Promise<Settled<Results>> | undefined
   private pidfd: number | undefined
+  private link: TerminalLink | undefined
+  private terminal: Terminal | undefined
 
-  constructor(target: ExecTarget, plan: ExecPlan, program: string, options: ExecOptions) {
+  constructor(target: ExecTarget, plan: ExecPlan, given: ExecProcess, options: ExecOptions) {
     this.target = target
     this.plan = plan
-    this.program = program
+    this.given = given
     this.options = options
   }
 
@@ -53,6 +57,7 @@ export class Execution {
       throw this.failure(cause)
     } finally {
       signal?.removeEventListener('abort', interrupt)
+      this.link?.close()
     }
   }
 
@@ -66,6 +71,7 @@ export class Execution {
     const becoming = settled(process.run(plan.become))
     const joined = await this.untilJoined(cloning, joining)
     const pid = joined.value(plan.clone)
+    this.terminal = this.link?.receive(options.consoleSocket)
     this.pidfd = perform(pidfdOpen(pid, { step: 'get hold of the process' }))
     // It has nothing left to do, and ends; the monitor waits for that.
     await joiner.close()
@@ -86,6 +92,7 @@ export class Execution {
       monitor,
       outlive: options.detach === true,
       subCgroups,
+      terminal: this.terminal,
     })
   }
 
@@ -121,12 +128,17 @@ export class Execution {
       stdio?.forEach((fd, index) => {
         if (fd !== undefined) descriptors.set(index, fd)
       })
+      if (this.given.terminal === true) {
+        this.link = new TerminalLink()
+        descriptors.set(execDescriptor.terminal, this.link.there)
+      }
       for (let index = 0; index < preserveFds; index++) descriptors.set(execDescriptor.preserved + index, 3 + index)
       // It outlives this process always: by as long as it takes to end what it has made.
       this.monitor = Remote.spawn({ descriptors, outlive: true })
       return { monitor: this.monitor, joiner, process }
     } finally {
       for (const { there } of pairs) perform(close(there))
+      this.link?.handOver()
     }
   }
 
@@ -136,7 +148,7 @@ export class Execution {
     const found = plan.lookups.map((call) => joined.value(call))
     const execution = plan.executions[found.indexOf(0)]
     if (execution !== undefined) return syscallError(execution, -became.value(execution))
-    return noProgram(this.target.record.id, this.program, plan.programs, found)
+    return noProgram(this.target.record.id, this.given.args[0] ?? '', plan.programs, found)
   }
 
   private failure(cause: unknown): unknown {
@@ -161,6 +173,7 @@ export class Execution {
       this.pidfd ??= perform(pidfdOpen(pid))
     }
     this.interrupt()
+    this.terminal?.destroy()
     await this.joiner?.close()
     if (monitor !== undefined) {
       // Joiner and process have no batch left and end; their parent alone can tell when.

@@ -1,5 +1,6 @@
 import { isAbsolute, join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
+import type { Process } from '../bundle/spec-process.ts'
 import { InvalidArgumentError } from '../errors.ts'
 import { type Call, type Out, out } from '../linux/call.ts'
 import { chdir, close, closeRange, dup3, F_SETFD, FD_CLOEXEC, fcntl, getcwd } from '../linux/calls/files.ts'
@@ -38,6 +39,7 @@ import { type ProcWrite, procWrites } from './procfs.ts'
 import { type RootChange, rootChangeCalls, rootfsCalls } from './rootfs.ts'
 import { schedulingCalls } from './scheduling.ts'
 import { maySetGroups } from './set-groups.ts'
+import { consoleCalls, controlCalls, terminalCalls } from './terminal-calls.ts'
 import { refuseUnsupported } from './unsupported.ts'
 
 /** What is planned. */
@@ -182,6 +184,7 @@ export function planContainer(options: PlanOptions): Plan {
         readonly: spec.root?.readonly === true,
         propagation: linux.rootfsPropagation,
       }),
+      ...(process?.terminal === true ? ownTerminal(process) : []),
       // Before the working directory is entered: no descriptor is left that leads to the host (CVE-2024-21626).
       ...closeCalls(options),
       chdir(process?.cwd ?? '/', { step: 'enter the working directory', pointer: '/process/cwd' }),
@@ -192,6 +195,11 @@ export function planContainer(options: PlanOptions): Plan {
       return start()
     },
   }
+}
+
+function ownTerminal(process: Process): readonly Call[] {
+  const numbers = { socket: descriptor.terminal, master: descriptor.terminalMaster }
+  return [...terminalCalls(process, numbers), ...consoleCalls(), ...controlCalls()]
 }
 
 /** Made at the first use, and kept. */

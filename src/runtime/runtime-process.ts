@@ -20,6 +20,7 @@ import { execDescriptor } from './exec-plan.ts'
 import { exitStatus, killedWithMonitor } from './exit.ts'
 import { signalNumber } from './processes.ts'
 import { type ResourceUsage, resourceUsage } from './resource-usage.ts'
+import type { Terminal } from './terminal.ts'
 
 /** How a further process of a container ended. */
 export interface ProcessStatus {
@@ -41,6 +42,7 @@ export interface ProcessParts {
   readonly outlive: boolean
   /** Directories of cgroups that were made for it. */
   readonly subCgroups: readonly string[]
+  readonly terminal: Terminal | undefined
 }
 
 /** A further process of a container, that this process has made. */
@@ -49,6 +51,8 @@ export class RuntimeProcess implements AsyncDisposable {
   readonly pid: number
   /** How it ended. Never rejects. */
   readonly exited: Promise<ProcessStatus>
+  /** Its terminal, when it has one that was not given to somebody else. */
+  readonly terminal: Terminal | undefined
   private readonly parts: ProcessParts
   private isOpen = true
   private released = false
@@ -57,6 +61,7 @@ export class RuntimeProcess implements AsyncDisposable {
   constructor(parts: ProcessParts) {
     this.parts = parts
     this.pid = parts.pid
+    this.terminal = parts.terminal
     this.exited = this.watch()
   }
 
@@ -115,12 +120,14 @@ export class RuntimeProcess implements AsyncDisposable {
     } catch {
       // Whoever has let go of it does not hear of its end.
       if (this.released) {
+        this.terminal?.finish()
         this.close()
         return new Promise(() => {})
       }
       this.signal(SIGKILL)
       monitor.dismiss()
     }
+    this.terminal?.finish()
     this.close()
     return status
   }

@@ -7,9 +7,8 @@ import { UnsupportedError } from '../errors.ts'
  * @throws UnsupportedError naming the setting by its JSON Pointer.
  */
 export function refuseUnsupported(spec: Spec): void {
-  const { process, linux = {} } = spec
+  const { linux = {} } = spec
   const missing: readonly (readonly [asked: boolean, pointer: string])[] = [
-    [process?.terminal === true, '/process/terminal'],
     [Object.values(spec.hooks ?? {}).some((hooks) => (hooks?.length ?? 0) > 0), '/hooks'],
     [linux.intelRdt !== undefined, '/linux/intelRdt'],
     [Object.keys(linux.netDevices ?? {}).length > 0, '/linux/netDevices'],

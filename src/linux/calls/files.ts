@@ -86,6 +86,7 @@ export function fcntl(fd: Fd, command: number, arg: number, options?: CallOption
   return call('fcntl', [fd, command, arg], options)
 }
 export const F_SETFD = 2
+export const F_SETFL = 4
 export const FD_CLOEXEC = 1
 export const F_DUPFD_CLOEXEC = 1030
 export const F_ADD_SEALS = 1033

@@ -1,0 +1,79 @@
+import { closeSync } from 'node:fs'
+import { RuntimeError } from '../errors.ts'
+import {
+  descriptorOut,
+  receivedDescriptor,
+  receiveMessage,
+  sendDescriptor,
+} from '../linux/calls/descriptor-messages.ts'
+import { SOCK_CLOEXEC, SOCK_STREAM, socket } from '../linux/calls/processes.ts'
+import { connectTo } from '../linux/calls/sockets.ts'
+import { perform, performFor } from '../linux/local.ts'
+import { socketPair } from '../linux/remote/remote.ts'
+import { Terminal } from './terminal.ts'
+
+const why = { step: 'hand over the terminal', pointer: '/process/terminal' }
+
+/** How a terminal that is made in a container gets out of it. */
+export class TerminalLink {
+  private readonly here: number
+  private theirs: number | undefined
+
+  constructor() {
+    const { here, there } = socketPair()
+    this.here = here
+    this.theirs = there
+  }
+
+  /** Descriptor for the process that makes the terminal. */
+  get there(): number {
+    return this.theirs as number
+  }
+
+  /** Closes that descriptor here. Idempotent. */
+  handOver(): void {
+    if (this.theirs !== undefined) closeSync(this.theirs)
+    this.theirs = undefined
+  }
+
+  /**
+   * Takes the terminal, which is there once it is made.
+   * @param consoleSocket Path of a socket of somebody else who gets it instead.
+   * @throws SyscallError when nobody listens there.
+   */
+  receive(consoleSocket: string | undefined): Terminal | undefined {
+    const fd = this.take()
+    if (consoleSocket === undefined) return new Terminal(fd)
+    try {
+      sendTo(consoleSocket, fd)
+    } finally {
+      closeSync(fd)
+    }
+    return undefined
+  }
+
+  /** Closes both ends; to be called once. */
+  close(): void {
+    this.handOver()
+    closeSync(this.here)
+  }
+
+  private take(): number {
+    const control = descriptorOut()
+    const fd = receivedDescriptor(performFor(receiveMessage(this.here, control, why)).bytes(control))
+    if (fd === undefined) throw new RuntimeError('the terminal of the container did not arrive', why)
+    return fd
+  }
+}
+
+/** Sends a terminal as runc does: one message with its name and its descriptor (runc, docs/terminals.md). */
+function sendTo(path: string, fd: number): void {
+  const AF_UNIX = 1
+  const connection = perform(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, why))
+  try {
+    perform(connectTo(connection, path, why))
+    perform(sendDescriptor(connection, fd, '/dev/pts/ptmx', why))
+  } finally {
+    closeSync(connection)
+  }
+}

@@ -180,6 +180,13 @@ function* seccompRule(seccomp: LinuxSeccomp): Iterable<SpecIssue> {
       yield { pointer: `${at}/syscalls/${i}/errnoRet`, message: `${action} takes no errno` }
     }
   }
+  if (seccomp.defaultAction === 'SCMP_ACT_NOTIFY') {
+    yield { pointer: `${at}/defaultAction`, message: "can't be SCMP_ACT_NOTIFY" }
+  }
+  const notified = (seccomp.syscalls ?? []).some(({ action }) => action === 'SCMP_ACT_NOTIFY')
+  if (notified && (seccomp.listenerPath ?? '') === '') {
+    yield { pointer: `${at}/listenerPath`, message: 'must be present: a rule has SCMP_ACT_NOTIFY' }
+  }
   if ((seccomp.listenerMetadata ?? '') !== '' && (seccomp.listenerPath ?? '') === '') {
     yield { pointer: `${at}/listenerMetadata`, message: 'needs listenerPath' }
   }

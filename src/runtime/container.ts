@@ -98,7 +98,7 @@ export class RuntimeContainer implements AsyncDisposable {
     }
     this.status = 'running'
     try {
-      const started = init.run(plan.start(program))
+      const started = init.run(plan.start(program, this.pid))
       started.catch(() => {}) // it is looked at below, whatever comes before
       // While the kernel is at it. If it fails, the record is of a container that has stopped.
       directory.write({ ...record, started: true })
@@ -172,7 +172,7 @@ export class RuntimeContainer implements AsyncDisposable {
   private async handOver(): Promise<void> {
     const { init, monitor, plan, program, directory } = this.parts
     if (this.status === 'created') {
-      if (plan.start !== undefined) keepStart(directory, plan.start(program))
+      if (plan.start !== undefined) keepStart(directory, plan.start(program, this.pid))
       // It answers to who starts the container.
       init.run(awaitStartCalls(plan.channel + 1, plan.channel), { background: true }).catch(() => {})
     } else {

@@ -32,6 +32,7 @@ import { noProgram } from './no-program.ts'
 import { writePidFile } from './pid-file.ts'
 import type { Plan } from './plan.ts'
 import { processStat } from './processes.ts'
+import { connectListener } from './seccomp-listener.ts'
 import type { ContainerRecord, StateDirectory } from './state-directory.ts'
 import type { Terminal } from './terminal.ts'
 import { TerminalLink } from './terminal-link.ts'
@@ -167,6 +168,7 @@ export class Creation {
     const between = plan.namespaces.stage === undefined ? undefined : socketPair()
     if (between !== undefined) this.stage = new Channel(between.here, { architecture: hostArchitecture() })
     let listener: number | undefined
+    let agent: number | undefined
     try {
       const descriptors = new Map<number, number>([
         [plan.channel, pair.there],
@@ -188,6 +190,10 @@ export class Creation {
         listener = listenForStart(directory)
         descriptors.set(plan.channel + 1, listener)
       }
+      if (plan.listener !== undefined) {
+        agent = connectListener(options.spec.linux?.seccomp?.listenerPath ?? '')
+        descriptors.set(plan.listener, agent)
+      }
       // The id maps of an ordinary user's namespace are written by way of /proc, which must show the process.
       const dumpable = this.plan.namespaces.isNew('user')
       // It outlives this process always: by as long as it takes to end the container and to clean up.
@@ -197,6 +203,7 @@ export class Creation {
       perform(close(pair.there))
       if (between !== undefined) perform(close(between.there))
       if (listener !== undefined) closeSync(listener)
+      if (agent !== undefined) closeSync(agent)
       for (const fd of this.userNamespaces.splice(0)) closeSync(fd)
       this.link?.handOver()
     }

@@ -63,7 +63,7 @@ export function plan(spec: Spec, options: DryRunOptions): readonly PlannedBatch[
   ]
   const program = planned.programs[0]
   if (planned.start === undefined || program === undefined) return batches
-  return [...batches, { process: first, operation: 'start', calls: planned.start(program) }]
+  return [...batches, { process: first, operation: 'start', calls: planned.start(program, 0) }]
 }
 
 /** Prints a plan as strace would: a call a line, under a line for each batch. */

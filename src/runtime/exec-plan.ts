@@ -31,6 +31,7 @@ import {
   waitForExit,
 } from '../linux/calls/processes.ts'
 import { schedSetaffinity } from '../linux/calls/scheduling.ts'
+import type { SeccompFilter } from '../linux/seccomp.ts'
 import { type ExecCgroup, planExecCgroups, type SubCgroup } from './exec-cgroups.ts'
 import type { Host } from './host.ts'
 import { keyringCalls } from './keyring.ts'
@@ -48,6 +49,7 @@ import {
 } from './process.ts'
 import { type ProcWrite, procWrites } from './procfs.ts'
 import { schedulingCalls } from './scheduling.ts'
+import { listenerOf } from './seccomp-listener.ts'
 import { maySetGroups } from './set-groups.ts'
 import { controlCalls, terminalCalls } from './terminal-calls.ts'
 
@@ -64,6 +66,8 @@ export const execDescriptor = {
   /** The joiner: the socket that the terminal is sent through, and the terminal until then. */
   terminal: 247,
   terminalMaster: 246,
+  /** The socket that leads to the seccomp listener. */
+  listener: 245,
   /** The first of those that lead to the cgroup. */
   cgroup: 110,
   /** The first of those that are handed to the program. */
@@ -85,7 +89,9 @@ export interface ExecPlanOptions {
   /** Path below each of them. */
   readonly subCgroup?: string | undefined
   /** Compiled `linux.seccomp`. */
-  readonly filter?: ProcessContext['filter']
+  readonly filter?: SeccompFilter | undefined
+  /** Absolute path of the bundle, for a seccomp listener. */
+  readonly bundle: string
   /** Whether the process goes on without this one. */
   readonly outlive: boolean
   /** How many descriptors from 3 on the program gets. */
@@ -112,7 +118,9 @@ export interface ExecPlan {
   readonly programs: readonly string[]
   readonly lookups: readonly Call[]
   /** The batch of the new process. It is answered only when no program could be executed. */
-  readonly become: readonly Call[]
+  become(pid: number): readonly Call[]
+  /** Number of the socket that leads to the seccomp listener, where there is to be one; then {@link become} needs the pid. */
+  readonly listener: number | undefined
   /** The last calls of `become`, for each of `programs`. */
   readonly executions: readonly Call[]
 }
@@ -123,8 +131,13 @@ export function planExec(options: ExecPlanOptions): ExecPlan {
   const programs = candidates(process)
   const namespaces = spec.linux?.namespaces ?? []
   const user = namespaces.some((ns) => ns.type === 'user')
+  const { id, bundle, preserveFds } = options
+  const listener = options.filter?.notify
+    ? listenerOf(spec, { id, bundle, status: 'running' }, 3 + preserveFds)
+    : undefined
   const context: ProcessContext = {
     filter: options.filter,
+    listener,
     grantable: user ? ~0n : host.capabilities,
     setgroups: !user || maySetGroups(spec, host),
   }
@@ -155,7 +168,13 @@ export function planExec(options: ExecPlanOptions): ExecPlan {
     subCgroups: cgroup.made,
     programs,
     lookups,
-    become: [...becomeCalls(options, cgroup.join), ...filterCalls(process, context), ...executions],
+    become: (own) => [
+      ...becomeCalls(options, cgroup.join),
+      ...(listener === undefined ? [] : [dup3(execDescriptor.listener, listener.socket, O.CLOEXEC, why)]),
+      ...filterCalls(process, context, { container: options.pid, process: own }),
+      ...executions,
+    ],
+    listener: listener === undefined ? undefined : execDescriptor.listener,
     executions,
   }
 }

@@ -86,6 +86,7 @@ export async function execIn(target: ExecTarget, given: ExecProcess, options: Ex
     id: record.id,
     pid: record.pid,
     spec,
+    bundle: record.bundle,
     process: { cwd: '/', ...spec.process, terminal: false, ...given },
     cgroups: record.cgroups.map((directory) => ({
       directory,

@@ -16,6 +16,7 @@ import { type ExecPlan, execDescriptor } from './exec-plan.ts'
 import { noProgram } from './no-program.ts'
 import { writePidFile } from './pid-file.ts'
 import { RuntimeProcess, removeDirectory } from './runtime-process.ts'
+import { connectListener } from './seccomp-listener.ts'
 import { stepFailed } from './step-error.ts'
 import type { Terminal } from './terminal.ts'
 import { TerminalLink } from './terminal-link.ts'
@@ -68,10 +69,11 @@ export class Execution {
     // Handed over before there is anybody to read it: each process finds it when it is born.
     const joining = settled(joiner.run(plan.joiner))
     this.joining = joining
-    const becoming = settled(process.run(plan.become))
+    const early = plan.listener === undefined ? settled(process.run(plan.become(0))) : undefined
     const joined = await this.untilJoined(cloning, joining)
     const pid = joined.value(plan.clone)
     this.terminal = this.link?.receive(options.consoleSocket)
+    const becoming = early ?? settled(process.run(plan.become(pid)))
     this.pidfd = perform(pidfdOpen(pid, { step: 'get hold of the process' }))
     // It has nothing left to do, and ends; the monitor waits for that.
     await joiner.close()
@@ -112,6 +114,7 @@ export class Execution {
   private spawn(): { readonly monitor: Remote; readonly joiner: Channel; readonly process: Channel } {
     const { detach, stdio, preserveFds = 0 } = this.options
     const pairs = [socketPair()]
+    let agent: number | undefined
     try {
       pairs.push(socketPair())
       const [joinerPair, processPair] = pairs as [(typeof pairs)[0], (typeof pairs)[0]]
@@ -125,6 +128,10 @@ export class Execution {
         [execDescriptor.joiner, joinerPair.there],
         [execDescriptor.become, processPair.there],
       ])
+      if (this.plan.listener !== undefined) {
+        agent = connectListener(this.target.spec.linux?.seccomp?.listenerPath ?? '')
+        descriptors.set(this.plan.listener, agent)
+      }
       stdio?.forEach((fd, index) => {
         if (fd !== undefined) descriptors.set(index, fd)
       })
@@ -139,6 +146,7 @@ export class Execution {
     } finally {
       for (const { there } of pairs) perform(close(there))
       this.link?.handOver()
+      if (agent !== undefined) closeSync(agent)
     }
   }
 

@@ -38,6 +38,7 @@ import { candidates, lookupCalls, startCalls } from './process.ts'
 import { type ProcWrite, procWrites } from './procfs.ts'
 import { type RootChange, rootChangeCalls, rootfsCalls } from './rootfs.ts'
 import { schedulingCalls } from './scheduling.ts'
+import { listenerOf } from './seccomp-listener.ts'
 import { maySetGroups } from './set-groups.ts'
 import { consoleCalls, controlCalls, terminalCalls } from './terminal-calls.ts'
 import { refuseUnsupported } from './unsupported.ts'
@@ -51,7 +52,7 @@ export interface PlanOptions {
   readonly bundle: string
   readonly overlay?: OverlayRootfs | undefined
   /** Compiled `linux.seccomp`. */
-  readonly filter?: { readonly program: Uint8Array; readonly flags: number } | undefined
+  readonly filter?: { readonly program: Uint8Array; readonly flags: number; readonly notify?: boolean } | undefined
   /** Whether the container goes on without this process. */
   readonly outlive: boolean
   /** Whether it gets a session keyring of its own. Default true. */
@@ -93,7 +94,9 @@ export interface Plan {
   readonly workingDirectory: Out
   finish(found: readonly FoundTarget[]): readonly Call[]
   /** Undefined when the config has no process. */
-  readonly start: ((program: string) => readonly Call[]) | undefined
+  readonly start: ((program: string, pid: number) => readonly Call[]) | undefined
+  /** Number of the socket that leads to the seccomp listener, where there is to be one. */
+  readonly listener: number | undefined
 }
 
 const pathMax = 4096
@@ -177,6 +180,7 @@ export function planContainer(options: PlanOptions): Plan {
     get lookups() {
       return lookups()
     },
+    listener: listenerSocket(options),
     workingDirectory,
     finish: (found) => [
       ...protectCalls(found),
@@ -219,11 +223,17 @@ function channelOf(options: PlanOptions): number {
   return preserveFds > 0 ? descriptor.initAbove : descriptor.init
 }
 
+/** Behind the sockets that the first process takes batches on. */
+function listenerSocket(options: PlanOptions): number | undefined {
+  if (options.filter?.notify !== true) return undefined
+  return channelOf(options) + (options.handOver === true ? 2 : 1)
+}
+
 /** Closes what is open besides the standard streams and the sockets, and puts in place what the program gets. */
 function closeCalls(options: PlanOptions): readonly Call[] {
   const why = { step: "close what is not the container's" }
   const first = channelOf(options)
-  const last = options.handOver === true ? first + 1 : first
+  const last = listenerSocket(options) ?? (options.handOver === true ? first + 1 : first)
   const { preserveFds = 0 } = options
   if (preserveFds === 0) return [closeRange(last + 1, lastDescriptor, 0, why)]
   const moved = Array.from({ length: preserveFds }, (_, index) =>
@@ -241,14 +251,16 @@ function planStart(options: PlanOptions, namespaces: NamespacePlan): Plan['start
   const { spec, host } = options
   const { process } = spec
   if (process === undefined) return undefined
+  const socket = listenerSocket(options)
   const scheduling = schedulingCalls(process, spec.linux)
   const calls = startCalls(process, {
     filter: options.filter,
+    listener: socket === undefined ? undefined : listenerOf(spec, { ...options, status: 'created' }, socket),
     grantable: namespaces.has('user') ? ~0n : host.capabilities,
     setgroups: !namespaces.isNew('user') || maySetGroups(spec, host),
     socket: options.outlive ? undefined : channelOf(options),
   })
-  return (program) => [...scheduling, ...calls(program)]
+  return (program, pid) => [...scheduling, ...calls(program, pid)]
 }
 
 /** With a process in between, the first one is not there yet; the end of that process must be seen. */

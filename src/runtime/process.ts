@@ -17,6 +17,7 @@ import {
   stringTable,
 } from '../linux/calls/processes.ts'
 import { capabilityNames, capabilityNumber } from '../linux/capabilities.ts'
+import { announceCalls, type SeccompListener } from './seccomp-listener.ts'
 
 const CAP_SYS_ADMIN = 21
 const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -45,6 +46,8 @@ const resources: Readonly<Record<string, number>> = {
 export interface ProcessContext {
   /** Compiled seccomp filter. */
   readonly filter?: { readonly program: Uint8Array; readonly flags: number } | undefined
+  /** Who hears of the calls that the filter passes on. */
+  readonly listener?: SeccompListener | undefined
   /** Capabilities that can be granted, as a bit mask. */
   readonly grantable: bigint
   /** Whether setgroups is possible: not in a user namespace with a single id. */
@@ -85,15 +88,18 @@ export function lookupCalls(paths: readonly string[]): readonly Call[] {
  * Plans the last batch of a container's first process: drop what it may not have, and become the program,
  * which is known by its path later.
  */
-export function startCalls(process: Process, context: StartContext): (program: string) => readonly Call[] {
+export function startCalls(process: Process, context: StartContext): (program: string, pid: number) => readonly Call[] {
   const calls: Call[] = [
     ...rlimitCalls(process),
     ...dropCalls(process, context),
     // Changing ids clears the parent-death signal (kernel/cred.c, commit_creds), so it comes after them.
     ...(context.socket === undefined ? [] : dieWithParent(context.socket)),
-    ...filterCalls(process, context),
   ]
-  return (program) => [...calls, execution(process, program)]
+  return (program, pid) => [
+    ...calls,
+    ...filterCalls(process, context, { container: pid, process: pid }),
+    execution(process, program),
+  ]
 }
 
 /** The parent may be gone already; whoever made both holds the socket. */
@@ -124,13 +130,22 @@ export function dropCalls(process: Process, context: ProcessContext): readonly C
   return calls
 }
 
-/** Loads the seccomp filter, after {@link dropCalls}. */
-export function filterCalls(process: Process, context: ProcessContext): readonly Call[] {
-  const { filter } = context
+/**
+ * Loads the seccomp filter, after {@link dropCalls}.
+ * @param pids of the container's first process and of this one, for a listener
+ */
+export function filterCalls(
+  process: Process,
+  context: ProcessContext,
+  pids: { readonly container: number; readonly process: number },
+): readonly Call[] {
+  const { filter, listener } = context
   if (filter === undefined) return []
+  const load = seccomp(filter)
+  const loaded = listener === undefined ? [load] : [load, ...announceCalls(load, listener, pids)]
   const sets = capabilityMasks(process.capabilities, context.grantable)
-  if (sets === undefined || !loadsAsAdministrator(process, context)) return [seccomp(filter)]
-  return [seccomp(filter), setCapabilities(sets, 0n)]
+  if (sets === undefined || !loadsAsAdministrator(process, context)) return loaded
+  return [...loaded, setCapabilities(sets, 0n)]
 }
 
 function loadsAsAdministrator(process: Process, { filter }: ProcessContext): boolean {

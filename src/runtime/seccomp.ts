@@ -1,11 +1,13 @@
 import type { LinuxSeccomp } from '../bundle/spec-seccomp.ts'
-import { UnsupportedError } from '../errors.ts'
+import { InvalidArgumentError, UnsupportedError } from '../errors.ts'
 import type { Architecture } from '../linux/architecture.ts'
 import { compileSeccomp, type SeccompFilter } from '../linux/seccomp.ts'
+import { announcing } from './seccomp-listener.ts'
 
 /**
  * Compiles `linux.seccomp`; a profile that was compiled before is not compiled again.
- * @throws UnsupportedError for SCMP_ACT_NOTIFY. @throws InvalidArgumentError for what a profile can't have.
+ * @throws InvalidArgumentError for what a profile can't have. @throws UnsupportedError for SCMP_ACT_NOTIFY on a call by
+ * which the listener is handed over.
  */
 export function seccompProgram(
   seccomp: LinuxSeccomp | undefined,
@@ -13,8 +15,22 @@ export function seccompProgram(
 ): SeccompFilter | undefined {
   if (seccomp === undefined) return undefined
   const filter = compileSeccomp(seccomp, architecture)
-  if (filter.notify) {
-    throw new UnsupportedError('SCMP_ACT_NOTIFY in /linux/seccomp', 'this version of oci-ts has no listener for it yet')
-  }
+  if (filter.notify) checkNotify(seccomp)
   return filter
+}
+
+function checkNotify({ defaultAction, listenerPath = '', syscalls = [] }: LinuxSeccomp): void {
+  const pointer = '/linux/seccomp'
+  if (listenerPath === '') {
+    throw new InvalidArgumentError(`${pointer}/listenerPath must be present: the profile has SCMP_ACT_NOTIFY`)
+  }
+  if (defaultAction === 'SCMP_ACT_NOTIFY') {
+    throw new InvalidArgumentError(`${pointer}/defaultAction can't be SCMP_ACT_NOTIFY: nobody could answer in time`)
+  }
+  for (const [index, { names, action }] of syscalls.entries()) {
+    const name = action === 'SCMP_ACT_NOTIFY' ? names.find((each) => announcing.includes(each)) : undefined
+    if (name === undefined) continue
+    const reason = 'the listener is handed over by that call, and nobody is there yet to answer'
+    throw new UnsupportedError(`SCMP_ACT_NOTIFY for ${name} in ${pointer}/syscalls/${index}`, reason)
+  }
 }

@@ -39,7 +39,7 @@ function withFault(plan: Plan): Plan {
     monitor: spoil('monitor', plan.monitor),
     setup: spoil('setup', plan.setup),
     finish: (found) => spoil('finish', plan.finish(found)),
-    start: start === undefined ? undefined : (program) => spoil('start', start(program)),
+    start: start === undefined ? undefined : (program, pid) => spoil('start', start(program, pid)),
   }
 }
 

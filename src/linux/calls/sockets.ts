@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../../errors.ts'
-import { type Call, type CallOptions, call } from '../call.ts'
+import { type Call, type CallOptions, call, struct } from '../call.ts'
 import type { Fd } from './files.ts'
 
 const AF_UNIX = 1
@@ -42,4 +42,21 @@ export function connectTo(fd: Fd, path: string, options?: CallOptions): Call {
 export function accept(fd: Fd, options?: CallOptions): Call {
   const SOCK_CLOEXEC = 0o2000000
   return call('accept4', [fd, 0, 0, SOCK_CLOEXEC], options)
+}
+
+/** sendmsg(2) of a message with descriptors (unix(7), SCM_RIGHTS). */
+export function sendDescriptors(fd: Fd, message: string, descriptors: readonly number[], options?: CallOptions): Call {
+  const [SOL_SOCKET, SCM_RIGHTS, MSG_NOSIGNAL] = [1, 1, 0x4000]
+  const headerSize = 16
+  const length = headerSize + 4 * descriptors.length
+  const control = Buffer.alloc((length + 7) & ~7)
+  control.writeBigUInt64LE(BigInt(length), 0)
+  control.writeInt32LE(SOL_SOCKET, 8)
+  control.writeInt32LE(SCM_RIGHTS, 12)
+  descriptors.forEach((each, index) => {
+    control.writeInt32LE(each, headerSize + 4 * index)
+  })
+  const vector = struct([message, Buffer.byteLength(message)])
+  const header = struct([0, 0, vector, 1, control, control.length, 0])
+  return call('sendmsg', [fd, header, MSG_NOSIGNAL], options)
 }

@@ -28,6 +28,7 @@ import { writeIdMaps, writeOomScore } from './id-maps.ts'
 import { foundTarget } from './masks.ts'
 import { watcherCalls } from './monitor.ts'
 import type { Stage } from './namespaces.ts'
+import { moveNetDevices } from './net-devices.ts'
 import { noProgram } from './no-program.ts'
 import { writePidFile } from './pid-file.ts'
 import type { Plan } from './plan.ts'
@@ -89,6 +90,8 @@ export class Creation {
       const examined = examine(setup, init)
       if (examined !== undefined) await examined
     }
+    const { netDevices = {} } = options.spec.linux ?? {}
+    if (Object.keys(netDevices).length > 0) await moveNetDevices(netDevices, pid, init)
     const program = await this.finish(init, setup)
     signal?.throwIfAborted()
 

@@ -25,6 +25,9 @@ export function refuseHostChanges(spec: Spec, overlay: OverlayRootfs | undefined
       throw new InvalidArgumentError(`/${name} needs a uts namespace, or it would be the name of the host`)
     }
   }
+  if (Object.keys(spec.linux?.netDevices ?? {}).length > 0 && !has('network')) {
+    throw new InvalidArgumentError('/linux/netDevices needs a network namespace to move devices to')
+  }
   if (has('mount')) return
   const needing = [
     [(spec.mounts ?? []).length > 0, '/mounts'],

@@ -11,7 +11,6 @@ export function refuseUnsupported(spec: Spec): void {
   const missing: readonly (readonly [asked: boolean, pointer: string])[] = [
     [Object.values(spec.hooks ?? {}).some((hooks) => (hooks?.length ?? 0) > 0), '/hooks'],
     [linux.intelRdt !== undefined, '/linux/intelRdt'],
-    [Object.keys(linux.netDevices ?? {}).length > 0, '/linux/netDevices'],
   ]
   for (const [asked, pointer] of missing) {
     if (asked) throw new UnsupportedError(pointer, 'this version of oci-ts does not implement it yet')

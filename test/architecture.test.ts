@@ -27,7 +27,7 @@ const below: Readonly<Record<string, readonly string[]>> = {
   index: 'errors image content distribution registry layer store network bundle runtime build engine internal'.split(
     ' ',
   ),
-  cli: ['index', 'image', 'distribution', 'bundle', 'runtime', 'store', 'registry', 'errors'],
+  cli: ['index', 'image', 'content', 'distribution', 'bundle', 'runtime', 'store', 'registry', 'errors'],
 }
 
 /**

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { createRequire } from 'node:module'
 import { parseArgs } from 'node:util'
+import { type ImageCommand, imageCommands } from './images/commands.ts'
 import { planCommand } from './plan.ts'
 import { registryCommand } from './registry.ts'
 
@@ -9,6 +10,9 @@ const usage = `Usage: oci-ts <command> [options]
 Commands:
   plan       Print the system calls that would create and start the container of a bundle
   registry   Run a registry, or a cache in front of one
+${Object.entries(imageCommands)
+  .map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`)
+  .join('\n')}
 
 Options:
   --help     Print this, or with a command what it does
@@ -23,6 +27,7 @@ const commands: Readonly<Record<string, (args: readonly string[]) => Promise<str
 /** Runs a command line. @returns what to print. @throws OciError, and an error of parseArgs for unknown options. */
 async function main(args: readonly string[]): Promise<string> {
   const [name = '', ...rest] = args
+  if (Object.hasOwn(imageCommands, name)) return (imageCommands[name] as ImageCommand).run(rest)
   if (Object.hasOwn(commands, name)) return (commands[name] as (typeof commands)[string])(rest)
   const { values, positionals } = parseArgs({
     args: [...args],

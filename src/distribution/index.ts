@@ -21,6 +21,7 @@ export {
   firstCredential,
   staticCredentials,
 } from './auth/credential.ts'
+export { type KeptCredential, removeCredential, saveCredential } from './auth/credential-store.ts'
 export { type DockerConfigOptions, dockerConfigCredentials } from './auth/docker-config.ts'
 export type { AuthExplanation } from './auth/explain.ts'
 export { type DownloadOptions, download } from './download.ts'

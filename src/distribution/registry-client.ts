@@ -1,3 +1,4 @@
+import type { ContentOptions } from '../content/interfaces.ts'
 import { documentLimits } from '../content/limits.ts'
 import { parseReference, type Reference } from '../image/reference.ts'
 import { joinSignals } from '../internal/join-signals.ts'
@@ -75,6 +76,12 @@ export interface RegistryClient extends AsyncDisposable {
    * @throws InvalidReferenceError; UnsupportedError when `registries` block it.
    */
   repository(reference: string | Reference): Repository
+  /**
+   * Asks a registry, `ghcr.io` or `127.0.0.1:5000`, whether it speaks the protocol and takes the credential
+   * for it (`GET /v2/`). Some say yes to everybody.
+   * @throws RegistryError with status 401 or 403 when it does not; NotFoundError when it is no registry.
+   */
+  ping(registry: string, options?: ContentOptions): Promise<void>
   /**
    * Names of a registry's repositories, `ghcr.io` or `127.0.0.1:5000`, where it tells them: this is an
    * extension of the specification that public registries leave out.
@@ -162,6 +169,21 @@ class Client implements RegistryClient {
       mirrors,
       ns,
     }
+  }
+
+  async ping(registry: string, { signal, onRetry }: ContentOptions = {}): Promise<void> {
+    const connection = this.#connection(registry)
+    const response = await connection.request({
+      method: 'GET',
+      url: new URL('/v2/', connection.origin),
+      repository: '',
+      scope: '',
+      subject: registry,
+      accept: [200],
+      onRetry,
+      signal: joinSignals(signal, this.#options.signal),
+    })
+    response.discard()
   }
 
   catalog(registry: string, options: ListOptions = {}): AsyncGenerator<string, void, undefined> {

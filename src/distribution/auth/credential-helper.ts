@@ -20,16 +20,50 @@ export async function askHelper(
   server: string,
   signal: AbortSignal | undefined,
 ): Promise<Credential | undefined> {
-  if (!/^[\w.-]{1,100}$/.test(name)) throw new CredentialError(quote(name), 'it is no name of a credential helper')
-  const program = `docker-credential-${name}`
-  const { code, output } = await runHelper(program, server, signal)
-  const text = output.toString('utf8')
-  if (code !== 0) {
-    // The protocol has no code for this: the helpers agree on the text.
-    if (/credentials not found|credentials server URL|no credentials/i.test(text)) return undefined
-    throw new CredentialError(program, `it ended with ${code}: ${redactText(text.trim())}`)
+  const answer = await call(name, 'get', server, signal)
+  return answer === undefined ? undefined : parseAnswer(programOf(name), answer)
+}
+
+/** Gives a helper a credential to keep. @throws CredentialError as {@link askHelper} does. */
+export async function storeInHelper(
+  name: string,
+  server: string,
+  credential: Credential,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (credential.kind === 'bearer') throw new CredentialError(programOf(name), 'it keeps no bearer tokens')
+  const [username, secret] =
+    credential.kind === 'identity' ? ['<token>', credential.token] : [credential.username, credential.password]
+  const input = JSON.stringify({ ServerURL: server, Username: username, Secret: secret })
+  if ((await call(name, 'store', input, signal)) === undefined) {
+    throw new CredentialError(programOf(name), `it did not keep the credential for ${server}`)
   }
-  return parseAnswer(program, text)
+}
+
+/** Lets a helper forget a credential; whether it had one. @throws CredentialError as {@link askHelper} does. */
+export async function eraseFromHelper(name: string, server: string, signal: AbortSignal | undefined): Promise<boolean> {
+  return (await call(name, 'erase', server, signal)) !== undefined
+}
+
+function programOf(name: string): string {
+  if (/^[\w.-]{1,100}$/.test(name)) return `docker-credential-${name}`
+  throw new CredentialError(quote(name), 'it is no name of a credential helper')
+}
+
+/** What a helper answers; undefined when it has no such credential. */
+async function call(
+  name: string,
+  verb: 'get' | 'store' | 'erase',
+  input: string,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
+  const program = programOf(name)
+  const { code, output } = await runHelper(program, verb, input, signal)
+  const text = output.toString('utf8')
+  if (code === 0) return text
+  // The protocol has no code for this: the helpers agree on the text.
+  if (/credentials not found|credentials server URL|no credentials/i.test(text)) return undefined
+  throw new CredentialError(program, `it ended with ${code}: ${redactText(text.trim())}`)
 }
 
 function parseAnswer(program: string, text: string): Credential | undefined {
@@ -52,12 +86,13 @@ function parseAnswer(program: string, text: string): Credential | undefined {
 
 async function runHelper(
   program: string,
-  server: string,
+  verb: string,
+  input: string,
   signal: AbortSignal | undefined,
 ): Promise<{ readonly code: number | NodeJS.Signals | null; readonly output: Buffer }> {
   signal?.throwIfAborted()
   const { spawn } = await import('node:child_process')
-  const child = spawn(program, ['get'], { stdio: ['pipe', 'pipe', 'ignore'], shell: false, windowsHide: true })
+  const child = spawn(program, [verb], { stdio: ['pipe', 'pipe', 'ignore'], shell: false, windowsHide: true })
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
     let size = 0
@@ -86,7 +121,7 @@ async function runHelper(
       settle()
       resolve({ code: code ?? ended, output: Buffer.concat(chunks) })
     })
-    feed(child, server)
+    feed(child, input)
   })
 }
 

@@ -22,7 +22,7 @@ export interface DockerConfigOptions {
  */
 export function dockerConfigCredentials(options: DockerConfigOptions = {}): CredentialProvider {
   return lookupCredentials(async function* ({ registry, signal }) {
-    const path = options.path ?? (await defaultPath())
+    const path = options.path ?? (await defaultConfigPath())
     const config = await readAuthFile(path, signal)
     const host = registry.toLowerCase()
     if (options.helpers !== false) {
@@ -36,7 +36,8 @@ export function dockerConfigCredentials(options: DockerConfigOptions = {}): Cred
   })
 }
 
-async function defaultPath(): Promise<string> {
+/** Where Docker's configuration is when nobody says. */
+export async function defaultConfigPath(): Promise<string> {
   const { join } = await import('node:path')
   const { homedir } = await import('node:os')
   return join(process.env.DOCKER_CONFIG || join(homedir(), '.docker'), 'config.json')
@@ -50,7 +51,7 @@ function authsPlace(path: string, config: unknown, host: string): CredentialPlac
 }
 
 /** What helpers know Docker Hub by. */
-const hubServer = 'https://index.docker.io/v1/'
+export const hubServer = 'https://index.docker.io/v1/'
 
 function helperPlace(
   path: string,

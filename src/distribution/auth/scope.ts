@@ -42,7 +42,7 @@ export function coversScopes(granted: readonly string[], wanted: readonly string
 
 /** Whether scopes, as {@link mergeScopes} returns them, are for reading repositories and nothing else. */
 export function isPullOnly(scopes: readonly string[]): boolean {
-  return scopes.every((scope) => /^repository:.*:pull$/.test(scope))
+  return scopes.length > 0 && scopes.every((scope) => /^repository:.*:pull$/.test(scope))
 }
 
 function split(scope: string): { readonly resource: string; readonly actions: readonly string[] } {

@@ -1,6 +1,7 @@
 import { closeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
+import type { LinuxResources } from '../bundle/spec-resources.ts'
 import type { State } from '../bundle/state.ts'
 import { ConflictError, type ExitStatus, InvalidArgumentError, NotFoundError, RemoteExitError } from '../errors.ts'
 import type { Call } from '../linux/call.ts'
@@ -8,18 +9,27 @@ import { pidfdSendSignal, SIGKILL } from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
 import type { Channel } from '../linux/remote/channel.ts'
 import type { Remote } from '../linux/remote/remote.ts'
+import { isFrozen, thawV1 } from './cgroups/freezer.ts'
+import { hostHierarchies } from './cgroups/hierarchies.ts'
+import { locateCgroup } from './cgroups/location.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import { deleteContainer } from './delete.ts'
+import { type ContainerEvent, type EventsOptions, eventsOf } from './events.ts'
 import { type ExecOptions, type ExecProcess, execIn, notRunning } from './exec.ts'
 import { exitStatus, killedWithMonitor } from './exit.ts'
 import { awaitStartCalls, forgetStart, keepStart } from './handover.ts'
 import { farewellCalls, watchCalls } from './monitor.ts'
+import { pauseRecord, resumeRecord } from './pause.ts'
 import type { Plan } from './plan.ts'
 import { signalNumber } from './processes.ts'
 import type { RuntimeProcess } from './runtime-process.ts'
-import { type ContainerRecord, type StateDirectory, stateFiles } from './state-directory.ts'
+import { type ContainerRecord, readRecord, type StateDirectory, stateFiles } from './state-directory.ts'
+import { statsOf } from './stats/stats.ts'
+import type { ContainerStats } from './stats/types.ts'
 import { stepFailed } from './step-error.ts'
 import type { Terminal } from './terminal.ts'
+import { type ContainerProcess, processesOf } from './top.ts'
+import { updateRecord } from './update.ts'
 
 /** What `create` hands over. */
 export interface ContainerParts {
@@ -73,7 +83,7 @@ export class RuntimeContainer implements AsyncDisposable {
     return {
       ociVersion,
       id: this.id,
-      status: this.status,
+      status: this.status === 'running' && isFrozen(locateCgroup(this.cgroups)) ? 'paused' : this.status,
       ...pid,
       bundle,
       ...(annotations === undefined ? {} : { annotations }),
@@ -101,7 +111,7 @@ export class RuntimeContainer implements AsyncDisposable {
       const started = init.run(plan.start(program, this.pid))
       started.catch(() => {}) // it is looked at below, whatever comes before
       // While the kernel is at it. If it fails, the record is of a container that has stopped.
-      directory.write({ ...record, started: true })
+      directory.write({ ...record, cgroups: this.cgroups, started: true })
       await started
     } catch (cause) {
       // On success the process is another program, and the socket is closed.
@@ -133,6 +143,41 @@ export class RuntimeContainer implements AsyncDisposable {
     const { record, spec, pidfd } = this.parts
     if (!this.pidfdOpen) throw notRunning(this.id)
     return execIn({ record, spec, pidfd }, process, options)
+  }
+
+  /**
+   * Stops all its processes where they are; see {@link resume}.
+   * @throws ConflictError unless it runs or is created. @throws UnsupportedError when it has no cgroup that can do it.
+   * @throws TimeoutError when the kernel can't stop them within ten seconds; they go on then.
+   */
+  async pause(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    await pauseRecord(this.presentRecord(), options.signal)
+  }
+
+  /** Lets its processes go on. @throws ConflictError when it is not paused. */
+  async resume(): Promise<void> {
+    await resumeRecord(this.presentRecord())
+  }
+
+  /** Changes limits while it runs; see `update` of oci-ts/runtime. */
+  async update(resources: LinuxResources): Promise<void> {
+    const root = dirname(this.parts.directory.path)
+    this.cgroups = await updateRecord(root, this.presentRecord(), resources)
+  }
+
+  /** What it uses at this moment. @throws ConflictError when it does not run. */
+  async stats(): Promise<ContainerStats> {
+    return statsOf(this.presentRecord())
+  }
+
+  /** Its processes, by pid. @throws ConflictError when it does not run. */
+  async top(): Promise<readonly ContainerProcess[]> {
+    return processesOf(this.presentRecord())
+  }
+
+  /** What happens to it until it ends; see `events` of oci-ts/runtime. */
+  events(options: Omit<EventsOptions, 'stateRoot'> = {}): AsyncGenerator<ContainerEvent, void, void> {
+    return eventsOf(this.presentRecord(), options)
   }
 
   /**
@@ -196,14 +241,25 @@ export class RuntimeContainer implements AsyncDisposable {
 
   private async remove(): Promise<void> {
     const { directory, monitor, init } = this.parts
-    if (this.status !== 'stopped') this.signal(SIGKILL)
+    if (this.status !== 'stopped') {
+      this.signal(SIGKILL)
+      await thawV1(locateCgroup(this.cgroups))
+    }
     await this.exited
     await init.close()
     this.terminal?.destroy()
     // At once and before its socket is closed: it must not take that for the end of this process.
     monitor.dismiss()
-    await removeCgroup(this.cgroups)
+    await removeCgroup([...this.cgroups, ...(await this.joinedByOthers())])
     directory.remove()
+  }
+
+  /** Directories of version 1 that a limit set by another process has made necessary. */
+  private async joinedByOthers(): Promise<readonly string[]> {
+    const { record, directory } = this.parts
+    if (hostHierarchies().v1.length === 0) return []
+    const { cgroups } = await readRecord(dirname(directory.path), this.id).catch(() => record)
+    return cgroups.filter((each) => !record.cgroups.includes(each) && !this.cgroups.includes(each))
   }
 
   private async watch(): Promise<ExitStatus> {
@@ -232,6 +288,11 @@ export class RuntimeContainer implements AsyncDisposable {
     this.terminal?.finish()
     this.closePidfd()
     return status
+  }
+
+  /** The record with what has changed since it was made. */
+  private presentRecord(): ContainerRecord {
+    return { ...this.parts.record, started: this.status !== 'created', cgroups: this.cgroups }
   }
 
   private closePidfd(): void {

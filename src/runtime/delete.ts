@@ -1,6 +1,8 @@
 import { join } from 'node:path'
 import { ConflictError } from '../errors.ts'
 import { SIGKILL } from '../linux/calls/processes.ts'
+import { thawV1 } from './cgroups/freezer.ts'
+import { locateCgroup } from './cgroups/location.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import { signalFirstProcess } from './kill.ts'
 import { type LookupOptions, statusOf } from './lookup.ts'
@@ -32,6 +34,7 @@ export async function deleteContainer(id: string, options: DeleteOptions = {}): 
     abandoned.release()
   } else {
     signalFirstProcess(record, SIGKILL)
+    await thawV1(locateCgroup(record.cgroups))
     await untilEnded(record, undefined)
     // Until its monitor has recorded the end it also works on the cgroup.
     await endOf(root, id)

@@ -6,18 +6,39 @@
  */
 
 export type { Arg, Call, Out, Struct, Word } from '../linux/call.ts'
+export type { PressureTrigger } from './cgroups/pressure.ts'
 export { RuntimeContainer } from './container.ts'
 export { type CreateOptions, createContainer } from './create.ts'
 export { type DeleteOptions, deleteContainer } from './delete.ts'
 export { type DryRunOptions, formatPlan, type PlannedBatch, plan } from './dry-run.ts'
+export { type ContainerEvent, type EventsOptions, events } from './events.ts'
 export { type ExecOptions, type ExecProcess, exec } from './exec.ts'
 export { kill } from './kill.ts'
+export { killAll } from './kill-all.ts'
 export { type LookupOptions, listContainers, state } from './lookup.ts'
 export type { OverlayRootfs } from './overlay.ts'
+export { type PauseOptions, pause, resume } from './pause.ts'
 export { prepare } from './prepare.ts'
 export type { ResourceUsage } from './resource-usage.ts'
 export { type ProcessStatus, RuntimeProcess } from './runtime-process.ts'
 export { start } from './start.ts'
+export { stats } from './stats/stats.ts'
+export type {
+  BlockDeviceStats,
+  BlockIoStats,
+  ContainerStats,
+  CpuStats,
+  HugepageStats,
+  MemoryStats,
+  NetworkStats,
+  PidsStats,
+  Pressure,
+  PressureStats,
+  RdmaStats,
+  Stall,
+} from './stats/types.ts'
 export { isSupported, type Support } from './support.ts'
 export { Terminal } from './terminal.ts'
+export { type ContainerProcess, top } from './top.ts'
+export { update } from './update.ts'
 export { type WaitOptions, wait } from './wait.ts'

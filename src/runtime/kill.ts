@@ -1,7 +1,9 @@
 import { closeSync } from 'node:fs'
 import { ConflictError, SyscallError } from '../errors.ts'
-import { pidfdOpen, pidfdSendSignal } from '../linux/calls/processes.ts'
+import { pidfdOpen, pidfdSendSignal, SIGKILL } from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
+import { thawV1 } from './cgroups/freezer.ts'
+import { locateCgroup } from './cgroups/location.ts'
 import type { LookupOptions } from './lookup.ts'
 import { isRunning, signalNumber } from './processes.ts'
 import { type ContainerRecord, defaultStateRoot, readRecord } from './state-directory.ts'
@@ -19,6 +21,7 @@ export async function kill(
   const number = signalNumber(signal)
   const record = await readRecord(options.stateRoot ?? defaultStateRoot(), id)
   if (!signalFirstProcess(record, number)) throw new ConflictError(id, `container ${id} is not running`)
+  if (number === SIGKILL) await thawV1(locateCgroup(record.cgroups))
 }
 
 /** @returns whether the first process was there to get the signal. */

@@ -1,4 +1,6 @@
 import type { ContainerStatus, State } from '../bundle/state.ts'
+import { isFrozen } from './cgroups/freezer.ts'
+import { locateCgroup } from './cgroups/location.ts'
 import { isRunning } from './processes.ts'
 import { type ContainerRecord, defaultStateRoot, listIds, readRecord } from './state-directory.ts'
 
@@ -36,5 +38,13 @@ function stateOf(record: ContainerRecord): State {
   const { ociVersion, id, bundle, annotations } = record
   const status = statusOf(record)
   const pid = status === 'created' || status === 'running' ? { pid: record.pid } : {}
-  return { ociVersion, id, status, ...pid, bundle, ...(annotations === undefined ? {} : { annotations }) }
+  const isPaused = status === 'running' && isFrozen(locateCgroup(record.cgroups))
+  return {
+    ociVersion,
+    id,
+    status: isPaused ? 'paused' : status,
+    ...pid,
+    bundle,
+    ...(annotations === undefined ? {} : { annotations }),
+  }
 }

@@ -186,6 +186,18 @@ export async function readConfig(root: string, id: string): Promise<Spec> {
   }
 }
 
+/** Changes the record of a container. @throws NotFoundError when there is none. */
+export async function rewriteRecord(
+  root: string,
+  id: string,
+  change: (record: ContainerRecord) => ContainerRecord,
+): Promise<void> {
+  const changed = change(await readRecord(root, id))
+  const temporary = join(root, id, '.state.json')
+  writeFileSync(temporary, JSON.stringify(changed), { mode: 0o600 })
+  renameSync(temporary, join(root, id, 'state.json'))
+}
+
 /** Ids of the containers recorded below `root`. */
 export async function listIds(root: string): Promise<readonly string[]> {
   const entries = await readdir(root, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {

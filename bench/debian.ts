@@ -38,7 +38,9 @@ function debianArchive(): string | undefined {
   if (existsSync(path) && statSync(path).uid === process.getuid?.()) return path
   if (find('mmdebstrap') === undefined) return undefined
   const temporary = `${path.slice(0, -4)}-${process.pid}.tar`
-  const { status } = spawnSync('mmdebstrap', ['--quiet', '--variant=minbase', 'stable', temporary], { stdio: 'ignore' })
+  const { status } = spawnSync('mmdebstrap', ['--quiet', '--variant=minbase', 'bookworm', temporary], {
+    stdio: 'ignore',
+  })
   if (status !== 0) return undefined
   renameSync(temporary, path)
   return path

@@ -1,11 +1,15 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { copy, LayoutStore } from 'oci-ts/content'
+import { openRepository } from 'oci-ts/distribution'
+import { Containerd } from './containerd.ts'
 import { pushDebian } from './debian.ts'
-import { alternate, median, type Sample } from './measure.ts'
+import { alternate, type Contestant, median, type Sample } from './measure.ts'
+import { nodeLayers, writeLayout } from './node-image.ts'
 import { find, Peer } from './peers.ts'
 import { makePlaces, type Place } from './places.ts'
-import { type Registry, startRegistry } from './registry.ts'
+import { startRegistry } from './registry.ts'
 import { atMost, type Part, type Row, type Target } from './result.ts'
 
 /** Commands that pull `$reference` into the empty directory `$1`. */
@@ -20,17 +24,37 @@ function podman(driver: string): string {
   return `exec podman ${store} pull --quiet --tls-verify=false "$reference"`
 }
 
-const target: Readonly<Record<string, Target>> = { 'podman overlay': atMost(0.5), 'podman vfs': atMost(0.5) }
+/** What is asked for against some of the peers, of wall and CPU time. */
+type Targets = Readonly<Record<string, Target>>
 
 /** Pull and unpack into an empty store, each time by a process of its own, whose start counts. */
-export async function benchPull(directory: string, quick: boolean, image: string | undefined): Promise<Part> {
+export async function benchPull(
+  directory: string,
+  quick: boolean,
+  image: string | undefined,
+): Promise<readonly Part[]> {
   const title = 'Pull: a Debian image into an empty store, unpacked'
-  if (process.getuid?.() !== 0) return { title, rows: [], notes: ['Skipped: needs root.'] }
+  const titleOfSix = 'Pull: Debian with Python and Node, six layers, into an empty store on ext4, unpacked'
+  if (process.getuid?.() !== 0) return [{ title, rows: [], notes: ['Skipped: needs root.'] }]
   const places = makePlaces(directory)
   try {
     const registry = await startRegistry(places[0]?.path ?? directory)
+    const half = { 'podman overlay': atMost(0.5), 'podman vfs': atMost(0.5) }
+    const third = { 'podman overlay': atMost(1 / 3), ctr: atMost(1 / 3) }
+    const run = (reference: string, at: readonly Place[], targets: Targets): Promise<Omit<Part, 'title'>> =>
+      benchPlaces(at, reference, directory, quick ? 3 : 9, targets)
+    const served = `Served by ${registry.name}, from a tmpfs.`
     try {
-      return { title, ...(await benchPlaces(places, registry, directory, quick, image)) }
+      if (image !== undefined) return [{ title: `Pull: ${image}`, ...(await run(image, places, half)) }]
+      const reason = await pushDebian(`${registry.host}/debian`, 'bench')
+      const first = reason === undefined ? await run(`${registry.host}/debian:bench`, places, half) : skipped(reason)
+      const missing = await pushNode(`${registry.host}/node:bench`, join(directory, 'node'))
+      const ext4 = places.filter(({ name }) => name === 'ext4')
+      const second = missing === undefined ? await run(`${registry.host}/node:bench`, ext4, third) : skipped(missing)
+      return [
+        { title, ...first, notes: [served, ...first.notes] },
+        { title: titleOfSix, ...second },
+      ]
     } finally {
       await registry.close()
     }
@@ -39,32 +63,45 @@ export async function benchPull(directory: string, quick: boolean, image: string
   }
 }
 
+function skipped(reason: string): Omit<Part, 'title'> {
+  return { rows: [], notes: [`Skipped: ${reason}`] }
+}
+
+/** Pushes the image of six layers. @returns why not, when there is none. */
+async function pushNode(reference: string, directory: string): Promise<string | undefined> {
+  const layers = nodeLayers()
+  if (typeof layers === 'string') return layers
+  await writeLayout(directory, layers)
+  await copy(await LayoutStore.open(directory), '1', openRepository(reference), { as: 'bench' })
+  rmSync(directory, { recursive: true })
+  return undefined
+}
+
 async function benchPlaces(
   places: readonly Place[],
-  registry: Registry,
+  reference: string,
   directory: string,
-  quick: boolean,
-  image: string | undefined,
+  repetitions: number,
+  targets: Targets,
 ): Promise<Omit<Part, 'title'>> {
-  const reference = image ?? `${registry.host}/debian:bench`
-  const reason = image === undefined ? await pushDebian(`${registry.host}/debian`, 'bench') : undefined
-  if (reason !== undefined) return { rows: [], notes: [`Skipped: ${reason}`] }
   const isInstalled = (name: string): boolean => find(name.split(/\W/)[0] as string) !== undefined
   const present = Object.entries(commands).filter(([name]) => isInstalled(name))
+  const withContainerd = targets.ctr !== undefined && find('containerd') !== undefined && find('ctr') !== undefined
   const rows: Row[] = []
   for (const place of places) {
     const all = [ours(directory), ...present]
-    const contestants = all.map(([name, script], index) => {
+    const contestants: (Contestant & { close(): void })[] = all.map(([name, script], index) => {
       // podman wants the path of its run state to be short.
       return contestant(name, script, reference, place, join(place.path, String(index)))
     })
-    const samples = await alternate(contestants, { repetitions: quick ? 3 : 9, block: 1, warmUp: 1 })
+    if (withContainerd) contestants.push(new Containerd(join(place.path, 'ctr'), reference))
+    const samples = await alternate(contestants, { repetitions, block: 1, warmUp: 1 })
     for (const one of contestants) one.close()
-    rows.push(...compare(place.name, samples))
+    rows.push(...compare(place.name, samples, targets))
   }
-  const served = image === undefined ? `Served by ${registry.name}, from a tmpfs.` : `Pulled: ${image}.`
   const missing = Object.keys(commands).filter((name) => !isInstalled(name))
-  return { rows, notes: [served, ...missing.map((name) => `${name}: not installed.`)] }
+  if (targets.ctr !== undefined && !withContainerd) missing.push('containerd')
+  return { rows, notes: missing.map((name) => `${name}: not installed.`) }
 }
 
 /** A command that pulls with this library, in a Node of its own. */
@@ -95,7 +132,7 @@ function contestant(name: string, script: string, reference: string, place: Plac
 }
 
 /** Rows of wall and CPU time against each peer. */
-function compare(place: string, samples: ReadonlyMap<string, Sample>): readonly Row[] {
+function compare(place: string, samples: ReadonlyMap<string, Sample>, target: Targets): readonly Row[] {
   const own = samples.get('oci-ts') as Sample
   const peers = [...samples].filter(([name]) => name !== 'oci-ts')
   if (peers.length === 0) return [{ what: place, unit: 'ms', ours: median(own.times) }]

@@ -1,6 +1,6 @@
 /**
  * `npm run bench`: this library against its peers, in turns, on this machine. Options: `--quick` (fewer repetitions),
- * `--only=runtime|pull|copy|import`, `--image=<reference>` (what to pull, of a registry on this machine).
+ * `--only=runtime|pull|unpack|copy|import`, `--image=<reference>` (what to pull, of a registry on this machine).
  * Prints a table, and writes it as JSON to bench/results/.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -13,13 +13,15 @@ import { benchImport } from './import.ts'
 import { benchPull } from './pull.ts'
 import { format, type Part, verdict } from './result.ts'
 import { benchRuntime } from './runtime.ts'
+import { benchUnpack } from './unpack.ts'
 
 const { values } = parseArgs({
   options: { quick: { type: 'boolean', default: false }, only: { type: 'string' }, image: { type: 'string' } },
 })
-const parts: Readonly<Record<string, (directory: string) => Promise<Part>>> = {
+const parts: Readonly<Record<string, (directory: string) => Promise<Part | readonly Part[]>>> = {
   runtime: (directory) => benchRuntime(directory, values.quick),
   pull: (directory) => benchPull(directory, values.quick, values.image),
+  unpack: (directory) => benchUnpack(directory, values.quick),
   copy: (directory) => benchCopy(directory, values.quick),
   import: (directory) => benchImport(directory, values.quick),
 }
@@ -37,9 +39,10 @@ const results: Part[] = []
 try {
   for (const [name, bench] of Object.entries(parts)) {
     if (values.only !== undefined && values.only !== name) continue
-    const part = await bench(directory)
-    results.push(part)
-    console.log(format(part))
+    for (const part of [await bench(directory)].flat()) {
+      results.push(part)
+      console.log(format(part))
+    }
   }
 } finally {
   rmSync(directory, { recursive: true, force: true })

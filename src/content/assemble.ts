@@ -34,7 +34,9 @@ export async function assemble(
   await mkdir(dirname(path), { recursive: true })
   const partial = await partials.take(descriptor.digest)
   try {
-    await complete(partial.file, descriptor, opened, options)
+    const { onWritten, ...rest } = options
+    const written = (bytes: number): void => onWritten?.(partial.path, bytes)
+    await complete(partial.file, descriptor, opened, { ...rest, onWritten: written })
     // All of it may have come long ago; whoever collects what nobody needs goes by this time.
     await partial.file.utimes(new Date(), new Date())
     if (options.sync) await partial.file.datasync()

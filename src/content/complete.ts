@@ -7,6 +7,12 @@ import type { ReceiveOptions } from './interfaces.ts'
 import { verifiedFrom } from './verify.ts'
 import { writeStream } from './write-stream.ts'
 
+/** Options of {@link complete}. */
+export interface CompleteOptions extends Omit<ReceiveOptions, 'onWritten'> {
+  /** Told how many bytes the file has. */
+  readonly onWritten?: ((bytes: number) => void) | undefined
+}
+
 /** Bytes that are read at a time when what is there is hashed: a millisecond's work. */
 const readSize = 1024 * 1024
 
@@ -20,12 +26,15 @@ export async function complete(
   file: FileHandle,
   descriptor: Descriptor,
   open: (offset: number) => Promise<Readable>,
-  options: ReceiveOptions,
+  options: CompleteOptions,
 ): Promise<void> {
   const digester = createDigester(digestAlgorithm(descriptor.digest))
   const had = await hashFile(file, digester, descriptor.size, options.signal)
   try {
-    if (had > 0) options.onResume?.(had)
+    if (had > 0) {
+      options.onResume?.(had)
+      options.onWritten?.(had)
+    }
     if (had > 0 && had === descriptor.size) assertDigest(descriptor, digester)
     else await append(file, descriptor, { digester, bytes: had }, await open(had), options)
     return
@@ -35,6 +44,7 @@ export async function complete(
   }
   await file.truncate(0)
   options.onResume?.(0)
+  options.onWritten?.(0)
   const begun = { digester: createDigester(digestAlgorithm(descriptor.digest)), bytes: 0 }
   await append(file, descriptor, begun, await open(0), options)
 }
@@ -44,11 +54,16 @@ async function append(
   descriptor: Descriptor,
   begun: { readonly digester: Digester; readonly bytes: number },
   source: Readable,
-  { signal, onBytes }: ReceiveOptions,
+  { signal, onBytes, onWritten }: CompleteOptions,
 ): Promise<void> {
   const content = verifiedFrom(descriptor, begun, source, { signal, onBytes })
   try {
-    await writeStream(file, content, { keep: true })
+    let written = begun.bytes
+    const note = (bytes: number): void => {
+      written += bytes
+      onWritten?.(written)
+    }
+    await writeStream(file, content, { keep: true, onWritten: note })
   } finally {
     content.destroy()
   }

@@ -19,6 +19,8 @@ export type DocumentReader = (descriptor: Descriptor, limit: number) => Promise<
 export interface CopyGraphOptions extends ContentOptions {
   readonly concurrency: number
   readonly onProgress: ProgressListener | undefined
+  /** Told of each manifest and index before what it names is copied. */
+  readonly onManifest: ((descriptor: Descriptor, raw: Uint8Array) => void) | undefined
   /** Copies what refers to the content as well, of one type or all; undefined when that is not wanted. */
   readonly referrers: { readonly lister: ReferrersLister; readonly artifactType: string | undefined } | undefined
 }
@@ -45,6 +47,7 @@ export class CopyGraph {
   readonly #source: Fetcher
   readonly #target: Pusher & Partial<Mounter & Receiver>
   readonly #referrers: CopyGraphOptions['referrers']
+  readonly #onManifest: CopyGraphOptions['onManifest']
   readonly #signal: AbortSignal | undefined
   /** Aborts everything at the first failure; its reason is that failure, or the caller's. */
   readonly #controller = new AbortController()
@@ -59,6 +62,7 @@ export class CopyGraph {
     this.#source = source
     this.#target = target
     this.#referrers = options.referrers
+    this.#onManifest = options.onManifest
     this.#signal = options.signal
     // Every transfer listens; 64 at a time are no leak.
     setMaxListeners(0, this.#controller.signal)
@@ -210,6 +214,7 @@ export class CopyGraph {
     const { mediaType } = descriptor
     const raw = await this.#read(descriptor, isIndexType(mediaType) ? documentLimits.index : documentLimits.manifest)
     const children = await this.#at('source', descriptor, () => successors(parseManifestOrIndex(raw, mediaType)))
+    this.#onManifest?.(descriptor, raw)
     await Promise.all(children.map((child) => this.#visit(child, depth + 1)))
     await this.#transfer(descriptor)
   }

@@ -52,6 +52,11 @@ export interface CopyOptions extends ContentOptions {
    * it throws or rejects, the copy does with AdmissionError.
    */
   readonly admit?: Admission | undefined
+  /**
+   * Told of each manifest and index that is going to be copied, with its verified content, before what it names is. An
+   * error it throws ends the copy.
+   */
+  readonly onManifest?: ((descriptor: Descriptor, raw: Uint8Array) => void) | undefined
   /** Told of every step. An error it throws ends the copy. */
   readonly onProgress?: ((progress: CopyProgress) => void) | undefined
 }
@@ -104,7 +109,7 @@ async function copyNow(
   options: CopyOptions,
   onProgress: ProgressListener,
 ): Promise<Descriptor> {
-  const { concurrency = 3, signal, as, admit } = options
+  const { concurrency = 3, signal, as, onManifest, admit } = options
   if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 64) {
     throw new InvalidArgumentError(`concurrency must be 1 to 64, not ${concurrency}`, { subject: 'concurrency' })
   }
@@ -119,7 +124,7 @@ async function copyNow(
   const referrers = referrersOf(source, options)
   signal?.throwIfAborted()
   const named = await source.resolve(reference, { signal })
-  const graph = new CopyGraph(source, target, { concurrency, signal, onProgress, referrers })
+  const graph = new CopyGraph(source, target, { concurrency, signal, onProgress, onManifest, referrers })
   const root = await graph.copy(async (read, aborted) => {
     const chosen = await choose(read, reference, named, options)
     if (admit !== undefined) await ask(admit, source, { reference, named, chosen, read }, aborted)

@@ -87,6 +87,11 @@ export interface ReceiveOptions extends ContentOptions {
    * they turn out not to be what they should.
    */
   readonly onResume?: ((bytes: number) => void) | undefined
+  /**
+   * Told, where content is collected in a file, how many bytes of it are there: not verified yet. Fewer than before
+   * when it begins anew. The file has another name when all has come.
+   */
+  readonly onWritten?: ((path: string, bytes: number) => void) | undefined
 }
 
 /** Takes content without losing what has arrived of it when the rest does not. */

@@ -12,21 +12,22 @@ const flushInterval = 500
  * it keeps the handle for good, and closing the handle waits for it without end (Node 20).
  *
  * `keep`: what has come of a stream that fails is written as well, and what comes slowly is written soon.
+ * `onWritten` is told the bytes of each write.
  */
 export async function writeStream(
   file: FileHandle,
   source: Readable | AsyncIterable<Uint8Array>,
-  { keep = false }: { readonly keep?: boolean } = {},
+  { keep = false, onWritten }: { readonly keep?: boolean; readonly onWritten?: (bytes: number) => void } = {},
 ): Promise<void> {
   let batch: Uint8Array[] = []
   let size = 0
   let written = Promise.resolve()
   const flush = (): Promise<void> => {
     if (size === 0) return written
-    const chunks = batch
+    const [chunks, bytes] = [batch, size]
     batch = []
     size = 0
-    written = written.then(() => writeChunks(file, chunks))
+    written = written.then(() => writeChunks(file, chunks)).then(() => onWritten?.(bytes))
     return written
   }
   // A failure stays, and shows at the next flush.

@@ -1,3 +1,4 @@
+import type { Fetcher } from '../content/interfaces.ts'
 import { selectPlatform } from '../content/select-platform.ts'
 import { readAll } from '../content/verify.ts'
 import { PlatformError } from '../errors.ts'
@@ -37,9 +38,19 @@ export async function readImage(
   descriptor: Descriptor,
   signal: AbortSignal | undefined,
 ): Promise<Image> {
-  const raw = await readAll(store, descriptor, manifestLimit, { signal })
+  return parseImage(store, reference, descriptor, await readAll(store, descriptor, manifestLimit, { signal }), signal)
+}
+
+/** {@link readImage} of a manifest that is at hand, with its config from anywhere. */
+export async function parseImage(
+  content: Fetcher,
+  reference: string,
+  descriptor: Descriptor,
+  raw: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<Image> {
   const manifest = parseManifest(raw, descriptor.mediaType).value
-  const config = parseImageConfig(await readAll(store, manifest.config, configLimit, { signal })).value
+  const config = parseImageConfig(await readAll(content, manifest.config, configLimit, { signal })).value
   const { architecture, os, variant } = config
   return {
     id: manifest.config.digest,

@@ -8,6 +8,7 @@ import { formatReference, parseReference, withDefaultTag } from '../image/refere
 import { deadline } from '../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
 import type { Store } from '../store/index.ts'
+import { EarlyUnpack, unpackReporting } from './early-unpack.ts'
 import { type Image, readImage } from './image.ts'
 
 /** Options of `pull`. */
@@ -77,44 +78,29 @@ async function pullNow(
     const store = await openStore()
     const repository = client.repository(reference)
     const wanted = reference.digest ?? reference.tag ?? 'latest'
-    const { concurrency, admit } = options
     // Until the image has its name, and its layers are there, other processes must not take it for garbage.
     const lease = await store.lease({ signal })
+    const unpacking = new EarlyUnpack(store, lease.content, signal, report)
+    const wantsLayers = options.unpack ?? process.platform === 'linux'
     try {
-      const descriptor = await copy(repository, wanted, lease.content, {
+      const descriptor = await copy(repository, wanted, unpacking.target, {
         platform,
         as: name,
-        concurrency,
-        admit,
+        concurrency: options.concurrency,
+        admit: options.admit,
         signal,
+        ...(wantsLayers ? { onManifest: (manifest, raw) => unpacking.begin(manifest, raw) } : {}),
         onProgress: (progress) => report({ ...progress, phase: 'fetch' }),
       })
       const image = await readImage(store, name, descriptor, signal)
-      if (options.unpack ?? process.platform === 'linux') await unpackReporting(store, image, signal, report)
+      if (wantsLayers && !(await unpacking.end())) await unpackReporting(store, image, {}, signal, report)
       return image
     } finally {
+      await unpacking.close()
       await lease.release()
     }
   } finally {
     clear()
     client.close()
   }
-}
-
-async function unpackReporting(
-  store: Store,
-  image: Image,
-  signal: AbortSignal,
-  report: (progress: PullProgress) => void,
-): Promise<void> {
-  const done = new Map<string, number>()
-  await store.unpack(image.manifest, image.config, {
-    signal,
-    onProgress({ kind, layer, compressed }) {
-      const bytes = kind === 'done' || kind === 'skipped' ? layer.size : compressed
-      done.set(layer.digest, bytes)
-      const transferred = [...done.values()].reduce((sum, value) => sum + value, 0)
-      report({ phase: 'unpack', kind, descriptor: layer, bytes, transferred, total: image.size })
-    },
-  })
 }

@@ -46,6 +46,8 @@ export interface UnpackProgress {
 
 /** How layers are unpacked. */
 export interface UnpackOptions {
+  /** Where blobs are read: not from the store, when they are still on their way to it. Default the store. */
+  readonly content?: Fetcher
   /** Told of every layer and of each piece of it. An error it throws ends the work. */
   readonly onProgress?: (progress: UnpackProgress) => void
   /** Told of what could not be kept, such as an attribute that the file system does not take. */
@@ -121,13 +123,13 @@ export class Layers {
     { descriptor: layer, diffId, chainId, below }: LayerStep,
     directory: string,
     parent: Promise<unknown>,
-    { signal, onProgress, onWarning }: UnpackOptions,
+    { content = this.#content, signal, onProgress, onWarning }: UnpackOptions,
   ): Promise<LayerRecord> {
     const diff = join(directory, diffName)
     await mkdir(diff)
     onProgress?.({ kind: 'started', layer, compressed: 0, size: 0, entries: 0 })
     const lower = new LowerDirectories(below.map((each) => this.diffPath(each)))
-    const source = await this.#content.fetch(layer, { signal })
+    const source = await content.fetch(layer, { signal })
     const applied = await applyLayer(source, diff, {
       diffId,
       signal,

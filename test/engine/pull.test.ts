@@ -1,10 +1,12 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { anonymous } from '../../src/distribution/index.ts'
-import { AdmissionError, InvalidReferenceError, NotFoundError, TimeoutError } from '../../src/errors.ts'
+import { AdmissionError, InvalidReferenceError, NetworkError, NotFoundError, TimeoutError } from '../../src/errors.ts'
 import type { CopyCandidate, Image, PullProgress } from '../../src/index.ts'
 import { createEngine } from '../../src/index.ts'
+import { type ScriptedServer, serve } from '../distribution/support/scripted-server.ts'
 import { tar } from '../layer/support/tar.ts'
 import { image, type TestImage } from '../store/support/image.ts'
 import { serveImage } from './support/image-server.ts'
@@ -56,9 +58,59 @@ describe.skipIf(process.platform !== 'linux')('a pull (skipped on anything but L
     }
     const [first, second, , pulled] = await Promise.all([all(), all(), early(), operation])
     expect(first).toEqual(second)
-    expect(first.at(-1)).toMatchObject({ phase: 'unpack', transferred: pulled.size, total: pulled.size })
+    expect(first.findLast(({ phase }) => phase === 'unpack')).toMatchObject({
+      phase: 'unpack',
+      transferred: pulled.size,
+      total: pulled.size,
+    })
     // Whoever comes late hears nothing more, and is not kept waiting.
     expect(await all()).toEqual([])
+  })
+
+  it('unpacks a layer while another is on its way', async () => {
+    const one = fresh()
+    const [, upper] = one.manifest.layers
+    const last = one.blobs.find(([{ digest }]) => digest === upper?.digest)?.[1] as Buffer
+    let isUnpacked = (): void => {}
+    const unpacked = new Promise<void>((resolve) => {
+      isUnpacked = resolve
+    })
+    await using server = await serveImage(one, (request, response, bytes) => {
+      if (bytes !== last) return false
+      void unpacked.then(() => serve(request, response, bytes))
+      return true
+    })
+    const operation = sandbox.engine.pull(`${server.host}/app:1`, { registry })
+    const seen: string[] = []
+    for await (const { phase, kind, descriptor } of operation) {
+      if (kind !== 'done' || descriptor.mediaType !== upper?.mediaType) continue
+      seen.push(`${phase} ${descriptor === upper || descriptor.digest === upper.digest ? 'upper' : 'lower'}`)
+      if (seen.at(-1) === 'unpack lower') isUnpacked()
+    }
+    expect(seen).toEqual(['fetch lower', 'unpack lower', 'fetch upper', 'unpack upper'])
+  })
+
+  it('unpacks what it can only when all is there as well: a blob that is fetched anew', async () => {
+    const content = randomBytes(3_000_000)
+    const one = image([tar({ name: 'f', content })])
+    const blob = one.manifest.layers[0]?.digest
+    const root = join(sandbox.directory, 'anew')
+    const pull = (server: ScriptedServer) =>
+      createEngine({ root }).pull(`${server.host}/app:1`, { registry: { ...registry, retry: { attempts: 1 } } })
+    // The first registry sends the beginning of something else, and no more.
+    const isBlob = (url: string | undefined): boolean => url?.endsWith(String(blob)) === true
+    await using liar = await serveImage(one, (request, response, bytes) => {
+      if (!isBlob(request.url)) return false
+      response.writeHead(200, { 'content-length': bytes.length })
+      response.write(Buffer.alloc(1_500_000), () => response.destroy())
+      return true
+    })
+    await expect(pull(liar)).rejects.toThrow(NetworkError)
+    await using server = await serveImage(one)
+    const pulled = await pull(server)
+    const [layer] = readdirSync(join(root, 'layers/sha256'))
+    expect(readFileSync(join(root, 'layers/sha256', String(layer), 'diff/f')).equals(content)).toBe(true)
+    expect(pulled.digest).toBe(one.descriptor.digest)
   })
 
   it('fetches without unpacking when it is told so', async () => {

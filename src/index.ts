@@ -25,6 +25,7 @@ export { Container, type StopOptions } from './engine/container.ts'
 export type { ContainerSummary } from './engine/detached.ts'
 export {
   attach,
+  check,
   containers,
   createEngine,
   diskUsage,
@@ -36,6 +37,7 @@ export {
   pull,
   push,
   removeImage,
+  repair,
   run,
   tag,
   volumes,
@@ -46,6 +48,7 @@ export type { LogOptions } from './engine/output.ts'
 export type { PruneOptions, PruneReport } from './engine/prune.ts'
 export type { FetchProgress, PullOperation, PullOptions, PullProgress, UnpackProgress } from './engine/pull.ts'
 export type { PushedImage, PushOperation, PushOptions } from './engine/push.ts'
+export type { RepairOptions } from './engine/repair.ts'
 export type { RunOptions } from './engine/run-options.ts'
 export type { HostMountOption, RunMountOption, VolumeMountOption } from './engine/volume-mounts.ts'
 export { type WaitStrategy, type WaitTarget, wait } from './engine/wait.ts'
@@ -53,14 +56,22 @@ export * from './errors.ts'
 export type { Bytes, Duration } from './internal/units.ts'
 export { isSupported, type Support } from './runtime/support.ts'
 export type {
+  BlobFinding,
+  CheckOptions,
+  CheckReport,
   Collected,
+  ContainerFinding,
   ContainerUsage,
   CreateVolumeOptions,
   DiskUsage,
+  DocumentFinding,
+  Finding,
   ImageFilters,
   ImageSummary,
   ImageUsage,
+  IndexFinding,
   LabelFilters,
+  LayerFinding,
   ListImagesOptions,
   ListVolumesOptions,
   PruneVolumesOptions,
@@ -68,6 +79,8 @@ export type {
   RemovedImage,
   RemoveImageOptions,
   RemoveVolumeOptions,
+  Repair,
+  RepairReport,
   Volume,
   VolumeUsage,
 } from './store/index.ts'

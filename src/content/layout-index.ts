@@ -1,9 +1,9 @@
-import { open } from 'node:fs/promises'
-import { LimitError } from '../errors.ts'
+import { copyFile, open } from 'node:fs/promises'
+import { LimitError, OciError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import { type ImageIndex, parseIndex } from '../image/image-index.ts'
 import { mediaType } from '../image/media-type.ts'
-import { fileError } from '../internal/file-error.ts'
+import { fileError, hasCode } from '../internal/file-error.ts'
 import type { Exclusive } from './file-lock.ts'
 import { assertName } from './name.ts'
 import { findNamed, listed, type NamedDescriptor, nameOf, withName, withoutName } from './named.ts'
@@ -88,6 +88,29 @@ export class LayoutIndex {
       return others
     }, signal)
     return dropped
+  }
+
+  /** Replaces a file that can't be read. */
+  async rebuild(entries: readonly Descriptor[], signal?: AbortSignal): Promise<void> {
+    const { lock, sync, folder } = this.#options
+    await lock(async () => {
+      try {
+        await this.#read()
+        return
+      } catch (error) {
+        if (!(error instanceof OciError)) throw error
+      }
+      const manifests = entries.map((entry) => withoutName(entry))
+      const text = JSON.stringify({ schemaVersion: 2, mediaType: mediaType.ociIndex, manifests })
+      try {
+        await copyFile(this.#path, `${this.#path}.damaged`).catch((error: unknown) => {
+          if (!hasCode(error, 'ENOENT')) throw error
+        })
+        await publish(this.#path, text, { sync, folder, replace: true })
+      } catch (error) {
+        throw fileError(error, `writing ${this.#path}`, this.#path)
+      }
+    }, signal)
   }
 
   async #change(

@@ -303,6 +303,15 @@ export class LayoutStore implements ContentStore, Receiver, ReferrersLister {
     return this.#index.unlist(drop, options.signal)
   }
 
+  /**
+   * Makes an `index.json` that can't be read any more anew, with entries without a name; the old one stays beside it
+   * as `index.json.damaged`. One that can be read stays as it is.
+   */
+  async rebuildIndex(entries: readonly Descriptor[], options: ContentOptions = {}): Promise<void> {
+    options.signal?.throwIfAborted()
+    await this.#index.rebuild(entries, options.signal)
+  }
+
   /** What `index.json` lists, in its order; entries without a name too. */
   async list(options: ContentOptions = {}): Promise<readonly NamedDescriptor[]> {
     options.signal?.throwIfAborted()

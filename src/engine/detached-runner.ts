@@ -48,8 +48,7 @@ export class DetachedRunner implements Runner {
     // Read before the record of it goes.
     await this.exited
     await deleteContainer(id, { force: true, stateRoot }).catch(ignoreMissing)
-    const layer = await this.store.openWritable(id).catch(ignoreMissing)
-    await layer?.remove()
+    await this.store.removeWritable(id)
   }
 
   private async isRunning(): Promise<boolean> {

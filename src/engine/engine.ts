@@ -1,4 +1,6 @@
 import type {
+  CheckOptions,
+  CheckReport,
   CreateVolumeOptions,
   DiskUsage,
   ImageSummary,
@@ -9,6 +11,7 @@ import type {
   RemovedImage,
   RemoveImageOptions,
   RemoveVolumeOptions,
+  RepairReport,
   Store,
   StoreOptions,
   Volume,
@@ -19,6 +22,7 @@ import type { Image } from './image.ts'
 import type { PruneOptions, PruneReport } from './prune.ts'
 import { type PullOperation, type PullOptions, pullInto } from './pull.ts'
 import { type PushOperation, type PushOptions, pushFrom } from './push.ts'
+import type { RepairOptions } from './repair.ts'
 import { runContainer } from './run.ts'
 import type { RunOptions } from './run-options.ts'
 
@@ -54,6 +58,10 @@ export interface Engine {
   prune(options?: PruneOptions): Promise<PruneReport>
   /** See {@link diskUsage}. */
   diskUsage(): Promise<DiskUsage>
+  /** See {@link check}. */
+  check(options?: CheckOptions): Promise<CheckReport>
+  /** See {@link repair}. */
+  repair(options?: RepairOptions): Promise<RepairReport>
   /** See {@link volumes}. */
   readonly volumes: EngineVolumes
   /** The store, opened; for what the engine has no verb for. */
@@ -99,6 +107,8 @@ export function createEngine(options: EngineOptions = {}): Engine {
     tag: async (image, name) => (await import('./images.ts')).tagImage(await store(), image, name),
     prune: async (pruneOptions = {}) => (await import('./prune.ts')).pruneAll(await store(), pruneOptions),
     diskUsage: async () => (await store()).diskUsage(),
+    check: async (checkOptions) => (await store()).check(checkOptions),
+    repair: async (repairOptions = {}) => (await import('./repair.ts')).repairStore(await store(), repairOptions),
     volumes: {
       create: async (name, createOptions) => (await store()).volumes.create(name, createOptions),
       list: async (listOptions) => (await store()).volumes.list(listOptions),
@@ -206,6 +216,22 @@ export function prune(options?: PruneOptions): Promise<PruneReport> {
 /** What images, containers and volumes take on the disk, and what pruning would free. */
 export function diskUsage(): Promise<DiskUsage> {
   return defaultEngine().diskUsage()
+}
+
+/**
+ * Looks for what is wrong with images, layers and containers on disk: every blob is read, every layer unpacked once more
+ * and compared file by file. Changes nothing.
+ */
+export function check(options?: CheckOptions): Promise<CheckReport> {
+  return defaultEngine().check(options)
+}
+
+/**
+ * Repairs what {@link check} finds: blobs are fetched again from the registries that their images are named after,
+ * damaged layers unpacked again. The report tells what could not be repaired, and why.
+ */
+export function repair(options?: RepairOptions): Promise<RepairReport> {
+  return defaultEngine().repair(options)
 }
 
 /** The volumes of the default engine. */

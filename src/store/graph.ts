@@ -1,4 +1,4 @@
-import type { LayoutStore } from '../content/layout.ts'
+import type { Fetcher } from '../content/interfaces.ts'
 import { documentLimits } from '../content/limits.ts'
 import { readAll } from '../content/verify.ts'
 import { NotFoundError } from '../errors.ts'
@@ -29,10 +29,10 @@ export interface GraphNode {
  * made for one operation, and forgotten after it.
  */
 export class ContentGraph {
-  readonly #content: LayoutStore
+  readonly #content: Fetcher
   readonly #nodes = new Map<Digest, Promise<GraphNode>>()
 
-  constructor(content: LayoutStore) {
+  constructor(content: Fetcher) {
     this.#content = content
   }
 

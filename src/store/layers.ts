@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -101,9 +102,48 @@ export class Layers {
     const work = await WorkDirectory.claim(this.#paths.temporary, workName(chainId), options.signal)
     try {
       // Another process may have been at it while its lock was waited for.
-      return (await this.find(chainId)) ?? (await this.#unpack(step, work.path, parent, options))
+      const other = await this.find(chainId)
+      if (other !== undefined) return other
+      const record = await this.#unpack(step, work.path, parent, options)
+      options.signal?.throwIfAborted()
+      await this.#publish(work.path, chainId)
+      const { size, entries } = record
+      options.onProgress?.({ kind: 'done', layer, compressed: layer.size, size, entries })
+      return record
     } finally {
       await work.release()
+    }
+  }
+
+  /**
+   * Unpacks a layer anew, beside the one that is there, and lets `judge` look at both. When it says so, the new one
+   * takes the place of the other, which is kept for the containers that run on it. Layers below must be there.
+   */
+  async compare(
+    step: LayerStep,
+    judge: (anew: string, there: string) => Promise<'keep' | 'replace'>,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { chainId } = step
+    const work = await WorkDirectory.claim(this.#paths.temporary, workName(chainId), signal)
+    try {
+      await this.#unpack(step, work.path, Promise.resolve(), { signal })
+      if ((await judge(join(work.path, diffName), this.diffPath(chainId))) === 'keep') return
+      await this.#retire(chainId)
+      await this.#publish(work.path, chainId)
+      this.#synced.delete(chainId)
+    } finally {
+      await work.release()
+    }
+  }
+
+  /** Puts a layer aside: containers may have its files open. Pruning removes it when there are no such containers. */
+  async #retire(chainId: Digest): Promise<void> {
+    const aside = join(this.#paths.retired, `${chainId}.${randomUUID()}`)
+    try {
+      await rename(layerPath(this.#paths, chainId), aside)
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) throw fileError(error, 'replacing a layer', chainId)
     }
   }
 
@@ -165,9 +205,6 @@ export class Layers {
       bootId,
     }
     await writeRecord(directory, record)
-    signal?.throwIfAborted()
-    await this.#publish(directory, chainId)
-    onProgress?.({ kind: 'done', layer, compressed: layer.size, size, entries })
     return record
   }
 

@@ -58,8 +58,9 @@ export class Marks {
   }
 
   /** What a container is made of. */
-  async container({ chainId, image }: WritableRecord): Promise<void> {
+  async container({ chainId, layers = [], image }: WritableRecord): Promise<void> {
     if (chainId !== undefined) await this.layer(chainId)
+    for (const layer of layers) this.layers.add(layer)
     if (image !== undefined) await this.digest(image)
   }
 

@@ -10,6 +10,8 @@ export interface StorePaths {
   readonly content: string
   /** Unpacked layers, one directory a ChainID: `sha256/<hex>/{layer.json,diff/}`. */
   readonly layers: string
+  /** Layers that were damaged and have been replaced: containers may run on them. `<ChainID>.<random>/`. */
+  readonly retired: string
   /** Writable layers of containers: `<id>/{writable.json,upper/,work/}`. */
   readonly containers: string
   /** Volumes: `<name>/{volume.json,data/}`. */
@@ -42,6 +44,7 @@ export function storePaths(root: string): StorePaths {
     root: at,
     content: join(at, 'content'),
     layers: join(at, 'layers'),
+    retired: join(at, 'retired'),
     containers: join(at, 'containers'),
     volumes: join(at, 'volumes'),
     temporary: join(at, 'tmp'),

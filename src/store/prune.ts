@@ -1,9 +1,14 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { NamedDescriptor } from '../content/layout.ts'
+import { isDigest } from '../image/digest.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
+import { usersOfLayers } from './check-layers.ts'
 import { type Collected, collectGarbage, type GarbageContext, type StoreView } from './garbage.ts'
 import { type ImageSummary, imagesOf, readable, summary } from './images.ts'
 import { usersOf } from './in-use.ts'
 import { hasLabels, type LabelFilters } from './labels.ts'
+import { removeTree } from './remove-tree.ts'
 
 /** Which images are pruned; each filter leaves some of them out. */
 export interface ImageFilters extends LabelFilters {
@@ -48,7 +53,10 @@ export async function prune(context: GarbageContext, options: PruneOptions): Pro
     { grace: toMilliseconds(options.grace ?? '10m', 'grace'), dryRun, signal },
   )
   // What dead processes were fetching; they have done so too when the store was opened.
-  if (!dryRun) await context.content.removeAbandoned()
+  if (!dryRun) {
+    await context.content.removeAbandoned()
+    await removeRetired(context)
+  }
   return { ...collected, images }
 }
 
@@ -73,4 +81,15 @@ async function unused(
 function passes({ created, labels }: ImageSummary, { until, ...filters }: ImageFilters): boolean {
   if (until !== undefined && (created === undefined || created >= until)) return false
   return hasLabels(labels, filters)
+}
+
+/** Removes layers that have been replaced, when no container is left that may run on one. */
+async function removeRetired({ paths, writable }: GarbageContext): Promise<void> {
+  const names = await readdir(paths.retired)
+  if (names.length === 0) return
+  const users = usersOfLayers(await writable.records())
+  for (const name of names) {
+    const [chainId = ''] = name.split('.')
+    if (!isDigest(chainId) || !users.has(chainId)) await removeTree(join(paths.retired, name))
+  }
 }

@@ -11,7 +11,9 @@ import type { Digest } from '../image/digest.ts'
 import type { ImageManifest } from '../image/manifest.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import type { LayerLimits } from '../layer/limits.ts'
+import { type CheckContext, type CheckOptions, check } from './check.ts'
 import { type DiskUsage, diskUsage } from './disk-usage.ts'
+import type { CheckReport } from './findings.ts'
 import type { GarbageContext } from './garbage.ts'
 import { Gate } from './gate.ts'
 import { ContentGraph } from './graph.ts'
@@ -23,6 +25,7 @@ import { exclusive } from './lock.ts'
 import { defaultRoot, type StorePaths, storePaths } from './paths.ts'
 import { type PruneOptions, type PruneReport, prune } from './prune.ts'
 import { type RemovedImage, type RemoveImageOptions, removeImage } from './remove-image.ts'
+import { type RepairOptions, type RepairReport, repair } from './repair.ts'
 import { type UnpackedImage, unpackImage } from './unpack.ts'
 import { Volumes } from './volumes.ts'
 import { reclaim } from './work-directory.ts'
@@ -181,6 +184,33 @@ export class Store implements ContentStore, Receiver {
     return prune(this.#garbage(), options)
   }
 
+  /**
+   * Looks for what is wrong: blobs that are not what their digests say, layers that are not what their blobs say, and
+   * what images and containers need and is not there. Changes nothing; others may go on meanwhile.
+   */
+  async check(options: CheckOptions = {}): Promise<CheckReport> {
+    assertLinux('checking layers')
+    return this.#checking(options.signal, (context) => check(context, options))
+  }
+
+  /**
+   * Repairs what {@link Store.check} finds: fetches blobs again, unpacks layers again, removes damaged blobs that nobody
+   * needs, lists the images anew when their list is lost. What can't be repaired stays as it is.
+   */
+  async repair(options: RepairOptions = {}): Promise<RepairReport> {
+    assertLinux('repairing layers')
+    return this.#checking(options.signal, (context) => repair(context, options))
+  }
+
+  async #checking<T>(signal: AbortSignal | undefined, work: (context: CheckContext) => Promise<T>): Promise<T> {
+    const lease = await this.lease({ signal })
+    try {
+      return await work({ paths: this.#paths, content: this.content, layers: this.#layers, lease })
+    } finally {
+      await lease.release()
+    }
+  }
+
   /** All references and what they point at. */
   references(options?: ContentOptions): Promise<readonly NamedDescriptor[]> {
     return this.content.list(options)
@@ -227,6 +257,14 @@ export class Store implements ContentStore, Receiver {
   /** Opens a writable layer that was made before, perhaps by another process. @throws NotFoundError */
   openWritable(id: string): Promise<WritableLayer> {
     return this.#writable.open(id)
+  }
+
+  /**
+   * Removes a writable layer with all changes, whatever has become of the layers below; it must not be mounted any more.
+   * Idempotent.
+   */
+  removeWritable(id: string): Promise<void> {
+    return this.#writable.remove(id)
   }
 
   /** Keeps content that no reference names yet from being collected. */

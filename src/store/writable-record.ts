@@ -12,6 +12,8 @@ export interface WritableRecord {
   readonly version: 1
   readonly id: string
   readonly chainId?: Digest
+  /** All layers it is stacked on, by their ChainIDs: they are in use even if the record of one is damaged. */
+  readonly layers?: readonly Digest[]
   readonly ephemeral: boolean
   readonly image?: Digest
   /** Names of the volumes that the container mounts. */
@@ -56,9 +58,9 @@ export async function writableRecords(containers: string): Promise<readonly Writ
 
 function isRecord(value: unknown): value is WritableRecord {
   if (!isJsonObject(value)) return false
-  const { version, id, chainId, ephemeral, image, volumes = [] } = value
+  const { version, id, chainId, ephemeral, image, layers = [], volumes = [] } = value
   const mayBeDigest = (text: unknown): boolean => text === undefined || (typeof text === 'string' && isDigest(text))
   const areNames = Array.isArray(volumes) && volumes.every((name) => typeof name === 'string')
-  const areDigests = mayBeDigest(chainId) && mayBeDigest(image)
+  const areDigests = mayBeDigest(chainId) && mayBeDigest(image) && Array.isArray(layers) && layers.every(mayBeDigest)
   return version === 1 && typeof id === 'string' && typeof ephemeral === 'boolean' && areDigests && areNames
 }

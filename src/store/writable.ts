@@ -12,7 +12,7 @@ import type { Layers } from './layers.ts'
 import { type Lock, tryLock } from './lock.ts'
 import type { StorePaths } from './paths.ts'
 import { removeTree } from './remove-tree.ts'
-import { stackOf } from './unpack.ts'
+import { stackOf, type UnpackedImage } from './unpack.ts'
 import type { Volumes } from './volumes.ts'
 import type { WantedVolume } from './wanted-volume.ts'
 import {
@@ -85,7 +85,7 @@ export class WritableLayers {
     { id, ephemeral = false, image, volumes = [] }: WritableOptions,
   ): Promise<WritableLayer> {
     const target = this.#pathOf(id)
-    const lower = await this.#lower(chainId)
+    const { layers: lower, chainIds } = await this.#stack(chainId)
     const lock = tryLock(this.#lockOf(id))
     if (lock === undefined) throw taken(id)
     try {
@@ -96,7 +96,7 @@ export class WritableLayers {
         version: 1,
         id,
         ephemeral,
-        ...(chainId === undefined ? {} : { chainId }),
+        ...(chainId === undefined ? {} : { chainId, layers: chainIds }),
         ...(image === undefined ? {} : { image }),
         ...(volumes.length === 0 ? {} : { volumes: volumes.map(({ name }) => name) }),
       })
@@ -112,7 +112,12 @@ export class WritableLayers {
   async open(id: string): Promise<WritableLayer> {
     const record = readWritableRecord(this.#pathOf(id))
     if (record === undefined) throw new NotFoundError(id, `there is no container layer ${quote(id)}`)
-    return this.#handle(id, await this.#lower(record.chainId), undefined)
+    return this.#handle(id, (await this.#stack(record.chainId)).layers, undefined)
+  }
+
+  /** Removes a writable layer, whatever has become of the layers it was made on. Idempotent. */
+  async remove(id: string): Promise<void> {
+    await this.#handle(id, [], undefined).remove()
   }
 
   /** All that are complete, whoever they belong to. */
@@ -175,7 +180,7 @@ export class WritableLayers {
     await this.#volumes.removeAnonymous(volumes)
   }
 
-  async #lower(chainId: Digest | undefined): Promise<readonly string[]> {
+  async #stack(chainId: Digest | undefined): Promise<UnpackedImage> {
     const records: LayerRecord[] = []
     for (let next = chainId; next !== undefined; ) {
       const record = await this.#layers.find(next)
@@ -183,7 +188,7 @@ export class WritableLayers {
       records.unshift(record)
       next = record.parent
     }
-    return stackOf(records, this.#layers).layers
+    return stackOf(records, this.#layers)
   }
 
   #lockOf(id: string): string {

@@ -1,11 +1,13 @@
-import { readdirSync } from 'node:fs'
+import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { ConflictError, InvalidArgumentError, InvalidReferenceError, NotFoundError } from '../../src/errors.ts'
+import type { Descriptor } from '../../src/image/descriptor.ts'
 import { createEngine, type Engine } from '../../src/index.ts'
 import { tar } from '../layer/support/tar.ts'
 import { image, put } from '../store/support/image.ts'
 import { busyboxImage, cannotRunAsRoot } from './support/busybox.ts'
+import { serveImage } from './support/image-server.ts'
 import { Sandbox } from './support/sandbox.ts'
 
 const one = image([tar({ name: 'one', content: 'x'.repeat(5000) })], {}, { config: { Labels: { tier: 'x' } } })
@@ -61,6 +63,21 @@ describe.skipIf(process.platform !== 'linux')('images of an engine (skipped on a
     await expect(engine.removeImage('one')).rejects.toThrow(/there is no image "docker.io\/library\/one:latest"/)
     await expect(engine.removeImage('abcdef')).rejects.toThrow(NotFoundError)
     expect(readdirSync(join(sandbox.root, 'content/blobs/sha256'))).toEqual([])
+  })
+
+  it('are checked, and repaired from the registry they are named after', async () => {
+    await using server = await serveImage(one)
+    const name = `${server.host}/app:1`
+    await engine.tag('one', name)
+    const store = await engine.store()
+    const { digest } = one.manifest.layers[0] as Descriptor
+    writeFileSync(store.content.blobPath(digest), 'damaged')
+    const kind = 'blob-damaged'
+    expect((await engine.check()).findings).toMatchObject([{ kind, digest, images: [expect.any(String), name] }])
+    expect((await engine.repair({ fetch: false })).repairs).toMatchObject([{ repaired: false }])
+    await engine.removeImage('one')
+    expect((await engine.repair()).repairs).toMatchObject([{ repaired: true, finding: { kind, digest } }])
+    expect((await engine.check()).findings).toEqual([])
   })
 
   it('are weighed, what they share once', async () => {

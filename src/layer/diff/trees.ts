@@ -71,7 +71,8 @@ async function isUnchanged(before: TreeReader, after: TreeReader, lower: TreeNod
   return sameContent(before, after, lower, upper)
 }
 
-function sameAttributes(a: TreeNode, b: TreeNode): boolean {
+/** Whether all is the same that can be said of two nodes without reading their content. */
+export function sameAttributes(a: TreeNode, b: TreeNode): boolean {
   const same =
     a.type === b.type &&
     a.mode === b.mode &&
@@ -90,7 +91,8 @@ function sameAttributes(a: TreeNode, b: TreeNode): boolean {
   )
 }
 
-async function sameContent(before: TreeReader, after: TreeReader, a: TreeNode, b: TreeNode): Promise<boolean> {
+/** Whether two files of the same size have the same content. */
+export async function sameContent(before: TreeReader, after: TreeReader, a: TreeNode, b: TreeNode): Promise<boolean> {
   if (a.size <= smallFile) {
     const [old, now] = await Promise.all([readSmallFiles(before, [a]), readSmallFiles(after, [b])])
     const [content, other] = [old.get(a), now.get(b)]

@@ -1,12 +1,13 @@
 import { Readable } from 'node:stream'
 import { collect, verified } from '../content/verify.ts'
-import { NotFoundError, SizeMismatchError } from '../errors.ts'
+import { NotFoundError, SizeMismatchError, UnsupportedError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import { isVerifiable } from '../image/digest.ts'
-import { type ByteRange, type ContentSource, openContent } from './content-stream.ts'
+import { type ByteRange, type ContentSource, openContent, progressThreshold } from './content-stream.ts'
 import { type Endpoint, send } from './endpoint.ts'
 import { acceptHeader } from './manifests.ts'
-import { fromFirst, noteMirrorFailure, sourcesOf } from './mirrors/sources.ts'
+import { SourcePool } from './mirrors/pool.ts'
+import { fromFirst } from './mirrors/sources.ts'
 import { refusalOf } from './origin.ts'
 import { openParallel } from './parallel-content.ts'
 import { contentLength } from './response.ts'
@@ -14,6 +15,9 @@ import type { HttpResponse } from './transport.ts'
 
 /** Bytes of a blob that is held in memory to verify what a mirror has given. */
 const maxBuffered = 1024 * 1024
+
+/** Times that a mirror may break off without getting on; then the next source goes on. */
+const maxDrops = 2
 
 /** What {@link openFromRegistry} opens. */
 export interface RemoteContent {
@@ -25,7 +29,8 @@ export interface RemoteContent {
 
 /**
  * Opens a manifest or blob of a repository as a stream that survives dropped connections, and that
- * goes on at the next source where a mirror has not got it or breaks off twice at the same byte. What
+ * goes on at the next source where a mirror has not got it or breaks off twice without getting on. The
+ * parts of a large blob come from all mirrors at the same time, where the client was told to pull parts. What
  * is small is verified before any of it is given out, so that a mirror with other content does not
  * matter; of a large blob its reader finds out.
  */
@@ -37,55 +42,65 @@ export async function openFromRegistry(
   const { endpoint, descriptor, manifest } = content
   const small = manifest || descriptor.size <= maxBuffered
   if (endpoint.mirrors.length === 0 || !small || !isVerifiable(descriptor.digest)) {
-    const source = contentSource(content)
-    return manifest ? openContent(source, offset, signal) : openParallel(source, offset, endpoint.ranges, signal)
+    const pool = new SourcePool(endpoint, descriptor.digest, !manifest && endpoint.ranges.parallel > 1)
+    const connect = (): ContentSource => contentSource(content, pool)
+    if (manifest) return openContent(connect(), offset, signal)
+    return openParallel(connect, descriptor.size, offset, endpoint.ranges, signal)
   }
   const bytes = await fromFirst(endpoint, descriptor.digest, signal, async (source) => {
     const one = { ...source, mirrors: [] }
-    const stream = await openContent(contentSource({ ...content, endpoint: one }), 0, signal)
+    const pool = new SourcePool(one, descriptor.digest, false)
+    const stream = await openContent(contentSource({ ...content, endpoint: one }, pool), 0, signal)
     return collect(verified(descriptor, stream, { signal }))
   })
   if (manifest) endpoint.manifests.set(descriptor.digest, bytes)
   return Readable.from([Buffer.from(bytes.subarray(offset))], { objectMode: false })
 }
 
-function contentSource({ endpoint, descriptor, manifest }: RemoteContent): ContentSource {
+/** One connection after another to the sources of `pool`. */
+function contentSource({ endpoint, descriptor, manifest }: RemoteContent, pool: SourcePool): ContentSource {
   const { digest, size } = descriptor
-  const sources = sourcesOf(endpoint, digest)
-  let index = 0
-  let lastDrop = -1
-  const pass = (error: unknown): void => {
-    const source = sources[index]
-    if (source !== undefined) noteMirrorFailure(endpoint, source, digest, error)
-    index++
-  }
+  let source = pool.take()
+  let [drops, mark] = [0, 0]
   return {
     subject: digest,
     size,
     retry: endpoint.connection.retry,
     async request(range, signal) {
       for (;;) {
-        const source = sources[index] ?? endpoint
         if (source === endpoint) return requestOrigin({ endpoint, descriptor, manifest }, range, signal)
         try {
           const response = await requestContent({ endpoint: source, descriptor, manifest }, range, signal)
           const announced = response.status === 200 ? contentLength(response) : size
-          if (response.status !== 416 && (announced ?? size) === size) return response
+          // A mirror that sends all of it for every part would send it many times.
+          const isWaste = response.status === 200 && range?.end !== undefined && range.from > 0
+          if (response.status !== 416 && (announced ?? size) === size && !isWaste) return response
           response.discard()
+          if (isWaste) throw new UnsupportedError(`parts of ${digest}`, 'the mirror does not know ranges')
           throw new SizeMismatchError(digest, size, announced ?? 0)
         } catch (error) {
           signal.throwIfAborted()
-          pass(error)
+          source = pool.replace(source, error)
         }
       }
+    },
+    move(position, error) {
+      if (position - mark >= progressThreshold) {
+        drops = 0
+        mark = position
+      }
+      drops++
+      if (source === endpoint || drops < maxDrops) return false
+      source = pool.replace(source, error)
+      drops = 0
+      return true
     },
     onResume(position, error) {
       const { registry, notify } = endpoint.connection
       notify({ kind: 'resume', registry, subject: digest, position, error })
       endpoint.onRetry?.(error)
-      if (position === lastDrop && index < sources.length - 1) pass(error)
-      lastDrop = position
     },
+    onEnd: () => pool.release(source),
   }
 }
 

@@ -28,12 +28,16 @@ export interface ContentSource {
    */
   request(range: ByteRange | undefined, signal: AbortSignal): Promise<HttpResponse>
   readonly retry: RetryPolicy
+  /** Told that the content broke off; whether the rest comes from elsewhere, where failures are counted anew. */
+  move?(position: number, error: unknown): boolean
   /** Told when the rest is going to be requested. */
   onResume?(position: number, error: unknown): void
+  /** Told once, when nothing more is going to be requested. */
+  onEnd?(): void
 }
 
 /** Bytes that a connection must have brought for the count of failures to begin anew. */
-const progressThreshold = 256 * 1024
+export const progressThreshold: number = 256 * 1024
 
 /**
  * Opens content of a known size as a stream that survives dropped connections: it asks for the rest
@@ -124,6 +128,7 @@ class ContentStream extends Readable {
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#detach()
+    this.#source.onEnd?.()
     this.#controller.abort(error ?? undefined)
     done(error)
   }
@@ -197,6 +202,7 @@ class ContentStream extends Readable {
       this.#failures = 0
     }
     this.#failures++
+    if (this.#source.move?.(this.#position, cause) === true) this.#failures = 0
     if (this.#failures >= retry.attempts) {
       const url = part?.url
       if (cause === undefined) this.destroy(new SizeMismatchError(subject, size, this.#position))
@@ -213,7 +219,7 @@ class ContentStream extends Readable {
   }
 
   async #reopen(): Promise<void> {
-    const wait = this.#failures === 1 ? 0 : backoff(this.#failures - 1, this.#source.retry)
+    const wait = this.#failures <= 1 ? 0 : backoff(this.#failures - 1, this.#source.retry)
     await delay(wait, this.#controller.signal)
     await this.open()
   }

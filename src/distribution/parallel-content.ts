@@ -31,28 +31,30 @@ export function rangePolicy({ parallel = 1, size = '8m' }: RangeOptions = {}): R
 }
 
 /**
- * Opens content as parts that are requested at the same time and given out in order, so that it can
- * be hashed as it comes. Each part survives dropped connections by itself. Where the server does not
- * know ranges, all of it comes by one connection.
+ * Opens content of `total` bytes as parts that are requested at the same time and given out in order, so
+ * that it can be hashed as it comes. Each part has a connection of its own, made by `connect`, and
+ * survives drops by itself. Where the server does not know ranges, all of it comes by one connection.
  */
 export async function openParallel(
-  source: ContentSource,
+  connect: () => ContentSource,
+  total: number,
   offset: number,
   { parallel, size }: RangePolicy,
   signal: AbortSignal | undefined,
 ): Promise<Readable> {
-  if (parallel === 1 || source.size - offset < 2 * size) return openContent(source, offset, signal)
+  if (parallel === 1 || total - offset < 2 * size) return openContent(connect(), offset, signal)
   const controller = new AbortController()
   const joined = joinSignals(signal, controller.signal)
-  const first = await openRange(source, offset, offset + size, joined)
+  const open = (from: number): Promise<{ readonly stream: Readable; readonly ranged: boolean }> =>
+    openRange(connect(), from, Math.min(from + size, total), joined)
+  const first = await open(offset)
   if (!first.ranged) {
     first.stream.destroy()
-    return openContent(source, offset, signal)
+    return openContent(connect(), offset, signal)
   }
-  const stream = Readable.from(parts(source, offset + size, first.stream, { parallel, size }, joined), {
-    objectMode: false,
-    highWaterMark: 256 * 1024,
-  })
+  const part = async (from: number): Promise<Uint8Array> => collect((await open(from)).stream)
+  const all = parts(collect(first.stream), part, { from: offset + size, total, parallel, size })
+  const stream = Readable.from(all, { objectMode: false, highWaterMark: 256 * 1024 })
   stream.once('close', () => controller.abort())
   // It may fail before its reader has begun to listen; they learn of it when they read.
   stream.on('error', () => {})
@@ -60,11 +62,9 @@ export async function openParallel(
 }
 
 async function* parts(
-  source: ContentSource,
-  from: number,
-  first: Readable,
-  { parallel, size }: RangePolicy,
-  signal: AbortSignal | undefined,
+  first: Promise<Uint8Array>,
+  fetchPart: (from: number) => Promise<Uint8Array>,
+  { from, total, parallel, size }: RangePolicy & { readonly from: number; readonly total: number },
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const waiting: Promise<Uint8Array>[] = []
   let next = from
@@ -74,12 +74,9 @@ async function* parts(
     waiting.push(part)
   }
   const fill = (): void => {
-    for (; waiting.length < parallel && next < source.size; next += size) {
-      const end = Math.min(next + size, source.size)
-      add(openRange(source, next, end, signal).then(({ stream }) => collect(stream)))
-    }
+    for (; waiting.length < parallel && next < total; next += size) add(fetchPart(next))
   }
-  add(collect(first))
+  add(first)
   for (fill(); waiting.length > 0; fill()) {
     const part = await waiting.shift()
     if (part !== undefined) yield part

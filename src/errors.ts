@@ -6,7 +6,10 @@
  * builds and across two installed copies of the package.
  */
 
+import { describeOutcome, type ExecOutcome, type ExitStatus } from './internal/outcomes.ts'
 import { quote } from './internal/text.ts'
+
+export type { ExecOutcome, ExitStatus } from './internal/outcomes.ts'
 
 const brand = Symbol.for('oci-ts.error')
 
@@ -343,16 +346,6 @@ export class RuntimeError extends OciError {
   }
 }
 
-/** How a container or a process in it ended. */
-export interface ExitStatus {
-  /** Exit code 0 to 255; 128 + n when signal n ended it, as shells and Docker report it. */
-  readonly code: number
-  /** Name of the signal that ended it, for example `SIGKILL`. */
-  readonly signal: NodeJS.Signals | undefined
-  /** Whether the kernel's out-of-memory killer struck in its cgroup. */
-  readonly oomKilled: boolean
-}
-
 /** A container ended, or did not become ready, while it was being started. */
 export class StartupError extends OciError {
   /** How it ended, if it did. */
@@ -370,6 +363,28 @@ export class StartupError extends OciError {
     super('ERR_OCI_STARTUP', logs.length === 0 ? message : `${message}\n\n${logs.join('\n')}`, { subject, ...options })
     this.exit = exit
     this.logs = logs
+  }
+}
+
+/**
+ * A program in a container failed: its exit code was not 0 where that was asked for, or it was killed because its
+ * time was over or it wrote too much; `cause` then says which. It has the shape of a result.
+ */
+export class ExecError extends OciError implements ExecOutcome {
+  /** What it wrote, as UTF-8. */
+  readonly stdout: string
+  readonly stderr: string
+  /** Exit code 0 to 255; 128 + n when signal n ended it. */
+  readonly exitCode: number
+  /** Name of the signal that ended it. */
+  readonly signal: NodeJS.Signals | undefined
+
+  constructor(subject: string, outcome: ExecOutcome, options: OciErrorOptions = {}) {
+    super('ERR_OCI_EXEC', describeOutcome(subject, outcome, options.cause), { subject, ...options })
+    this.stdout = outcome.stdout
+    this.stderr = outcome.stderr
+    this.exitCode = outcome.exitCode
+    this.signal = outcome.signal
   }
 }
 

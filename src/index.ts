@@ -42,9 +42,11 @@ export {
   tag,
   volumes,
 } from './engine/engine.ts'
+export type { ExecOptions, ExecResult, SpawnOptions, TtyOption } from './engine/exec-options.ts'
 export type { Image } from './engine/image.ts'
 export type { LogLine, OutputName } from './engine/line-splitter.ts'
 export type { LogOptions } from './engine/output.ts'
+export { ContainerProcess } from './engine/process.ts'
 export type { PruneOptions, PruneReport } from './engine/prune.ts'
 export type { FetchProgress, PullOperation, PullOptions, PullProgress, UnpackProgress } from './engine/pull.ts'
 export type { PushedImage, PushOperation, PushOptions } from './engine/push.ts'

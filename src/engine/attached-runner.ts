@@ -1,6 +1,7 @@
 import type { Writable } from 'node:stream'
-import type { ExitStatus } from '../errors.ts'
-import type { RuntimeContainer } from '../runtime/index.ts'
+import type { Spec } from '../bundle/spec.ts'
+import { ConflictError, type ExitStatus } from '../errors.ts'
+import type { ExecOptions, ExecProcess, RuntimeContainer, RuntimeProcess } from '../runtime/index.ts'
 import type { WritableLayer } from '../store/index.ts'
 import type { Output } from './output.ts'
 import type { Runner } from './runner.ts'
@@ -10,7 +11,7 @@ import type { Stdio } from './stdio.ts'
 export interface AttachedParts {
   readonly runtime: RuntimeContainer
   readonly output: Output
-  readonly stdio: Stdio
+  readonly stdio: Pick<Stdio, 'stdin' | 'close'>
   readonly layer: WritableLayer
   /** Whether the user writes to its input. */
   readonly offersInput: boolean
@@ -41,6 +42,20 @@ export class AttachedRunner implements Runner {
     this.parts.runtime.kill(signal)
   }
 
+  async config(): Promise<Spec> {
+    return this.parts.runtime.config
+  }
+
+  exec(process: ExecProcess, options: ExecOptions): Promise<RuntimeProcess> {
+    return this.parts.runtime.exec(process, options)
+  }
+
+  resize(columns: number, rows: number): void {
+    const { terminal } = this.parts.runtime
+    if (terminal === undefined) throw new ConflictError(this.id, `container ${this.id} has no terminal`)
+    terminal.resize(columns, rows)
+  }
+
   async remove(): Promise<void> {
     const { runtime, stdio, layer } = this.parts
     await runtime.delete({ force: true })
@@ -52,8 +67,8 @@ export class AttachedRunner implements Runner {
   private async untilEnd(): Promise<ExitStatus> {
     const { runtime, output, stdio } = this.parts
     const status = await runtime.exited
-    // Nobody reads it any more.
-    stdio.stdin?.destroy()
+    // Nobody reads it any more; what a terminal has shown last is still to be read.
+    if (runtime.terminal === undefined) stdio.stdin?.destroy()
     await output.finish()
     return status
   }

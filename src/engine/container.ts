@@ -3,9 +3,12 @@ import { ConflictError, type ExitStatus, NotFoundError } from '../errors.ts'
 import { delay } from '../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
 import { signalNumber } from '../runtime/processes.ts'
+import { execIn, spawnIn } from './exec.ts'
+import type { ExecOptions, ExecResult, SpawnOptions } from './exec-options.ts'
 import type { Image } from './image.ts'
 import type { LogLine } from './line-splitter.ts'
 import type { LogOptions } from './output.ts'
+import type { ContainerProcess } from './process.ts'
 import type { Runner } from './runner.ts'
 
 /** How `stop` goes about it. */
@@ -63,7 +66,7 @@ export class Container implements AsyncDisposable {
     return this.parts.runner.exited
   }
 
-  /** Its standard input, when `run` was given `stdin: 'pipe'`; else undefined. */
+  /** Its standard input, when `run` was given `stdin: 'pipe'` or `tty`; else undefined. */
   get stdin(): Writable | undefined {
     return this.parts.runner.stdin
   }
@@ -100,6 +103,37 @@ export class Container implements AsyncDisposable {
    */
   async kill(signal: string | number = 'SIGKILL'): Promise<void> {
     await this.parts.runner.kill(signal)
+  }
+
+  /**
+   * Runs a program in it to its end, and collects what it writes.
+   * @param argv The program and its arguments; no shell is involved.
+   * @throws RuntimeError when it can't be run: not found, no permission. @throws ConflictError when the container is
+   * not running. @throws ExecError, which has the shape of the result, when its time is over, when it writes too much,
+   * and, with `check`, for an exit code that is not 0. @throws InvalidArgumentError, NotFoundError for options that
+   * can't be used. @throws `signal.reason` when aborted.
+   */
+  exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    return execIn(this.parts.runner, argv, options)
+  }
+
+  /**
+   * Starts a program in it, with streams. Resolves when the kernel has accepted it. It ends with this process at
+   * the latest.
+   * @param argv The program and its arguments; no shell is involved.
+   * @throws as {@link exec} does, but for what comes after the start.
+   */
+  spawn(argv: readonly string[], options: SpawnOptions = {}): Promise<ContainerProcess> {
+    return spawnIn(this.parts.runner, argv, options)
+  }
+
+  /**
+   * Tells its program the size of its terminal, in characters.
+   * @throws ConflictError unless it was run with `tty` by this process and still runs. @throws InvalidArgumentError for
+   * what is no size.
+   */
+  resize(columns: number, rows: number): void {
+    this.parts.runner.resize(columns, rows)
   }
 
   /**

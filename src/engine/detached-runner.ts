@@ -1,6 +1,17 @@
+import type { Spec } from '../bundle/spec.ts'
 import { ConflictError, type ExitStatus, NotFoundError } from '../errors.ts'
 import { killedWithMonitor } from '../runtime/exit.ts'
-import { deleteContainer, kill, state, wait } from '../runtime/index.ts'
+import {
+  deleteContainer,
+  type ExecOptions,
+  type ExecProcess,
+  exec,
+  kill,
+  type RuntimeProcess,
+  state,
+  wait,
+} from '../runtime/index.ts'
+import { readConfig } from '../runtime/state-directory.ts'
 import type { Store } from '../store/index.ts'
 import { type DetachedRecord, directoryOf } from './detached-record.ts'
 import { LogFiles } from './log-files.ts'
@@ -38,6 +49,18 @@ export class DetachedRunner implements Runner {
 
   kill(signal: string | number): Promise<void> {
     return kill(this.id, signal, { stateRoot: this.stateRoot })
+  }
+
+  config(): Promise<Spec> {
+    return readConfig(this.stateRoot, this.id)
+  }
+
+  exec(process: ExecProcess, options: ExecOptions): Promise<RuntimeProcess> {
+    return exec(this.id, process, { ...options, stateRoot: this.stateRoot })
+  }
+
+  resize(): never {
+    throw new ConflictError(this.id, `container ${this.id} has no terminal: it is detached`)
   }
 
   async remove(): Promise<void> {

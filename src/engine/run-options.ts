@@ -4,6 +4,8 @@ import type { Spec } from '../bundle/spec.ts'
 import { InvalidArgumentError } from '../errors.ts'
 import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/units.ts'
 import { signalNumber } from '../runtime/processes.ts'
+import type { TtyOption } from './exec-options.ts'
+import { terminalOf } from './exec-process.ts'
 import type { PullOptions } from './pull.ts'
 import type { RunMountOption } from './volume-mounts.ts'
 import type { WaitStrategy } from './wait.ts'
@@ -28,6 +30,11 @@ export interface RunOptions
   readonly pull?: 'missing' | 'always' | 'never' | undefined
   /** How to pull; `signal` and `timeout` of `run` hold there as well. */
   readonly pullOptions?: Omit<PullOptions, 'signal' | 'timeout'> | undefined
+  /**
+   * Whether it gets a terminal, of which size: what it shows is `stdout` and the log, `stdin` is what is typed, and
+   * `resize` changes the size. Not for `detach`: nobody would read it. Default false.
+   */
+  readonly tty?: TtyOption | undefined
   /** Standard input: nothing to read, or a pipe that `Container.stdin` writes to. Default none. */
   readonly stdin?: 'none' | 'pipe' | undefined
   /**
@@ -76,6 +83,10 @@ export function settingsOf(options: RunOptions): RunSettings {
   }
   if (options.detach === true && (input !== undefined || stdin !== 'none')) {
     throw new InvalidArgumentError('a detached container has no standard input', { subject: 'detach' })
+  }
+  terminalOf(options.tty)
+  if (options.detach === true && options.tty !== undefined && options.tty !== false) {
+    throw new InvalidArgumentError('a detached container has no terminal', { subject: 'detach' })
   }
   if (options.stopSignal !== undefined) signalNumber(options.stopSignal)
   return {

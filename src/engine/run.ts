@@ -22,7 +22,7 @@ import { pullInto } from './pull.ts'
 import { untilReady } from './ready.ts'
 import { type RunOptions, type RunSettings, settingsOf } from './run-options.ts'
 import { buildSpec, hostUid } from './spec.ts'
-import { openStdio, type Stdio } from './stdio.ts'
+import { openStdio, type Stdio, terminalStdio } from './stdio.ts'
 import { fillVolumes, type ResolvedMounts, resolveMounts } from './volume-mounts.ts'
 
 /** What runs are made with. */
@@ -118,14 +118,17 @@ class Run {
     signal.throwIfAborted()
     await fillVolumes(store, layer, birth.volumes, options.userNamespace, signal)
 
-    const stdio = openStdio(settings.stdin !== 'none', hostUid(spec))
+    const pipes = spec.process?.terminal === true ? undefined : openStdio(settings.stdin !== 'none', hostUid(spec))
+    this.stdio = pipes
+    const runtime = await this.create(birth, layer, pipes?.descriptors)
+    const stdio = pipes ?? terminalStdio(runtime.terminal)
     this.stdio = stdio
     const output = new Output(stdio.outputs, settings.logSize)
-    const runtime = await this.create(birth, layer, stdio.descriptors)
     stdio.handOver()
     await untilAborted(runtime.start(), signal)
     this.feed(stdio)
-    const runner = new AttachedRunner({ runtime, output, stdio, layer, offersInput: settings.stdin === 'pipe' })
+    const offersInput = settings.stdin === 'pipe' || pipes === undefined
+    const runner = new AttachedRunner({ runtime, output, stdio, layer, offersInput })
     const container = new Container({ name, image, runner, stopSignal, stopTimeout: settings.stopTimeout })
     if (options.ready !== undefined) {
       output.start()
@@ -204,7 +207,7 @@ class Run {
     return pullInto(async () => store, text, { ...pullOptions, signal })
   }
 
-  private feed(stdio: Stdio): void {
+  private feed(stdio: Pick<Stdio, 'stdin'>): void {
     const { input } = this.options
     if (input === undefined || stdio.stdin === undefined) return
     // A container need not read what it is given.

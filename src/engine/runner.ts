@@ -1,5 +1,7 @@
 import type { Readable, Writable } from 'node:stream'
+import type { Spec } from '../bundle/spec.ts'
 import type { ExitStatus } from '../errors.ts'
+import type { ExecOptions, ExecProcess, RuntimeProcess } from '../runtime/index.ts'
 import type { LogLine, OutputName } from './line-splitter.ts'
 import type { LogOptions } from './output.ts'
 
@@ -24,6 +26,12 @@ export interface Runner {
   readonly exited: Promise<ExitStatus>
   /** @throws ConflictError when it has ended. @throws InvalidArgumentError for what is no signal. */
   kill(signal: string | number): Promise<void>
+  /** The config.json that it was made with. @throws NotFoundError when it is gone. */
+  config(): Promise<Spec>
+  /** Runs a further process in it. @throws ConflictError when it is not running; RuntimeError; NotFoundError. */
+  exec(process: ExecProcess, options: ExecOptions): Promise<RuntimeProcess>
+  /** Tells the program the size of its terminal. @throws ConflictError when it has none. */
+  resize(columns: number, rows: number): void
   /** Kills it when it runs, and removes all that was made for it. */
   remove(): Promise<void>
 }

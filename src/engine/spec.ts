@@ -3,6 +3,7 @@ import { hostMaskedPaths } from '../bundle/host.ts'
 import type { MountOption } from '../bundle/options.ts'
 import type { IdMapping, Spec } from '../bundle/spec.ts'
 import { readAccounts } from './accounts.ts'
+import { terminalOf } from './exec-process.ts'
 import type { Image } from './image.ts'
 import { forOrdinaryUser, userNamespace } from './rootless.ts'
 import type { RunOptions } from './run-options.ts'
@@ -22,6 +23,7 @@ export async function buildSpec(
   const privileged = process.geteuid?.() === 0
   const spec = createSpec(image.config, {
     ...options,
+    ...terminalOf(options.tty),
     mounts,
     ...(privileged ? {} : { userNamespace: options.userNamespace ?? userNamespace() }),
     id,

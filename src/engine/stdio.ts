@@ -4,6 +4,7 @@ import type { Readable, Writable } from 'node:stream'
 import { out } from '../linux/call.ts'
 import { O, pipe2 } from '../linux/calls/files.ts'
 import { performFor } from '../linux/local.ts'
+import type { Terminal } from '../runtime/index.ts'
 import type { OutputName } from './line-splitter.ts'
 
 /** The pipes between this process and a container. */
@@ -45,6 +46,18 @@ export function openStdio(wantsInput: boolean, owner: number): Stdio {
       handOver()
       input?.destroy()
       for (const output of outputs.values()) output.destroy()
+    },
+  }
+}
+
+/** The terminal of a container in the place of pipes; all that it shows is standard output. */
+export function terminalStdio(terminal: Terminal | undefined): Pick<Stdio, 'stdin' | 'outputs' | 'handOver' | 'close'> {
+  return {
+    stdin: terminal,
+    outputs: new Map<OutputName, Readable>(terminal === undefined ? [] : [['stdout', terminal]]),
+    handOver() {},
+    close() {
+      terminal?.destroy()
     },
   }
 }

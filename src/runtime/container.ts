@@ -76,6 +76,11 @@ export class RuntimeContainer implements AsyncDisposable {
     this.exited = this.watch()
   }
 
+  /** The config that it was made with. */
+  get config(): Spec {
+    return this.parts.spec
+  }
+
   /** The state that the spec defines. */
   get state(): State {
     const { ociVersion, bundle, annotations } = this.parts.record

@@ -89,6 +89,16 @@ describe.skipIf(missing)(`an ordinary user (${missing ?? 'real ones'})`, () => {
     },
   )
 
+  it('runs further programs in a container, also in one that is detached', async () => {
+    const exec = ['sh', '-c', 'id -u; cat /proc/self/uid_map | tr -s " "; readlink /proc/self/ns/pid | wc -l']
+    for (const detach of [false, true]) {
+      const result = await pullAndRun('sleep 1000', undefined, JSON.stringify({ exec, detach, oomScoreAdj: 500 }))
+      expect(result).toMatchObject({ code: 0, lines: ['0', ` 0 ${uid} 1`, '1'] })
+    }
+    const both = await pullAndRun('sleep 1000', 'tester:200000:65536\n', JSON.stringify({ exec, user: '7:8' }))
+    expect(both).toMatchObject({ code: 0, lines: ['7', expect.any(String), expect.any(String), '1'] })
+  })
+
   it('is told when there is no cgroup to set a limit in', async () => {
     const { error } = await pullAndRun('true', undefined, JSON.stringify({ memory: '64m' }))
     expect(error).toMatchObject({ code: 'ERR_OCI_UNSUPPORTED', message: expect.stringMatching(/delegated|limit/) })

@@ -8,9 +8,16 @@ const result: { lines: string[]; code?: number; warnings?: readonly string[]; er
 try {
   const engine = createEngine({ root, state, store: { durability: 'none' } })
   const image = await engine.pull(reference, { registry: { credentials: anonymous } })
-  await using box = await engine.run(image, { command: ['sh', '-c', script], ...JSON.parse(options) })
-  result.code = (await box.exited).code
-  for await (const { text } of box.logs()) result.lines.push(text)
+  const { exec, ...others } = JSON.parse(options)
+  await using box = await engine.run(image, { command: ['sh', '-c', script], ...others })
+  if (exec === undefined) {
+    result.code = (await box.exited).code
+    for await (const { text } of box.logs()) result.lines.push(text)
+  } else {
+    const { stdout, exitCode } = await box.exec(exec, { check: true })
+    result.code = exitCode
+    result.lines.push(...stdout.trimEnd().split('\n'))
+  }
   result.warnings = box.warnings
 } catch (error) {
   if (!(error instanceof OciError)) throw error

@@ -4,7 +4,7 @@ import type { RuntimeContainer } from './container.ts'
 import { Creation } from './creation.ts'
 import { thisHost } from './host.ts'
 import type { OverlayRootfs } from './overlay.ts'
-import { planContainer } from './plan.ts'
+import { type Plan, planContainer } from './plan.ts'
 import { seccompProgram } from './seccomp.ts'
 import { defaultStateRoot } from './state-directory.ts'
 import { stepFailed } from './step-error.ts'
@@ -29,6 +29,11 @@ export interface CreateOptions {
    * has no limit. Default false: on cgroup version 1 each controller costs some time at the start.
    */
   readonly accounting?: boolean | undefined
+  /**
+   * Whether it gets a cgroup of its own. Default true. Without one it stays in that of this process, and
+   * `linux.resources` has no effect.
+   */
+  readonly cgroup?: boolean | undefined
   /**
    * For programs that are run as a container runtime: the container goes on, and is left to whoever runs this
    * process. When it is released no monitor stays; its first process becomes a child of the nearest subreaper
@@ -62,25 +67,19 @@ export interface CreateOptions {
  * can't do. @throws InvalidArgumentError for what can't be used of the options and the config.
  */
 export async function createContainer(options: CreateOptions): Promise<RuntimeContainer> {
-  const { id, spec, signal } = options
+  const { id, signal } = options
   signal?.throwIfAborted()
   const root = options.stateRoot ?? defaultStateRoot()
   await sweep(root)
-  const plan = planContainer({
-    id,
-    spec,
-    bundle: options.bundle,
-    overlay: options.overlay,
-    filter: seccompProgram(spec.linux?.seccomp, hostArchitecture()),
-    outlive: options.detach === true || options.handOver === true,
-    handOver: options.handOver === true,
-    preserveFds: options.preserveFds,
-    newKeyring: options.newKeyring,
-    noPivot: options.noPivot,
-    accounting: options.accounting,
-    host: thisHost(),
-  })
-  const creation = new Creation(options, plan, await claim(root, id))
+  const directory = await claim(root, id)
+  let plan: Plan
+  try {
+    plan = planOf(options)
+  } catch (cause) {
+    directory.remove()
+    throw cause
+  }
+  const creation = new Creation(options, plan, directory)
   const interrupt = (): void => creation.interrupt()
   signal?.addEventListener('abort', interrupt, { once: true })
   try {
@@ -92,4 +91,23 @@ export async function createContainer(options: CreateOptions): Promise<RuntimeCo
   } finally {
     signal?.removeEventListener('abort', interrupt)
   }
+}
+
+function planOf(options: CreateOptions): Plan {
+  const { id, spec } = options
+  return planContainer({
+    id,
+    spec,
+    bundle: options.bundle,
+    overlay: options.overlay,
+    filter: seccompProgram(spec.linux?.seccomp, hostArchitecture()),
+    outlive: options.detach === true || options.handOver === true,
+    handOver: options.handOver === true,
+    preserveFds: options.preserveFds,
+    newKeyring: options.newKeyring,
+    noPivot: options.noPivot,
+    accounting: options.accounting,
+    cgroup: options.cgroup,
+    host: thisHost(),
+  })
 }

@@ -1,4 +1,5 @@
 import { closeSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { RuntimeError } from '../errors.ts'
 import { delay } from '../internal/abort.ts'
 import { settled, unsettled } from '../internal/settled.ts'
@@ -240,6 +241,8 @@ export class Creation {
       ociVersion: spec.ociVersion,
       id: options.id,
       bundle: options.bundle,
+      rootfs: resolve(options.bundle, spec.root?.path ?? 'rootfs'),
+      owner: thisHost().uid,
       annotations: spec.annotations,
       ...of,
       started: false,

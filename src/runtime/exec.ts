@@ -22,6 +22,8 @@ export interface ExecOptions {
   readonly stdio?: readonly [stdin: number | undefined, stdout: number | undefined, stderr: number | undefined]
   /** Whether the process goes on when this one ends. Default false: it is killed with it. */
   readonly detach?: boolean | undefined
+  /** As `handOver` of CreateOptions: whoever runs this process waits for the new one. Includes `detach`. Default false. */
+  readonly handOver?: boolean | undefined
   /** How many descriptors of this process, from 3 on, the program gets by the same numbers; at most 240. Default 0. */
   readonly preserveFds?: number | undefined
   /**
@@ -94,11 +96,16 @@ export async function execIn(target: ExecTarget, given: ExecProcess, options: Ex
     })),
     subCgroup: options.cgroup,
     filter: seccompProgram(spec.linux?.seccomp, hostArchitecture()),
-    outlive: options.detach === true,
+    outlive: outlives(options),
     preserveFds,
     host: thisHost(),
   })
   return new Execution(target, plan, given, options).run()
+}
+
+/** Whether the process goes on without its maker. */
+export function outlives({ detach, handOver }: Pick<ExecOptions, 'detach' | 'handOver'>): boolean {
+  return detach === true || handOver === true
 }
 
 /** Above them are descriptors of our own. */

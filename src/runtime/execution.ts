@@ -11,7 +11,7 @@ import { perform } from '../linux/local.ts'
 import { Channel } from '../linux/remote/channel.ts'
 import { Remote, socketPair } from '../linux/remote/remote.ts'
 import type { Results } from '../linux/runner.ts'
-import { type ExecOptions, type ExecProcess, type ExecTarget, notRunning } from './exec.ts'
+import { type ExecOptions, type ExecProcess, type ExecTarget, notRunning, outlives } from './exec.ts'
 import { type ExecPlan, execDescriptor } from './exec-plan.ts'
 import { noProgram } from './no-program.ts'
 import { writePidFile } from './pid-file.ts'
@@ -92,7 +92,8 @@ export class Execution {
       pid,
       pidfd: this.pidfd,
       monitor,
-      outlive: options.detach === true,
+      outlive: outlives(options),
+      handOver: options.handOver === true,
       subCgroups,
       terminal: this.terminal,
     })
@@ -112,13 +113,13 @@ export class Execution {
   }
 
   private spawn(): { readonly monitor: Remote; readonly joiner: Channel; readonly process: Channel } {
-    const { detach, stdio, preserveFds = 0 } = this.options
+    const { stdio, preserveFds = 0 } = this.options
     const pairs = [socketPair()]
     let agent: number | undefined
     try {
       pairs.push(socketPair())
       const [joinerPair, processPair] = pairs as [(typeof pairs)[0], (typeof pairs)[0]]
-      const options = { architecture: hostArchitecture(), outlive: detach === true }
+      const options = { architecture: hostArchitecture(), outlive: outlives(this.options) }
       const joiner = new Channel(joinerPair.here, options)
       const process = new Channel(processPair.here, options)
       this.joiner = joiner

@@ -1,8 +1,9 @@
+import type { Spec } from '../bundle/spec.ts'
 import type { ContainerStatus, State } from '../bundle/state.ts'
 import { isFrozen } from './cgroups/freezer.ts'
 import { locateCgroup } from './cgroups/location.ts'
 import { isRunning } from './processes.ts'
-import { type ContainerRecord, defaultStateRoot, listIds, readRecord } from './state-directory.ts'
+import { type ContainerRecord, defaultStateRoot, listIds, readConfig, readRecord } from './state-directory.ts'
 
 /** Where to look for containers. */
 export interface LookupOptions {
@@ -10,16 +11,26 @@ export interface LookupOptions {
   readonly stateRoot?: string | undefined
 }
 
+/** What is known of a container: its state, and more that callers of runc expect there. */
+export interface ContainerState extends State {
+  /** Absolute path of its root filesystem. */
+  readonly rootfs: string
+  /** When it was made (RFC 3339). */
+  readonly created: string
+  /** Uid of who made it. */
+  readonly owner: number
+}
+
 /**
  * The state of a container of any process (runtime-spec, runtime.md, "State").
  * @throws NotFoundError when there is none of that id.
  */
-export async function state(id: string, options: LookupOptions = {}): Promise<State> {
+export async function state(id: string, options: LookupOptions = {}): Promise<ContainerState> {
   return stateOf(await readRecord(options.stateRoot ?? defaultStateRoot(), id))
 }
 
 /** The states of all containers that are recorded, by id. */
-export async function listContainers(options: LookupOptions = {}): Promise<readonly State[]> {
+export async function listContainers(options: LookupOptions = {}): Promise<readonly ContainerState[]> {
   const root = options.stateRoot ?? defaultStateRoot()
   const ids = [...(await listIds(root))].sort()
   // One may be deleted while the list is made.
@@ -34,8 +45,8 @@ export function statusOf(record: ContainerRecord): ContainerStatus {
   return record.started ? 'running' : 'created'
 }
 
-function stateOf(record: ContainerRecord): State {
-  const { ociVersion, id, bundle, annotations } = record
+function stateOf(record: ContainerRecord): ContainerState {
+  const { ociVersion, id, bundle, rootfs, owner, annotations } = record
   const status = statusOf(record)
   const pid = status === 'created' || status === 'running' ? { pid: record.pid } : {}
   const isPaused = status === 'running' && isFrozen(locateCgroup(record.cgroups))
@@ -45,6 +56,17 @@ function stateOf(record: ContainerRecord): State {
     status: isPaused ? 'paused' : status,
     ...pid,
     bundle,
+    rootfs,
+    created: new Date(record.created).toISOString(),
+    owner,
     ...(annotations === undefined ? {} : { annotations }),
   }
+}
+
+/**
+ * The config that a container of any process was made with.
+ * @throws NotFoundError when there is none of that id.
+ */
+export async function containerSpec(id: string, options: LookupOptions = {}): Promise<Spec> {
+  return readConfig(options.stateRoot ?? defaultStateRoot(), id)
 }

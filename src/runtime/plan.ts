@@ -19,7 +19,7 @@ import {
   unshare,
 } from '../linux/calls/processes.ts'
 import { cgroupOwner, hasWritableCgroup } from './cgroups/owner.ts'
-import { type CgroupPlan, planCgroup } from './cgroups/plan.ts'
+import { type CgroupPlan, noCgroup, planCgroup } from './cgroups/plan.ts'
 import { descriptor } from './descriptors.ts'
 import { planDevices } from './devices.ts'
 import type { Examination } from './examine.ts'
@@ -59,6 +59,8 @@ export interface PlanOptions {
   readonly newKeyring?: boolean | undefined
   /** Whether the root is moved over the old one, where pivot_root(2) can't be: on a ramdisk. Default false. */
   readonly noPivot?: boolean | undefined
+  /** Whether it has a cgroup of its own. Default true. */
+  readonly cgroup?: boolean | undefined
   /** Whether every cgroup controller counts what the container uses. Default false. */
   readonly accounting?: boolean | undefined
   /** Whether the first process is given a socket at which it can wait for its start. Default false. */
@@ -109,7 +111,7 @@ const maxPreserved = descriptor.initAbove - 10
  * does is planned when it is asked for: that can be while the kernel makes the process.
  */
 export function planContainer(options: PlanOptions): Plan {
-  const { spec, host } = options
+  const { spec } = options
   const linux = spec.linux ?? {}
   refuseUnsupported(spec)
   refuseHostChanges(spec, options.overlay)
@@ -118,15 +120,7 @@ export function planContainer(options: PlanOptions): Plan {
     timeOffsets: linux.timeOffsets,
     channel,
   })
-  const cgroup = planCgroup({
-    id: options.id,
-    path: linux.cgroupsPath,
-    resources: linux.resources,
-    accounting: options.accounting === true || hasWritableCgroup(spec),
-    owner: cgroupOwner(spec, host),
-    host,
-    firstDescriptor: descriptor.cgroup,
-  })
+  const cgroup = options.cgroup === false ? noCgroup : cgroupOf(options)
   const { process } = spec
   const workingDirectory = out(pathMax)
   const cloned = cloneCall(namespaces, cgroup, channel)
@@ -213,6 +207,18 @@ function lazy<T>(make: () => T): () => T {
     made ??= { value: make() }
     return made.value
   }
+}
+
+function cgroupOf({ id, spec, accounting, host }: PlanOptions): CgroupPlan {
+  return planCgroup({
+    id,
+    path: spec.linux?.cgroupsPath,
+    resources: spec.linux?.resources,
+    accounting: accounting === true || hasWritableCgroup(spec),
+    owner: cgroupOwner(spec, host),
+    host,
+    firstDescriptor: descriptor.cgroup,
+  })
 }
 
 function channelOf(options: PlanOptions): number {

@@ -10,6 +10,7 @@ import {
   rusageSize,
   SIGKILL,
   siginfoSize,
+  WNOWAIT,
   waitForEvent,
   waitForExit,
 } from '../linux/calls/processes.ts'
@@ -40,6 +41,8 @@ export interface ProcessParts {
   readonly pidfd: number
   readonly monitor: Remote
   readonly outlive: boolean
+  /** Whether whoever runs this process is to learn of its end. */
+  readonly handOver: boolean
   /** Directories of cgroups that were made for it. */
   readonly subCgroups: readonly string[]
   readonly terminal: Terminal | undefined
@@ -77,14 +80,12 @@ export class RuntimeProcess implements AsyncDisposable {
   }
 
   /**
-   * Lets go of a process that was made with `detach`: it no longer keeps this one alive, and `exited` does not
-   * tell of its end any more.
-   * @param options.orphan Whether it is left without a monitor: it becomes a child of the nearest subreaper
-   * (prctl(2), PR_SET_CHILD_SUBREAPER) above this process, which waits for it. Default false.
+   * Lets go of a process that was made with `detach` or `handOver`: it no longer keeps this one alive, and `exited`
+   * does not tell of its end any more.
    * @throws ConflictError for a process that ends with this one.
    */
-  async release(options: { readonly orphan?: boolean } = {}): Promise<void> {
-    const { monitor, outlive, id } = this.parts
+  async release(): Promise<void> {
+    const { monitor, outlive, handOver, id } = this.parts
     if (!outlive) {
       throw new ConflictError(
         id,
@@ -92,9 +93,8 @@ export class RuntimeProcess implements AsyncDisposable {
       )
     }
     this.released = true
-    if (options.orphan === true) monitor.dismiss()
+    if (handOver) await monitor.close()
     else await monitor.release()
-    await monitor.closed
   }
 
   /** Kills it when it runs, and waits for its end. */
@@ -104,14 +104,14 @@ export class RuntimeProcess implements AsyncDisposable {
   }
 
   private async watch(): Promise<ProcessStatus> {
-    const { monitor, outlive, pid, subCgroups } = this.parts
+    const { monitor, outlive, handOver, pid, subCgroups } = this.parts
     const siginfo = out(siginfoSize)
     const rusage = out(rusageSize)
     let status: ProcessStatus = { ...killedWithMonitor, usage: undefined }
     try {
       const results = await monitor.run([
         ...(outlive ? [] : endWithMaker(pid)),
-        waitForExit(pid, siginfo, rusage, 0, { step: 'wait for the process' }),
+        waitForExit(pid, siginfo, rusage, handOver ? WNOWAIT : 0, { step: 'wait for the process' }),
         ...subCgroups.map(removeDirectory),
       ])
       const { code, signal } = exitStatus(results.bytes(siginfo), Buffer.alloc(0))

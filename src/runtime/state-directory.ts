@@ -23,6 +23,10 @@ export interface ContainerRecord {
   readonly ociVersion: string
   readonly id: string
   readonly bundle: string
+  /** Absolute path of its root filesystem. */
+  readonly rootfs: string
+  /** Uid of who made it. */
+  readonly owner: number
   readonly annotations?: Readonly<Record<string, string>> | undefined
   /** The container's first process as the host sees it, and its start time (proc_pid_stat(5), field 22). */
   readonly pid: number

@@ -1,35 +1,58 @@
-import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createSpec, writeBundle } from '../../src/bundle/index.ts'
+import { CommandLine } from './support.ts'
 
-const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+let oci: CommandLine
 const directory = mkdtempSync(join(tmpdir(), 'oci-ts-cli-'))
-afterAll(() => rmSync(directory, { recursive: true }))
-
-function run(...args: readonly string[]) {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', main, ...args], {
-    encoding: 'utf8',
-  })
-  return { status, stdout, stderr }
-}
+beforeAll(() => {
+  oci = new CommandLine()
+})
+afterAll(() => {
+  rmSync(directory, { recursive: true })
+  oci.remove()
+})
 
 describe('oci-ts', () => {
-  it('prints its version and its usage', () => {
+  it('prints its version as Docker and containerd read it', () => {
     const { version } = JSON.parse(readFileSync(fileURLToPath(new URL('../../package.json', import.meta.url)), 'utf8'))
-    expect(run('--version')).toEqual({ status: 0, stdout: `${version}\n`, stderr: '' })
-    expect(run('--help').stdout).toContain('Usage: oci-ts <command>')
-    expect(run('plan', '--help').stdout).toContain('Usage: oci-ts plan')
+    const { status, stdout } = oci.run(['--version'])
+    const lines = stdout.split('\n')
+    expect([status, lines.slice(0, 3)]).toEqual([
+      0,
+      [`oci-ts version ${version}`, `commit: v${version}`, 'spec: 1.3.0'],
+    ])
+    expect(lines.filter((line) => line.includes('version'))).toHaveLength(1)
+  })
+
+  it('prints its usage, and that of each command', () => {
+    const { stdout } = oci.run(['--help'])
+    expect(stdout).toContain('Usage: oci-ts [options] COMMAND')
+    const names = [...stdout.matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name as string)
+    expect(names).toContain('create')
+    for (const name of names) {
+      expect(oci.run([name, '--help'])).toMatchObject({ status: 0, stdout: expect.stringContaining(`oci-ts ${name}`) })
+    }
   })
 
   it('refuses what it does not know, without a stack', () => {
-    for (const args of [['nonsense'], ['--nonsense'], ['plan', '--nonsense'], ['plan', '--bundle', directory]]) {
-      const { status, stdout, stderr } = run(...args)
+    for (const args of [
+      ['nonsense'],
+      ['--nonsense'],
+      ['plan', '--nonsense'],
+      ['plan', '--bundle', directory],
+      ['--log-format', 'xml', 'list'],
+      ['--log-level', 'nonsense', 'list'],
+      ['--cgroup-manager', 'nonsense', 'list'],
+      ['state'],
+      ['state', 'a', 'b'],
+    ]) {
+      const { status, stdout, stderr } = oci.run(args)
       expect([status, stdout]).toEqual([1, ''])
-      expect(stderr).toMatch(/^oci-ts: /)
+      expect(stderr).toMatch(/^oci-ts[: ]/)
       expect(stderr).not.toContain('    at ')
     }
   })
@@ -37,7 +60,7 @@ describe('oci-ts', () => {
   it('prints the plan of a bundle', async () => {
     const bundle = join(directory, 'bundle')
     await writeBundle(bundle, createSpec(undefined, { id: 'box', command: ['sh'] }))
-    const { status, stdout, stderr } = run('plan', '--bundle', bundle)
+    const { status, stdout, stderr } = oci.run(['plan', '--bundle', bundle])
     expect([status, stderr]).toEqual([0, ''])
     expect(stdout).toMatch(/^# create: monitor$/m)
     expect(stdout).toMatch(/^pivot_root\("\.", "\."\)/m)

@@ -73,7 +73,7 @@ describe('the packed package', () => {
       })
 
       it('starts its command line', async () => {
-        expect(await output(node, ['node_modules/oci-ts/dist/cli/main.js', '--help'], project.directory)).toMatch(
+        expect(await output(node, ['node_modules/oci-ts/dist/cli/main.cjs', '--help'], project.directory)).toMatch(
           /oci-ts/,
         )
       })

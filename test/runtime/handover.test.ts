@@ -5,7 +5,7 @@ import { ConflictError, InvalidArgumentError, UnsupportedError } from '../../src
 import { out } from '../../src/linux/call.ts'
 import { PR, prctl, WNOHANG, wait4 } from '../../src/linux/calls/processes.ts'
 import { perform, performFor } from '../../src/linux/local.ts'
-import { deleteContainer, kill, type RuntimeContainer, start, state, wait } from '../../src/runtime/index.ts'
+import { deleteContainer, exec, kill, type RuntimeContainer, start, state, wait } from '../../src/runtime/index.ts'
 import { cannotRun, Sandbox, type SpecChanges, specOf, until } from './support.ts'
 
 describe.skipIf(cannotRun)(`a container that is handed over (${cannotRun ?? 'real ones'})`, () => {
@@ -76,7 +76,7 @@ describe.skipIf(cannotRun)(`a container that is handed over (${cannotRun ?? 'rea
     const { id, pid } = await handedOver('sleep 1000')
     await start(id, lookup())
     await expect(start(id, lookup())).rejects.toThrow(/can't be started: it is running/)
-    expect(readdirSync(join(sandbox.stateRoot, id))).toEqual(['state.json'])
+    expect(readdirSync(join(sandbox.stateRoot, id))).toEqual(['config.json', 'state.json'])
     await kill(id, 'KILL', lookup())
     expect(await statusOf(pid)).toBe(9)
     await expect(start(id, lookup())).rejects.toThrow(/can't be started: it is stopped/)
@@ -135,6 +135,27 @@ describe.skipIf(cannotRun)(`a container that is handed over (${cannotRun ?? 'rea
     await expect(wait(id, lookup())).rejects.toThrow(UnsupportedError)
     await deleteContainer(id, lookup())
     await statusOf(pid)
+  })
+
+  it('leaves also its further processes to the subreaper, however soon they end', async () => {
+    const { id, pid } = await handedOver('sleep 1000')
+    await start(id, lookup())
+    for (let code = 0; code < 5; code++) {
+      const process = await exec(id, { args: ['sh', '-c', `exit ${code}`] }, { ...lookup(), handOver: true })
+      await process.release()
+      expect(await statusOf(process.pid)).toBe(code << 8)
+    }
+    await deleteContainer(id, { ...lookup(), force: true })
+    expect(await statusOf(pid)).toBe(9)
+  })
+
+  it('is deleted by its maker also when it has let go of it', async () => {
+    const container = await handedOver('sleep 1000')
+    await start(container.id, lookup())
+    await expect(container.delete()).rejects.toThrow(ConflictError)
+    await container.delete({ force: true })
+    await container.delete()
+    expect(await statusOf(container.pid)).toBe(9)
   })
 
   it('is started only by its maker when it was not handed over', async () => {

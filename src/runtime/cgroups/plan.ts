@@ -57,6 +57,18 @@ export function planCgroup(options: CgroupOptions): CgroupPlan {
   return new Planner(options).plan()
 }
 
+/** The plan of a container that stays in the cgroup of its maker. */
+export const noCgroup: CgroupPlan = {
+  v1: new Map(),
+  v2: undefined,
+  v2Controllers: [],
+  create: [],
+  join: [],
+  late: [],
+  v2Descriptor: undefined,
+  verify: () => {},
+}
+
 /** Controllers of version 2 that count something. */
 const counting: readonly string[] = ['cpu', 'memory', 'io', 'pids', 'hugetlb', 'rdma', 'misc']
 

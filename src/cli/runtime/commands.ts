@@ -1,0 +1,25 @@
+import type { Command } from '../command.ts'
+import { createCommand } from './create.ts'
+import { deleteCommand } from './delete.ts'
+import { execCommand } from './exec.ts'
+import { killCommand } from './kill.ts'
+import { listCommand } from './list.ts'
+import { planCommand } from './plan.ts'
+import { runCommand } from './run.ts'
+import { specCommand } from './spec.ts'
+import { startCommand } from './start.ts'
+import { stateCommand } from './state.ts'
+
+/** The commands of the runtime, in the order of the usage. */
+export const runtimeCommands: Readonly<Record<string, Command>> = {
+  create: createCommand,
+  start: startCommand,
+  run: runCommand,
+  exec: execCommand,
+  kill: killCommand,
+  delete: deleteCommand,
+  state: stateCommand,
+  list: listCommand,
+  spec: specCommand,
+  plan: planCommand,
+}

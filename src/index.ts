@@ -10,6 +10,7 @@
  */
 
 export type * from './bundle/options.ts'
+export type { LimitOptions } from './bundle/resources.ts'
 export type { Admission, CopyCandidate, CopyProgress, CopyTotals } from './content/copy.ts'
 export type {
   ContentOptions,
@@ -21,7 +22,7 @@ export type {
   Tagger,
 } from './content/interfaces.ts'
 export type { Operation } from './content/operation.ts'
-export { Container, type StopOptions } from './engine/container.ts'
+export { Container, type StatsOptions, type StopOptions } from './engine/container.ts'
 export type { ContainerSummary } from './engine/detached.ts'
 export {
   attach,
@@ -52,11 +53,16 @@ export type { FetchProgress, PullOperation, PullOptions, PullProgress, UnpackPro
 export type { PushedImage, PushOperation, PushOptions } from './engine/push.ts'
 export type { RepairOptions } from './engine/repair.ts'
 export type { RunOptions } from './engine/run-options.ts'
+export type { UsageSample } from './engine/usage-sample.ts'
 export type { HostMountOption, RunMountOption, VolumeMountOption } from './engine/volume-mounts.ts'
 export { type WaitStrategy, type WaitTarget, wait } from './engine/wait.ts'
 export * from './errors.ts'
 export type { Bytes, Duration } from './internal/units.ts'
+export type { PressureTrigger } from './runtime/cgroups/pressure.ts'
+export type { ContainerEvent, EventsOptions } from './runtime/events.ts'
+export type * from './runtime/stats/types.ts'
 export { isSupported, type Support } from './runtime/support.ts'
+export type { ProcessInfo } from './runtime/top.ts'
 export type {
   BlobFinding,
   CheckOptions,

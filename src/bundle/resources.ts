@@ -6,10 +6,34 @@ import type { Int64 } from './spec.ts'
 import type { Rlimit } from './spec-process.ts'
 import type { LinuxCpu, LinuxMemory, LinuxResources } from './spec-resources.ts'
 
-/** The cgroup settings of the options. @throws InvalidArgumentError */
-export function specResources(options: BundleOptions): LinuxResources {
+/** Limits that can be changed while a container runs. */
+export type LimitOptions = Pick<
+  BundleOptions,
+  | 'memory'
+  | 'memorySwap'
+  | 'memoryReservation'
+  | 'cpus'
+  | 'cpuShares'
+  | 'cpusetCpus'
+  | 'cpusetMems'
+  | 'pids'
+  | 'resources'
+>
+
+/** The limits of the options. @throws InvalidArgumentError */
+export function specLimits(options: LimitOptions): LinuxResources {
   const memory = specMemory(options)
   const cpu = specCpu(options)
+  return {
+    ...(memory === undefined ? {} : { memory }),
+    ...(cpu === undefined ? {} : { cpu }),
+    ...(options.pids === undefined ? {} : { pids: { limit: pidsLimit(options.pids) } }),
+    ...options.resources,
+  }
+}
+
+/** The cgroup settings of the options. @throws InvalidArgumentError */
+export function specResources(options: BundleOptions): LinuxResources {
   const granted = (options.devices ?? [])
     .filter((device) => device.type !== 'p')
     .map(({ type, major = 0, minor = 0, access = 'rwm' }) => ({
@@ -21,14 +45,11 @@ export function specResources(options: BundleOptions): LinuxResources {
     }))
   return {
     devices: [...defaultDeviceRules, ...granted],
-    ...(memory === undefined ? {} : { memory }),
-    ...(cpu === undefined ? {} : { cpu }),
-    ...(options.pids === undefined ? {} : { pids: { limit: pidsLimit(options.pids) } }),
-    ...options.resources,
+    ...specLimits(options),
   }
 }
 
-function specMemory(options: BundleOptions): LinuxMemory | undefined {
+function specMemory(options: LimitOptions): LinuxMemory | undefined {
   const { memory, memorySwap, memoryReservation } = options
   if (memory === undefined && memorySwap !== undefined) throw fault('memorySwap', 'needs memory')
   const limit = memory === undefined ? undefined : toBytes(memory, 'memory')
@@ -53,7 +74,7 @@ function swapLimit(limit: number, memorySwap: BundleOptions['memorySwap']): Int6
 /** Docker's accounting period, in microseconds. */
 const period = 100_000
 
-function specCpu(options: BundleOptions): LinuxCpu | undefined {
+function specCpu(options: LimitOptions): LinuxCpu | undefined {
   const { cpus, cpuShares, cpusetCpus, cpusetMems } = options
   if (cpus !== undefined && !(Number.isFinite(cpus) && cpus >= 0.01)) throw fault('cpus', 'must be at least 0.01')
   if (cpuShares !== undefined && !(Number.isInteger(cpuShares) && cpuShares >= 2 && cpuShares <= 262_144)) {

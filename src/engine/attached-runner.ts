@@ -38,6 +38,10 @@ export class AttachedRunner implements Runner {
     this.exited = this.untilEnd()
   }
 
+  get live(): RuntimeContainer {
+    return this.parts.runtime
+  }
+
   async kill(signal: string | number): Promise<void> {
     this.parts.runtime.kill(signal)
   }

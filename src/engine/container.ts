@@ -1,7 +1,9 @@
 import type { Readable, Writable } from 'node:stream'
+import { type LimitOptions, specLimits } from '../bundle/resources.ts'
 import { ConflictError, type ExitStatus, NotFoundError } from '../errors.ts'
 import { delay } from '../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
+import type { ContainerEvent, ContainerStats, EventsOptions, ProcessInfo } from '../runtime/index.ts'
 import { signalNumber } from '../runtime/processes.ts'
 import { execIn, spawnIn } from './exec.ts'
 import type { ExecOptions, ExecResult, SpawnOptions } from './exec-options.ts'
@@ -10,6 +12,7 @@ import type { LogLine } from './line-splitter.ts'
 import type { LogOptions } from './output.ts'
 import type { ContainerProcess } from './process.ts'
 import type { Runner } from './runner.ts'
+import { type UsageSample, usageBetween } from './usage-sample.ts'
 
 /** How `stop` goes about it. */
 export interface StopOptions {
@@ -17,6 +20,14 @@ export interface StopOptions {
   readonly signal?: string | number | undefined
   /** Time until SIGKILL. Default the one of `run`, else 10 seconds. */
   readonly timeout?: Duration | undefined
+}
+
+/** How `watchStats` measures. */
+export interface StatsOptions {
+  /** Time between two samples. Default 1 second. */
+  readonly interval?: Duration | undefined
+  /** Aborting ends the iteration; it does not throw. */
+  readonly signal?: AbortSignal | undefined
 }
 
 /** What a handle is made of. */
@@ -134,6 +145,70 @@ export class Container implements AsyncDisposable {
    */
   resize(columns: number, rows: number): void {
     this.parts.runner.resize(columns, rows)
+  }
+
+  /**
+   * Stops all its processes where they are, until {@link resume}.
+   * @throws ConflictError when it does not run, or is paused. @throws UnsupportedError for an ordinary user without a
+   * cgroup of its own.
+   */
+  pause(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    return this.parts.runner.live.pause(options)
+  }
+
+  /** Lets its processes go on. @throws ConflictError when it is not paused. */
+  resume(): Promise<void> {
+    return this.parts.runner.live.resume()
+  }
+
+  /**
+   * Changes its limits while it runs; what is not given stays as it is. All of them or none.
+   * @throws ConflictError when it does not run. @throws InvalidArgumentError for options that can't be used.
+   * @throws RuntimeError when the kernel refuses one. @throws UnsupportedError for what this host can't limit.
+   */
+  async update(limits: LimitOptions): Promise<void> {
+    await this.parts.runner.live.update(specLimits(limits))
+  }
+
+  /**
+   * What it uses, as `docker stats` shows it.
+   * @param options.over Time over which the processors are watched. Default 100 ms.
+   * @throws ConflictError when it does not run.
+   */
+  async stats(options: { readonly over?: Duration } = {}): Promise<UsageSample> {
+    const { live } = this.parts.runner
+    const over = toMilliseconds(options.over ?? '100ms', 'over')
+    const before = await live.stats()
+    await delay(over)
+    return usageBetween(before, await live.stats())
+  }
+
+  /**
+   * What it uses, again and again until it ends.
+   * @throws ConflictError when it does not run.
+   */
+  async *watchStats(options: StatsOptions = {}): AsyncGenerator<UsageSample, void, void> {
+    const { interval = '1s', signal } = options
+    let before: ContainerStats | undefined
+    for await (const event of this.parts.runner.live.events({ interval, signal })) {
+      if (event.type !== 'stats') continue
+      if (before !== undefined) yield usageBetween(before, event.stats)
+      before = event.stats
+    }
+  }
+
+  /** Its processes, by pid. @throws ConflictError when it does not run. */
+  top(): Promise<readonly ProcessInfo[]> {
+    return this.parts.runner.live.top()
+  }
+
+  /**
+   * What happens to it until it ends: pauses, kills for memory, pressure and, with an `interval`, numbers. Default: no
+   * numbers.
+   * @throws ConflictError when it does not run.
+   */
+  events(options: Omit<EventsOptions, 'stateRoot'> = {}): AsyncGenerator<ContainerEvent, void, void> {
+    return this.parts.runner.live.events({ interval: 0, ...options })
   }
 
   /**

@@ -5,17 +5,24 @@ import {
   deleteContainer,
   type ExecOptions,
   type ExecProcess,
+  events,
   exec,
   kill,
+  type LookupOptions,
+  pause,
   type RuntimeProcess,
+  resume,
   state,
+  stats,
+  top,
+  update,
   wait,
 } from '../runtime/index.ts'
 import { readConfig } from '../runtime/state-directory.ts'
 import type { Store } from '../store/index.ts'
 import { type DetachedRecord, directoryOf } from './detached-record.ts'
 import { LogFiles } from './log-files.ts'
-import type { Runner } from './runner.ts'
+import type { LiveContainer, Runner } from './runner.ts'
 
 /**
  * Runs a container that lives without any process of ours: everything is asked of the runtime by the id,
@@ -27,6 +34,7 @@ export class DetachedRunner implements Runner {
   readonly warnings: readonly string[]
   readonly stdin: undefined
   readonly output: LogFiles
+  readonly live: LiveContainer
   private readonly store: Store
   private readonly stateRoot: string
   private end: Promise<ExitStatus> | undefined
@@ -37,6 +45,7 @@ export class DetachedRunner implements Runner {
     this.pid = pid
     this.warnings = warnings
     this.stateRoot = record.stateRoot
+    this.live = liveById(record.id, { stateRoot: record.stateRoot })
     this.output = new LogFiles(directoryOf(store, record.id), record.name, () => this.isRunning())
   }
 
@@ -76,7 +85,18 @@ export class DetachedRunner implements Runner {
 
   private async isRunning(): Promise<boolean> {
     const found = await state(this.id, { stateRoot: this.stateRoot }).catch(ignoreMissing)
-    return found?.status === 'running' || found?.status === 'created'
+    return ['running', 'created', 'paused'].includes(found?.status ?? '')
+  }
+}
+
+function liveById(id: string, where: LookupOptions): LiveContainer {
+  return {
+    pause: (options) => pause(id, { ...options, ...where }),
+    resume: () => resume(id, where),
+    update: (resources) => update(id, resources, where),
+    stats: () => stats(id, where),
+    top: () => top(id, where),
+    events: (options) => events(id, { ...options, ...where }),
   }
 }
 

@@ -1,7 +1,16 @@
 import type { Readable, Writable } from 'node:stream'
 import type { Spec } from '../bundle/spec.ts'
+import type { LinuxResources } from '../bundle/spec-resources.ts'
 import type { ExitStatus } from '../errors.ts'
-import type { ExecOptions, ExecProcess, RuntimeProcess } from '../runtime/index.ts'
+import type {
+  ContainerEvent,
+  ContainerStats,
+  EventsOptions,
+  ExecOptions,
+  ExecProcess,
+  ProcessInfo,
+  RuntimeProcess,
+} from '../runtime/index.ts'
 import type { LogLine, OutputName } from './line-splitter.ts'
 import type { LogOptions } from './output.ts'
 
@@ -15,6 +24,16 @@ export interface Log {
   tail(count: number): Promise<readonly string[]>
 }
 
+/** What can be done with a container that runs; a container of the runtime is one. */
+export interface LiveContainer {
+  pause(options?: { readonly signal?: AbortSignal }): Promise<void>
+  resume(): Promise<void>
+  update(resources: LinuxResources): Promise<void>
+  stats(): Promise<ContainerStats>
+  top(): Promise<readonly ProcessInfo[]>
+  events(options?: Omit<EventsOptions, 'stateRoot'>): AsyncGenerator<ContainerEvent, void, void>
+}
+
 /** What runs a container: this process, or a monitor that lives on without it. */
 export interface Runner {
   readonly id: string
@@ -22,6 +41,7 @@ export interface Runner {
   readonly warnings: readonly string[]
   readonly stdin: Writable | undefined
   readonly output: Log
+  readonly live: LiveContainer
   /** How it ended; all that it wrote can be read then. Never rejects. */
   readonly exited: Promise<ExitStatus>
   /** @throws ConflictError when it has ended. @throws InvalidArgumentError for what is no signal. */

@@ -28,7 +28,7 @@ import { statsOf } from './stats/stats.ts'
 import type { ContainerStats } from './stats/types.ts'
 import { stepFailed } from './step-error.ts'
 import type { Terminal } from './terminal.ts'
-import { type ContainerProcess, processesOf } from './top.ts'
+import { type ProcessInfo, processesOf } from './top.ts'
 import { updateRecord } from './update.ts'
 
 /** What `create` hands over. */
@@ -176,7 +176,7 @@ export class RuntimeContainer implements AsyncDisposable {
   }
 
   /** Its processes, by pid. @throws ConflictError when it does not run. */
-  async top(): Promise<readonly ContainerProcess[]> {
+  async top(): Promise<readonly ProcessInfo[]> {
     return processesOf(this.presentRecord())
   }
 

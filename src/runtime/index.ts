@@ -39,6 +39,6 @@ export type {
 } from './stats/types.ts'
 export { isSupported, type Support } from './support.ts'
 export { Terminal } from './terminal.ts'
-export { type ContainerProcess, top } from './top.ts'
+export { type ProcessInfo, top } from './top.ts'
 export { update } from './update.ts'
 export { type WaitOptions, wait } from './wait.ts'

@@ -6,7 +6,7 @@ import { type LookupOptions, statusOf } from './lookup.ts'
 import { type ContainerRecord, defaultStateRoot, readRecord } from './state-directory.ts'
 
 /** A process of a container. */
-export interface ContainerProcess {
+export interface ProcessInfo {
   /** As the host sees it. */
   readonly pid: number
   /** As the container sees it. */
@@ -32,12 +32,12 @@ export interface ContainerProcess {
  * The processes of a container of any process, by pid.
  * @throws NotFoundError when there is none of that id. @throws ConflictError when it does not run.
  */
-export async function top(id: string, options: LookupOptions = {}): Promise<readonly ContainerProcess[]> {
+export async function top(id: string, options: LookupOptions = {}): Promise<readonly ProcessInfo[]> {
   return processesOf(await readRecord(options.stateRoot ?? defaultStateRoot(), id))
 }
 
 /** The processes of the container of a record. */
-export async function processesOf(record: ContainerRecord): Promise<readonly ContainerProcess[]> {
+export async function processesOf(record: ContainerRecord): Promise<readonly ProcessInfo[]> {
   const status = statusOf(record)
   if (status === 'stopped' || status === 'creating') {
     throw new ConflictError(record.id, `container ${record.id} is not running`)
@@ -55,7 +55,7 @@ const ticks = 100
 let booted: number | undefined
 
 /** Looks at a process; undefined when it has ended. */
-async function describeProcess(pid: number): Promise<ContainerProcess | undefined> {
+async function describeProcess(pid: number): Promise<ProcessInfo | undefined> {
   try {
     const read = (name: string): Promise<string> => readFile(`/proc/${pid}/${name}`, 'utf8')
     const [status, stat, command] = await Promise.all([read('status'), read('stat'), read('cmdline')])

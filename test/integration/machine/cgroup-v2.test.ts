@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { cannotBoot, runInMachine } from './machine.ts'
 
 /** What is run where cgroup version 2 is alone; what runs here as well is run there once more. */
-const tests = ['runtime/cgroups/devices.test.ts', 'runtime/limits.test.ts']
+const tests = ['runtime/cgroups/device-kernel.test.ts', 'runtime/limits.test.ts', 'runtime/verbs.test.ts']
 
 const results = cannotBoot === undefined ? (await runInMachine({ tests })).results : []
 

@@ -22,6 +22,7 @@ const peers = [
   ['qemu-aarch64-static', 'qemu-user-static', 'arm64 machine code'],
   ['objdump', 'binutils', 'machine code against a disassembler'],
   ['aarch64-linux-gnu-objdump', 'binutils-aarch64-linux-gnu', 'machine code against a disassembler'],
+  ['ctr', 'containerd', 'containerd reading what we write, and the other way round'],
   ['htpasswd', 'apache2-utils', 'registries with Basic authentication'],
   ['newuidmap', 'uidmap', 'rootless containers with ranges of ids'],
   ['libseccomp.so.2', 'libseccomp2', 'seccomp profiles'],

@@ -186,7 +186,7 @@ describe('files', () => {
   })
 
   it('of a test stand where the module stands in src', () => {
-    const free = ['package', 'examples', 'integration', 'support', 'fixtures']
+    const free = ['package', 'examples', 'integration', 'security', 'support', 'fixtures']
     const strays = tests
       .map((source) => dirname(source.path).replace(/^test\/?/, ''))
       .filter((folder) => !folder.split('/').some((part) => free.includes(part)))

@@ -28,6 +28,12 @@ export function refuseInsideProc(destination: string, pointer: string): void {
   }
 }
 
+/** @throws InvalidArgumentError for another file system than proc on /proc; of a bind mount it is looked at later. */
+export function refuseOtherProc(mount: Mount, destination: string, pointer: string): void {
+  if (destination !== '/proc' || mount.type === 'proc') return
+  throw new InvalidArgumentError(`${pointer}: only a proc file system can be mounted on /proc, not ${mount.type}`)
+}
+
 /** Whether a destination has to be a real directory of the root: the kernel's file systems, and where devices are made. */
 export function needsRealDirectory(mount: Mount, destination: string): boolean {
   return ['proc', 'sysfs'].includes(mount.type ?? '') || ['/proc', '/sys', '/dev'].includes(destination)

@@ -8,7 +8,14 @@ import { type CgroupView, cgroupMounts } from './cgroups/mount.ts'
 import { descriptor } from './descriptors.ts'
 import { type Examination, fileSystemKind, foundWrong, PROC_SUPER_MAGIC, statfsSize } from './examine.ts'
 import { fitsFsconfig, newFilesystem } from './filesystem.ts'
-import { adapted, destinationOf, isBelowKernelMount, needsRealDirectory, refuseInsideProc } from './kernel-mounts.ts'
+import {
+  adapted,
+  destinationOf,
+  isBelowKernelMount,
+  needsRealDirectory,
+  refuseInsideProc,
+  refuseOtherProc,
+} from './kernel-mounts.ts'
 import { type AttributeChange, type MountOptions, parseMountOptions } from './mount-options.ts'
 import { MountSources, type SourceContext } from './mount-sources.ts'
 import { makeDirectoryInRoot, makeFileInRoot, openInRoot, openRealDirectory } from './paths.ts'
@@ -60,8 +67,10 @@ class MountPlanner {
     const options = parseMountOptions(mount.options)
     if (options.copyUp) throw new UnsupportedError(`${why.pointer}`, 'tmpcopyup is not implemented yet')
     if (options.remount) return this.remount(mount, options, why)
+    const isBind = options.bind !== undefined || mount.type === 'bind'
+    if (!isBind) refuseOtherProc(mount, destinationOf(mount), `/mounts/${index}`)
     if (mount.type === 'cgroup' || mount.type === 'cgroup2') return this.cgroup(mount, options, why)
-    if (options.bind !== undefined || mount.type === 'bind') return this.bind(mount, options, why)
+    if (isBind) return this.bind(mount, options, why)
     return this.filesystem(mount, options, why)
   }
 

@@ -1,6 +1,6 @@
 import { closeSync } from 'node:fs'
 import { dirname } from 'node:path'
-import type { Spec } from '../bundle/spec.ts'
+import type { Mount, Spec } from '../bundle/spec.ts'
 import type { LinuxResources } from '../bundle/spec-resources.ts'
 import type { State } from '../bundle/state.ts'
 import { ConflictError, type ExitStatus, InvalidArgumentError, NotFoundError, RemoteExitError } from '../errors.ts'
@@ -9,6 +9,8 @@ import { pidfdSendSignal, SIGKILL } from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
 import type { Channel } from '../linux/remote/channel.ts'
 import type { Remote } from '../linux/remote/remote.ts'
+import { auditRecord } from './audit/audit.ts'
+import type { AuditFinding } from './audit/finding.ts'
 import { isFrozen, thawV1 } from './cgroups/freezer.ts'
 import { hostHierarchies } from './cgroups/hierarchies.ts'
 import { locateCgroup } from './cgroups/location.ts'
@@ -18,6 +20,7 @@ import { type ContainerEvent, type EventsOptions, eventsOf } from './events.ts'
 import { type ExecOptions, type ExecProcess, execIn, notRunning } from './exec.ts'
 import { exitStatus, killedWithMonitor } from './exit.ts'
 import { awaitStartCalls, forgetStart, keepStart } from './handover.ts'
+import { addMountTo, removeMountFrom } from './live-mounts.ts'
 import { farewellCalls, watchCalls } from './monitor.ts'
 import { pauseRecord, resumeRecord } from './pause.ts'
 import type { Plan } from './plan.ts'
@@ -178,6 +181,24 @@ export class RuntimeContainer implements AsyncDisposable {
   /** Its processes, by pid. @throws ConflictError when it does not run. */
   async top(): Promise<readonly ProcessInfo[]> {
     return processesOf(this.presentRecord())
+  }
+
+  /**
+   * Adds a mount while it runs; see `addMount` of oci-ts/runtime.
+   * @throws ConflictError when it does not run.
+   */
+  async addMount(mount: Mount): Promise<void> {
+    await addMountTo(this.presentRecord(), this.parts.spec, mount)
+  }
+
+  /** Takes a mount away while it runs; see `removeMount` of oci-ts/runtime. */
+  async removeMount(destination: string): Promise<void> {
+    await removeMountFrom(this.presentRecord(), this.parts.spec, destination)
+  }
+
+  /** Compares what it is with what its config asked for; see `audit` of oci-ts/runtime. */
+  async audit(): Promise<readonly AuditFinding[]> {
+    return auditRecord(this.presentRecord(), this.parts.spec)
   }
 
   /** What happens to it until it ends; see `events` of oci-ts/runtime. */

@@ -6,6 +6,8 @@
  */
 
 export type { Arg, Call, Out, Struct, Word } from '../linux/call.ts'
+export { audit } from './audit/audit.ts'
+export type { AuditFinding } from './audit/finding.ts'
 export type { PressureTrigger } from './cgroups/pressure.ts'
 export { RuntimeContainer } from './container.ts'
 export { type CreateOptions, createContainer } from './create.ts'
@@ -15,6 +17,7 @@ export { type ContainerEvent, type EventsOptions, events } from './events.ts'
 export { type ExecOptions, type ExecProcess, exec } from './exec.ts'
 export { kill } from './kill.ts'
 export { killAll } from './kill-all.ts'
+export { addMount, removeMount } from './live-mounts.ts'
 export { type ContainerState, containerSpec, type LookupOptions, listContainers, state } from './lookup.ts'
 export type { OverlayRootfs } from './overlay.ts'
 export { type PauseOptions, pause, resume } from './pause.ts'

@@ -188,7 +188,8 @@ class MountPlanner {
   }
 }
 
-function attributeCalls(tree: Fd, { own, recursive }: MountOptions, why: CallOptions): readonly Call[] {
+/** Changes the attributes of a mount, attached or not. */
+export function attributeCalls(tree: Fd, { own, recursive }: MountOptions, why: CallOptions): readonly Call[] {
   const calls: Call[] = []
   if (own.set !== 0 || own.clear !== 0) calls.push(mountSetattr(tree, '', own, false, why))
   if (recursive.set !== 0 || recursive.clear !== 0) calls.push(mountSetattr(tree, '', recursive, true, why))
@@ -196,7 +197,7 @@ function attributeCalls(tree: Fd, { own, recursive }: MountOptions, why: CallOpt
 }
 
 /** When the mount is in its place: what is put on a shared mount becomes shared itself. */
-function propagationCalls(tree: Fd, options: MountOptions, why: CallOptions): readonly Call[] {
+export function propagationCalls(tree: Fd, options: MountOptions, why: CallOptions): readonly Call[] {
   return options.propagation.map(({ type, recursive }) => mountSetattr(tree, '', { propagation: type }, recursive, why))
 }
 

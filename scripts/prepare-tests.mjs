@@ -24,6 +24,7 @@ const peers = [
   ['aarch64-linux-gnu-objdump', 'binutils-aarch64-linux-gnu', 'machine code against a disassembler'],
   ['ctr', 'containerd', 'containerd reading what we write, and the other way round'],
   ['htpasswd', 'apache2-utils', 'registries with Basic authentication'],
+  ['strace', 'strace', 'processes killed at each system call that changes the store'],
   ['newuidmap', 'uidmap', 'rootless containers with ranges of ids'],
   ['libseccomp.so.2', 'libseccomp2', 'seccomp profiles'],
   ['qemu-system-x86_64', 'qemu-system-x86', 'cgroup version 2 alone, in a machine of its own'],

@@ -11,6 +11,7 @@
 
 export type * from './bundle/options.ts'
 export type { LimitOptions } from './bundle/resources.ts'
+export type { LoadedImage } from './content/archive/load.ts'
 export type { Admission, CopyCandidate, CopyProgress, CopyTotals } from './content/copy.ts'
 export type {
   ContentOptions,
@@ -22,7 +23,11 @@ export type {
   Tagger,
 } from './content/interfaces.ts'
 export type { Operation } from './content/operation.ts'
+export type { LoadOptions, SaveOptions } from './engine/archives.ts'
+export type { CommitOptions } from './engine/commit.ts'
 export { Container, type StatsOptions, type StopOptions } from './engine/container.ts'
+export type { CopyFilesOptions } from './engine/container-files.ts'
+export type { ConvertOptions } from './engine/convert.ts'
 export type { ContainerSummary } from './engine/detached.ts'
 export {
   attach,
@@ -44,8 +49,14 @@ export {
   volumes,
 } from './engine/engine.ts'
 export type { ExecOptions, ExecResult, SpawnOptions, TtyOption } from './engine/exec-options.ts'
+export type { FileChange } from './engine/file-changes.ts'
+export type { FindImageOptions } from './engine/find.ts'
+export type { HistoryStep } from './engine/history.ts'
 export type { Image } from './engine/image.ts'
+export type { ImageVerbs } from './engine/image-verbs.ts'
+export type { ImportOptions } from './engine/import.ts'
 export type { LogLine, OutputName } from './engine/line-splitter.ts'
+export type { NewImageOptions } from './engine/new-image.ts'
 export type { LogOptions } from './engine/output.ts'
 export { ContainerProcess } from './engine/process.ts'
 export type { PruneOptions, PruneReport } from './engine/prune.ts'
@@ -53,11 +64,16 @@ export type { FetchProgress, PullOperation, PullOptions, PullProgress, UnpackPro
 export type { PushedImage, PushOperation, PushOptions } from './engine/push.ts'
 export type { RepairOptions } from './engine/repair.ts'
 export type { RunOptions } from './engine/run-options.ts'
+export type { SquashOptions } from './engine/squash.ts'
 export type { UsageSample } from './engine/usage-sample.ts'
+export { commit, convert, history, importRootfs, inspect, load, save, squash } from './engine/verbs.ts'
 export type { HostMountOption, RunMountOption, VolumeMountOption } from './engine/volume-mounts.ts'
 export { type WaitStrategy, type WaitTarget, wait } from './engine/wait.ts'
 export * from './errors.ts'
 export type { Bytes, Duration } from './internal/units.ts'
+export type { CompressOptions } from './layer/compress.ts'
+export type { Compression } from './layer/decompress.ts'
+export type { DiffWarning } from './layer/diff/upper.ts'
 export type { PressureTrigger } from './runtime/cgroups/pressure.ts'
 export type { ContainerEvent, EventsOptions } from './runtime/events.ts'
 export type * from './runtime/stats/types.ts'

@@ -21,6 +21,7 @@ import type {
 } from './interfaces.ts'
 import { LayoutIndex } from './layout-index.ts'
 import { documentLimits } from './limits.ts'
+import { measure } from './measure.ts'
 import { mediaTypeOf, unknownType } from './media-type-of.ts'
 import type { NamedDescriptor } from './named.ts'
 import { isAlive, ownerOf, ownOwner } from './owner.ts'
@@ -230,6 +231,37 @@ export class LayoutStore implements ContentStore, Receiver, ReferrersLister {
     }
   }
 
+  /**
+   * Stores content whose digest is not known before, such as a layer that is being made, as it comes. `keep` is
+   * told of the digest before the content is seen by others: it is to keep it from being collected.
+   */
+  async add(
+    mediaType: string,
+    content: Readable,
+    options: ContentOptions & { readonly keep?: (digest: Digest) => Promise<void> } = {},
+  ): Promise<Descriptor> {
+    const { signal, keep } = options
+    const { content: measured, digest: digestNow, size } = measure(destroyOnAbort(content, signal))
+    let digest: Digest | undefined
+    const path = async (): Promise<string> => {
+      digest = digestNow()
+      await keep?.(digest)
+      return this.blobPath(digest)
+    }
+    try {
+      signal?.throwIfAborted()
+      const folder = join(this.path, ingest)
+      await publish(path, (file) => writeStream(file, measured), { sync: this.#sync, folder, replace: true })
+    } catch (error) {
+      signal?.throwIfAborted()
+      if (content.errored === error) throw error
+      throw fileError(error, 'writing new content')
+    } finally {
+      content.destroy()
+    }
+    return { mediaType, digest: digest as Digest, size: size() }
+  }
+
   /** Content in memory, verified: bytes, and manifests, which are looked into. Else undefined. */
   async #document(descriptor: Descriptor, source: Readable | Uint8Array): Promise<Uint8Array | undefined> {
     if (source instanceof Readable) {
@@ -289,6 +321,15 @@ export class LayoutStore implements ContentStore, Receiver, ReferrersLister {
       throw new NotFoundError(descriptor.digest, `${descriptor.digest} is not in ${this.path}`)
     }
     await this.#index.set(reference, descriptor, options.signal, options.keepReplaced)
+  }
+
+  /** Lists content without giving it a name. @throws NotFoundError when it is not there. */
+  async enlist(descriptor: Descriptor, options: ContentOptions = {}): Promise<void> {
+    options.signal?.throwIfAborted()
+    if (!(await this.exists(descriptor))) {
+      throw new NotFoundError(descriptor.digest, `${descriptor.digest} is not in ${this.path}`)
+    }
+    await this.#index.add(descriptor, options.signal)
   }
 
   /** Takes a name away; whether it was there. The content stays. */

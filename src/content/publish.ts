@@ -15,10 +15,10 @@ export interface PublishOptions {
 
 /**
  * Makes a file that is seen whole or not at all: written under another name, then renamed. On failure
- * nothing is left.
+ * nothing is left. Where the content tells the name, `path` is asked for when it has been written.
  */
 export async function publish(
-  path: string,
+  path: string | (() => Promise<string>),
   content: string | ((file: FileHandle) => Promise<void>),
   options: PublishOptions,
 ): Promise<void> {
@@ -32,12 +32,13 @@ export async function publish(
     } finally {
       await file.close()
     }
-    if (options.replace) await rename(temporary, path)
-    else await linkNew(temporary, path)
+    const target = typeof path === 'string' ? path : await path()
+    if (options.replace) await rename(temporary, target)
+    else await linkNew(temporary, target)
+    if (options.sync) await syncFolder(dirname(target))
   } finally {
     await rm(temporary, { force: true })
   }
-  if (options.sync) await syncFolder(dirname(path))
 }
 
 /** Opens a file that must not be there yet. */

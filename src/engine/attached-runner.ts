@@ -1,8 +1,10 @@
+import { existsSync } from 'node:fs'
 import type { Writable } from 'node:stream'
 import type { Spec } from '../bundle/spec.ts'
-import { ConflictError, type ExitStatus } from '../errors.ts'
+import { ConflictError, type ExitStatus, NotFoundError } from '../errors.ts'
 import type { ExecOptions, ExecProcess, RuntimeContainer, RuntimeProcess } from '../runtime/index.ts'
-import type { WritableLayer } from '../store/index.ts'
+import type { Store, WritableLayer } from '../store/index.ts'
+import type { ContainerIds, ContainerRoot } from './container-root.ts'
 import type { Output } from './output.ts'
 import type { Runner } from './runner.ts'
 import type { Stdio } from './stdio.ts'
@@ -12,7 +14,10 @@ export interface AttachedParts {
   readonly runtime: RuntimeContainer
   readonly output: Output
   readonly stdio: Pick<Stdio, 'stdin' | 'close'>
+  readonly store: Store
   readonly layer: WritableLayer
+  /** Ids of its user namespace; undefined without one. */
+  readonly ids: ContainerIds | undefined
   /** Whether the user writes to its input. */
   readonly offersInput: boolean
 }
@@ -23,6 +28,7 @@ export class AttachedRunner implements Runner {
   readonly pid: number
   readonly warnings: readonly string[]
   readonly stdin: Writable | undefined
+  readonly store: Store
   readonly output: Output
   readonly exited: Promise<ExitStatus>
   private readonly parts: AttachedParts
@@ -34,6 +40,7 @@ export class AttachedRunner implements Runner {
     this.pid = runtime.pid
     this.warnings = runtime.warnings
     this.stdin = parts.offersInput ? stdio.stdin : undefined
+    this.store = parts.store
     this.output = output
     this.exited = this.untilEnd()
   }
@@ -58,6 +65,12 @@ export class AttachedRunner implements Runner {
     const { terminal } = this.parts.runtime
     if (terminal === undefined) throw new ConflictError(this.id, `container ${this.id} has no terminal`)
     terminal.resize(columns, rows)
+  }
+
+  async root(): Promise<ContainerRoot> {
+    const { layer, ids, runtime } = this.parts
+    if (!existsSync(layer.upper)) throw new NotFoundError(this.id, `container ${this.id} has been removed`)
+    return { layer, ids, pid: runtime.state.status === 'running' ? this.pid : undefined }
   }
 
   async remove(): Promise<void> {

@@ -5,8 +5,10 @@ import { delay } from '../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
 import type { ContainerEvent, ContainerStats, EventsOptions, ProcessInfo } from '../runtime/index.ts'
 import { signalNumber } from '../runtime/processes.ts'
+import type { CopyFilesOptions } from './container-files.ts'
 import { execIn, spawnIn } from './exec.ts'
 import type { ExecOptions, ExecResult, SpawnOptions } from './exec-options.ts'
+import type { FileChange } from './file-changes.ts'
 import type { Image } from './image.ts'
 import type { LogLine } from './line-splitter.ts'
 import type { LogOptions } from './output.ts'
@@ -53,6 +55,8 @@ export class Container implements AsyncDisposable {
   readonly pid: number
   /** What was asked for and could not be given, one sentence each; told to the process that ran it only. */
   readonly warnings: readonly string[]
+  /** @internal */
+  readonly runner: Runner
   private readonly parts: ContainerParts
   private stopping: Promise<ExitStatus> | undefined
   private removal: Promise<void> | undefined
@@ -61,6 +65,7 @@ export class Container implements AsyncDisposable {
   constructor(parts: ContainerParts) {
     const { runner } = parts
     this.parts = parts
+    this.runner = runner
     this.id = runner.id
     this.name = parts.name
     this.image = parts.image
@@ -74,12 +79,12 @@ export class Container implements AsyncDisposable {
    * detached one keeps this process alive until then.
    */
   get exited(): Promise<ExitStatus> {
-    return this.parts.runner.exited
+    return this.runner.exited
   }
 
   /** Its standard input, when `run` was given `stdin: 'pipe'` or `tty`; else undefined. */
   get stdin(): Writable | undefined {
-    return this.parts.runner.stdin
+    return this.runner.stdin
   }
 
   /**
@@ -88,12 +93,12 @@ export class Container implements AsyncDisposable {
    * its beginning: nobody waits.
    */
   get stdout(): Readable {
-    return this.parts.runner.output.stream('stdout')
+    return this.runner.output.stream('stdout')
   }
 
   /** Its standard error as bytes; see {@link stdout}. */
   get stderr(): Readable {
-    return this.parts.runner.output.stream('stderr')
+    return this.runner.output.stream('stderr')
   }
 
   /**
@@ -104,7 +109,7 @@ export class Container implements AsyncDisposable {
    * @throws InvalidArgumentError for options that can't be used.
    */
   logs(options?: LogOptions): AsyncIterable<LogLine> {
-    return this.parts.runner.output.lines(options)
+    return this.runner.output.lines(options)
   }
 
   /**
@@ -113,7 +118,46 @@ export class Container implements AsyncDisposable {
    * @throws NotFoundError for a detached container that has been removed.
    */
   async kill(signal: string | number = 'SIGKILL'): Promise<void> {
-    await this.parts.runner.kill(signal)
+    await this.runner.kill(signal)
+  }
+
+  /**
+   * What it has changed of its image's files, in the order of their names; what a directory that was made anew has lost comes
+   * behind it. A directory has changed when something in it has. Works while it runs and after its end.
+   * @throws NotFoundError when it has been removed.
+   */
+  async *diff(): AsyncGenerator<FileChange, void, undefined> {
+    yield* (await import('./container-files.ts')).containerChanges(this.runner)
+  }
+
+  /**
+   * Copies a file or directory of the host into it, as `docker cp` does: into `path` when that is a directory, else to that name;
+   * with `/.` at the end of `source` only what is in the directory. A stream is a tar archive (also compressed), for the
+   * directory `path`. Symlinks on the way are followed inside of the container only, whatever its processes do
+   * meanwhile. Works while it runs, volumes included, and after its end, then without them.
+   * @throws NotFoundError, ConflictError for paths that do not fit; LayerError, LimitError for an archive.
+   */
+  async copyIn(source: string | Readable, path: string, options: CopyFilesOptions = {}): Promise<void> {
+    await (await import('./container-files.ts')).copyIn(this.runner, source, path, options)
+  }
+
+  /**
+   * Copies a file or directory out of it, as `docker cp` does: into `target` when that is a directory of the host, else to that
+   * name; with `/.` at the end of `path` only what is in the directory. To a stream it goes as a tar archive. Nothing in the
+   * container leads out of it, or out of `target`. See {@link copyIn}.
+   * @throws NotFoundError, ConflictError for paths that do not fit.
+   */
+  async copyOut(path: string, target: string | Writable, options: CopyFilesOptions = {}): Promise<void> {
+    await (await import('./container-files.ts')).copyOut(this.runner, path, target, options)
+  }
+
+  /**
+   * All its files as a tar archive, as `docker export` has it: without what is mounted in it. Works while it runs
+   * and after its end.
+   * @throws NotFoundError when it has been removed.
+   */
+  async exportRootfs(): Promise<Readable> {
+    return (await import('./container-files.ts')).exportContainer(this.runner)
   }
 
   /**
@@ -125,7 +169,7 @@ export class Container implements AsyncDisposable {
    * can't be used. @throws `signal.reason` when aborted.
    */
   exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    return execIn(this.parts.runner, argv, options)
+    return execIn(this.runner, argv, options)
   }
 
   /**
@@ -135,7 +179,7 @@ export class Container implements AsyncDisposable {
    * @throws as {@link exec} does, but for what comes after the start.
    */
   spawn(argv: readonly string[], options: SpawnOptions = {}): Promise<ContainerProcess> {
-    return spawnIn(this.parts.runner, argv, options)
+    return spawnIn(this.runner, argv, options)
   }
 
   /**
@@ -144,7 +188,7 @@ export class Container implements AsyncDisposable {
    * what is no size.
    */
   resize(columns: number, rows: number): void {
-    this.parts.runner.resize(columns, rows)
+    this.runner.resize(columns, rows)
   }
 
   /**
@@ -153,12 +197,12 @@ export class Container implements AsyncDisposable {
    * cgroup of its own.
    */
   pause(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    return this.parts.runner.live.pause(options)
+    return this.runner.live.pause(options)
   }
 
   /** Lets its processes go on. @throws ConflictError when it is not paused. */
   resume(): Promise<void> {
-    return this.parts.runner.live.resume()
+    return this.runner.live.resume()
   }
 
   /**
@@ -167,7 +211,7 @@ export class Container implements AsyncDisposable {
    * @throws RuntimeError when the kernel refuses one. @throws UnsupportedError for what this host can't limit.
    */
   async update(limits: LimitOptions): Promise<void> {
-    await this.parts.runner.live.update(specLimits(limits))
+    await this.runner.live.update(specLimits(limits))
   }
 
   /**
@@ -176,7 +220,7 @@ export class Container implements AsyncDisposable {
    * @throws ConflictError when it does not run.
    */
   async stats(options: { readonly over?: Duration } = {}): Promise<UsageSample> {
-    const { live } = this.parts.runner
+    const { live } = this.runner
     const over = toMilliseconds(options.over ?? '100ms', 'over')
     const before = await live.stats()
     await delay(over)
@@ -190,7 +234,7 @@ export class Container implements AsyncDisposable {
   async *watchStats(options: StatsOptions = {}): AsyncGenerator<UsageSample, void, void> {
     const { interval = '1s', signal } = options
     let before: ContainerStats | undefined
-    for await (const event of this.parts.runner.live.events({ interval, signal })) {
+    for await (const event of this.runner.live.events({ interval, signal })) {
       if (event.type !== 'stats') continue
       if (before !== undefined) yield usageBetween(before, event.stats)
       before = event.stats
@@ -199,7 +243,7 @@ export class Container implements AsyncDisposable {
 
   /** Its processes, by pid. @throws ConflictError when it does not run. */
   top(): Promise<readonly ProcessInfo[]> {
-    return this.parts.runner.live.top()
+    return this.runner.live.top()
   }
 
   /**
@@ -208,7 +252,7 @@ export class Container implements AsyncDisposable {
    * @throws ConflictError when it does not run.
    */
   events(options: Omit<EventsOptions, 'stateRoot'> = {}): AsyncGenerator<ContainerEvent, void, void> {
-    return this.parts.runner.live.events({ interval: 0, ...options })
+    return this.runner.live.events({ interval: 0, ...options })
   }
 
   /**
@@ -229,7 +273,7 @@ export class Container implements AsyncDisposable {
    * Idempotent. What it wrote can still be read, but for a detached container, whose log goes with it.
    */
   remove(): Promise<void> {
-    this.removal ??= this.parts.runner.remove().catch((error: unknown) => {
+    this.removal ??= this.runner.remove().catch((error: unknown) => {
       this.removal = undefined
       throw error
     })
@@ -256,7 +300,7 @@ export class Container implements AsyncDisposable {
 
   private async signalUnlessEnded(signal: string | number): Promise<void> {
     try {
-      await this.parts.runner.kill(signal)
+      await this.runner.kill(signal)
     } catch (error) {
       if (!(error instanceof ConflictError || error instanceof NotFoundError)) throw error
     }

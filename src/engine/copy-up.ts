@@ -1,15 +1,13 @@
 import type { UserNamespace } from '../bundle/options.ts'
 import { SyscallError } from '../errors.ts'
 import { TreeReader } from '../layer/diff/tree-reader.ts'
-import type { Call } from '../linux/call.ts'
 import { AT_FDCWD, chroot, fchdir, O, O_DIRECTORY, openat, openat2, RESOLVE } from '../linux/calls/files.ts'
 import { MS, mountSetattr } from '../linux/calls/mounts.ts'
 import { CLONE, PR, prctl, unshare } from '../linux/calls/processes.ts'
 import { Remote } from '../linux/remote/remote.ts'
-import { thisHost } from '../runtime/host.ts'
 import { writeIdMaps } from '../runtime/id-maps.ts'
-import { mountOverlay, overlayTree } from '../runtime/overlay.ts'
 import { copyTree } from '../store/copy-tree.ts'
+import { viewOf } from './container-root.ts'
 
 const why = { step: 'look at the image for what a volume starts with' }
 
@@ -40,7 +38,7 @@ export async function copyUp({ lower, path, directory, userNamespace }: CopyUp, 
     await remote.run([unshare(CLONE.NEWNS | (mapped ? CLONE.NEWUSER : 0), why)])
     if (mapped) await writeIdMaps(remote.pid, userNamespace)
     const target = openat(AT_FDCWD, directory, O.RDONLY | O_DIRECTORY, 0, why)
-    const view = viewOf(lower, mapped)
+    const view = viewOf({ lower }, mapped)
     const opened = await remote.run([
       prctl(PR.SET_DUMPABLE, 0, 0, why),
       mountSetattr(AT_FDCWD, '/', { propagation: MS.SLAVE }, true, why),
@@ -54,15 +52,6 @@ export async function copyUp({ lower, path, directory, userNamespace }: CopyUp, 
   } finally {
     await remote.close()
   }
-}
-
-/** The layers, stacked and read-only; mounted nowhere, or else where nobody else looks. */
-function viewOf(lower: readonly string[], mapped: boolean): { readonly calls: readonly Call[]; readonly root: Call } {
-  const detached = overlayTree({ lower }, mapped, thisHost(), why)
-  if (detached !== undefined) return { calls: detached.calls, root: detached.tree }
-  const place = lower[0] as string
-  const root = openat(AT_FDCWD, place, O.PATH | O_DIRECTORY, 0, why)
-  return { calls: [...mountOverlay({ lower }, place, mapped, why), root], root }
 }
 
 async function openInView(remote: Remote, root: number, path: string): Promise<number | undefined> {

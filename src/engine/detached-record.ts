@@ -8,6 +8,7 @@ import { quote } from '../internal/text.ts'
 import type { Store, WritableLayer } from '../store/index.ts'
 import { lockFile } from '../store/lock.ts'
 import { storePaths } from '../store/paths.ts'
+import type { ContainerIds } from './container-root.ts'
 import type { Image } from './image.ts'
 
 /**
@@ -23,6 +24,8 @@ export interface DetachedRecord {
   readonly stopSignal: string | number
   /** Milliseconds. */
   readonly stopTimeout: number
+  /** Ids of its user namespace; absent without one. */
+  readonly ids?: ContainerIds
   /** Where the runtime records it. */
   readonly stateRoot: string
   /** Milliseconds since the epoch. */

@@ -20,6 +20,7 @@ import {
 } from '../runtime/index.ts'
 import { readConfig } from '../runtime/state-directory.ts'
 import type { Store } from '../store/index.ts'
+import type { ContainerIds, ContainerRoot } from './container-root.ts'
 import { type DetachedRecord, directoryOf } from './detached-record.ts'
 import { LogFiles } from './log-files.ts'
 import type { LiveContainer, Runner } from './runner.ts'
@@ -33,10 +34,11 @@ export class DetachedRunner implements Runner {
   readonly pid: number
   readonly warnings: readonly string[]
   readonly stdin: undefined
+  readonly store: Store
   readonly output: LogFiles
   readonly live: LiveContainer
-  private readonly store: Store
   private readonly stateRoot: string
+  private readonly ids: ContainerIds | undefined
   private end: Promise<ExitStatus> | undefined
 
   constructor(store: Store, record: DetachedRecord, pid: number, warnings: readonly string[]) {
@@ -46,6 +48,7 @@ export class DetachedRunner implements Runner {
     this.warnings = warnings
     this.stateRoot = record.stateRoot
     this.live = liveById(record.id, { stateRoot: record.stateRoot })
+    this.ids = record.ids
     this.output = new LogFiles(directoryOf(store, record.id), record.name, () => this.isRunning())
   }
 
@@ -70,6 +73,12 @@ export class DetachedRunner implements Runner {
 
   resize(): never {
     throw new ConflictError(this.id, `container ${this.id} has no terminal: it is detached`)
+  }
+
+  async root(): Promise<ContainerRoot> {
+    const layer = await this.store.openWritable(this.id)
+    const found = await state(this.id, { stateRoot: this.stateRoot }).catch(ignoreMissing)
+    return { layer, ids: this.ids, pid: found?.status === 'running' ? found.pid : undefined }
   }
 
   async remove(): Promise<void> {

@@ -19,6 +19,7 @@ import type {
 import type { Container } from './container.ts'
 import type { ContainerSummary } from './detached.ts'
 import type { Image } from './image.ts'
+import { type ImageVerbs, imageVerbs } from './image-verbs.ts'
 import type { PruneOptions, PruneReport } from './prune.ts'
 import { type PullOperation, type PullOptions, pullInto } from './pull.ts'
 import { type PushOperation, type PushOptions, pushFrom } from './push.ts'
@@ -37,7 +38,7 @@ export interface EngineOptions {
 }
 
 /** Images and containers in one place on disk, independent of other engines. */
-export interface Engine {
+export interface Engine extends ImageVerbs {
   /** See {@link pull}. */
   pull(reference: string, options?: PullOptions): PullOperation
   /** See {@link push}. */
@@ -116,6 +117,7 @@ export function createEngine(options: EngineOptions = {}): Engine {
       remove: async (name, removeOptions) => (await store()).volumes.remove(name, removeOptions),
       prune: async (pruneOptions) => (await store()).volumes.prune(pruneOptions),
     },
+    ...imageVerbs(store),
     store,
   }
 }
@@ -127,7 +129,8 @@ async function open(options: EngineOptions): Promise<Store> {
 
 let shared: Engine | undefined
 
-function defaultEngine(): Engine {
+/** The engine of the verbs of the front door. @internal */
+export function defaultEngine(): Engine {
   shared ??= createEngine()
   return shared
 }

@@ -30,7 +30,7 @@ export async function tagImage(store: Store, image: Image | string, name: string
 }
 
 /** The name by which the store lists an image, whatever form it was given in; else what was given. */
-async function listedName(store: Store, wanted: Image | string): Promise<string> {
+export async function listedName(store: Store, wanted: Image | string): Promise<string> {
   const image = typeof wanted === 'string' ? wanted : wanted.reference
   if (typeof image !== 'string' || image === '') {
     throw new InvalidArgumentError('an image must be given by name, id or digest', { subject: 'image' })

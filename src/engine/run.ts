@@ -21,7 +21,7 @@ import { Output } from './output.ts'
 import { pullInto } from './pull.ts'
 import { untilReady } from './ready.ts'
 import { type RunOptions, type RunSettings, settingsOf } from './run-options.ts'
-import { buildSpec, hostUid } from './spec.ts'
+import { buildSpec, hostUid, idsOf } from './spec.ts'
 import { openStdio, type Stdio, terminalStdio } from './stdio.ts'
 import { fillVolumes, type ResolvedMounts, resolveMounts } from './volume-mounts.ts'
 
@@ -128,7 +128,8 @@ class Run {
     await untilAborted(runtime.start(), signal)
     this.feed(stdio)
     const offersInput = settings.stdin === 'pipe' || pipes === undefined
-    const runner = new AttachedRunner({ runtime, output, stdio, layer, offersInput })
+    const ids = idsOf(spec)
+    const runner = new AttachedRunner({ runtime, output, stdio, store, layer, ids, offersInput })
     const container = new Container({ name, image, runner, stopSignal, stopTimeout: settings.stopTimeout })
     if (options.ready !== undefined) {
       output.start()
@@ -151,7 +152,9 @@ class Run {
     const stateRoot = resolve(this.context.stateRoot ?? defaultStateRoot())
     const { stopTimeout } = settings
     const created = Date.now()
-    const record: DetachedRecord = { version: 1, id, name, image, stopSignal, stopTimeout, stateRoot, created }
+    const ids = idsOf(spec)
+    const own = { id, name, image, stopSignal, stopTimeout, stateRoot, created }
+    const record: DetachedRecord = { version: 1, ...own, ...(ids === undefined ? {} : { ids }) }
     const volumes = birth.volumes.map(({ volume }) => volume)
     const makeLayer = (): Promise<WritableLayer> => store.createWritable(chainId, { id, image: image.digest, volumes })
     const layer = await registerDetached(store, record, makeLayer, signal)

@@ -11,6 +11,8 @@ import type {
   ProcessInfo,
   RuntimeProcess,
 } from '../runtime/index.ts'
+import type { Store } from '../store/index.ts'
+import type { ContainerRoot } from './container-root.ts'
 import type { LogLine, OutputName } from './line-splitter.ts'
 import type { LogOptions } from './output.ts'
 
@@ -40,6 +42,7 @@ export interface Runner {
   readonly pid: number
   readonly warnings: readonly string[]
   readonly stdin: Writable | undefined
+  readonly store: Store
   readonly output: Log
   readonly live: LiveContainer
   /** How it ended; all that it wrote can be read then. Never rejects. */
@@ -52,6 +55,8 @@ export interface Runner {
   exec(process: ExecProcess, options: ExecOptions): Promise<RuntimeProcess>
   /** Tells the program the size of its terminal. @throws ConflictError when it has none. */
   resize(columns: number, rows: number): void
+  /** What its files are made of, as it is now. @throws NotFoundError when it has been removed. */
+  root(): Promise<ContainerRoot>
   /** Kills it when it runs, and removes all that was made for it. */
   remove(): Promise<void>
 }

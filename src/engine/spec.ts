@@ -3,6 +3,7 @@ import { hostMaskedPaths } from '../bundle/host.ts'
 import type { MountOption } from '../bundle/options.ts'
 import type { IdMapping, Spec } from '../bundle/spec.ts'
 import { readAccounts } from './accounts.ts'
+import type { ContainerIds } from './container-root.ts'
 import { terminalOf } from './exec-process.ts'
 import type { Image } from './image.ts'
 import { forOrdinaryUser, userNamespace } from './rootless.ts'
@@ -33,6 +34,12 @@ export async function buildSpec(
   })
   const possible = privileged ? spec : forOrdinaryUser(spec)
   return options.configure?.(possible) ?? possible
+}
+
+/** The ids of the container's user namespace; undefined without one. */
+export function idsOf(spec: Spec): ContainerIds | undefined {
+  const { uidMappings = [], gidMappings = [] } = spec.linux ?? {}
+  return uidMappings.length === 0 ? undefined : { uidMappings, gidMappings }
 }
 
 /** Uid of the host that the container's process has. */

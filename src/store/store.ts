@@ -137,6 +137,11 @@ export class Store implements ContentStore, Receiver {
     return this.#gate.shared(() => this.content.tag(descriptor, reference, { signal, keepReplaced: true }), signal)
   }
 
+  /** Lists an image without a name, as one that has lost it: {@link Store.prune} removes it. */
+  enlist(descriptor: Descriptor, options: ContentOptions = {}): Promise<void> {
+    return this.#gate.shared(() => this.content.enlist(descriptor, options), options.signal)
+  }
+
   /** Takes a reference away; whether it was there. The content stays until {@link Store.prune}. */
   untag(reference: string, options?: ContentOptions): Promise<boolean> {
     return this.content.untag(reference, options)

@@ -51,6 +51,11 @@ export function openFile(path: ByteString): Call {
   return openPath(path, O.RDONLY | O.NONBLOCK | O.NOCTTY, 'any')
 }
 
+/** Opens whatever is at a path, symlinks too, only to see that it is there. */
+export function openAnything(path: ByteString): Call {
+  return openPath(path, O.PATH, 'any')
+}
+
 /** What the kernel says of `name` in the working directory. */
 export function statOf(place: Place, to: Out): Call {
   return at(place, 'statx', [AT_FDCWD, place.arg, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, to], 'any')

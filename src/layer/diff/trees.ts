@@ -4,20 +4,20 @@ import { baseOf, EntryMaker, type EntryOptions, whiteoutEntry } from './entries.
 import type { TreeNode } from './tree-node.ts'
 import type { TreeReader } from './tree-reader.ts'
 import { canBeHeld, type PlannedEntry, type UpperOptions } from './upper.ts'
-import { walkTree } from './walk.ts'
+import { type WalkOptions, walkTree } from './walk.ts'
 
 /** How two trees are compared. */
 export interface TreesOptions extends EntryOptions {
   readonly onWarning?: UpperOptions['onWarning']
 }
 
-/** The entries of a layer that holds a whole tree. */
+/** The entries of a whole tree, or of a part of it. */
 export async function* treeEntries(
   reader: TreeReader,
-  options: TreesOptions & { readonly enter?: (directory: TreeNode) => boolean } = {},
+  options: TreesOptions & WalkOptions = {},
 ): AsyncGenerator<PlannedEntry, void, undefined> {
   const maker = new EntryMaker(options)
-  for await (const node of walkTree(reader, options.enter)) yield* planned(maker, node, options)
+  for await (const node of walkTree(reader, options)) yield* planned(maker, node, options)
 }
 
 /**

@@ -2,17 +2,27 @@ import type { ByteString } from '../apply/names.ts'
 import type { TreeNode } from './tree-node.ts'
 import type { TreeReader } from './tree-reader.ts'
 
+/** Which part of a tree is gone through. */
+export interface WalkOptions {
+  /** Where to begin. Default the root of the tree. */
+  readonly from?: ByteString
+  /** Which directories are looked into. Default: all. */
+  readonly enter?: (directory: TreeNode) => boolean
+}
+
 /**
  * All that is in a tree, each directory before what is in it, names in the order of their bytes. The root, which
- * comes first, has the empty path. `enter` says which directories are looked into. Default: all.
+ * comes first, has the empty path.
  */
 export async function* walkTree(
   reader: TreeReader,
-  enter: (directory: TreeNode) => boolean = () => true,
+  { from = '', enter = () => true }: WalkOptions = {},
 ): AsyncGenerator<TreeNode, void, undefined> {
-  const root = await reader.root()
-  yield root
-  const open = [await Level.read(reader, root.path)]
+  const first = from === '' ? await reader.root() : await reader.node(from)
+  if (first === undefined) return
+  yield first
+  if (first.type !== 'directory' || !enter(first)) return
+  const open = [await Level.read(reader, first.path)]
   for (let level = open.at(-1); level !== undefined; level = open.at(-1)) {
     const node = level.next()
     if (node === undefined) {

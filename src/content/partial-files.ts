@@ -1,4 +1,4 @@
-import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { constants, type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Digest } from '../image/digest.ts'
 import { hasCode } from '../internal/file-error.ts'
@@ -9,6 +9,9 @@ const free = 'partial'
 
 /** Age from which such a file is of no more use, in milliseconds: a day; and how many are kept, the newest. */
 const [maxAge, maxFiles] = [86_400_000, 16]
+
+/** Opened for appending, made where it is missing, and never somewhere else by way of a link. */
+const flags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | (constants.O_NOFOLLOW ?? 0)
 
 /** The beginning of some content, that this process alone works at. */
 export interface PartialFile {
@@ -41,7 +44,7 @@ export class PartialFiles {
     for (const name of await readdir(this.#folder)) {
       if (name.startsWith(prefix) && isFree(name, here) && (await moved(join(this.#folder, name), path))) break
     }
-    const file = await open(path, 'a+', 0o644)
+    const file = await open(path, flags, 0o644)
     let isOpen = true
     const close = async (): Promise<boolean> => {
       const was = isOpen

@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from '../errors.ts'
 import { quote } from '../internal/text.ts'
+import { isMachineAddress, isMetadataAddress } from './network/local-addresses.ts'
 
 /**
  * Which registries are spoken to in plain http.
@@ -54,21 +55,12 @@ export function isLoopback(hostname: string): boolean {
 
 /** Whether a host reaches this machine: by loopback, by the unspecified address, or by an IPv4 address inside IPv6. */
 export function isThisMachine(hostname: string): boolean {
-  const host = plainHost(hostname)
-  return isLoopback(host) || host === '[::]' || /^0(\.\d+){3}$/.test(host)
+  return isLoopback(plainHost(hostname)) || isMachineAddress(plainHost(hostname))
 }
 
-/** Whether a host is a link-local address, where cloud machines find their metadata service. */
-function isLinkLocal(hostname: string): boolean {
-  return /^169\.254(\.\d+){2}$/.test(plainHost(hostname)) || /^\[fe[89ab][0-9a-f]:/.test(hostname)
-}
-
-/** A host without the dot of the DNS root, and an IPv4 address that is written as IPv6 as the former. */
+/** A host without the dot of the DNS root, and without the brackets of an IPv6 address. */
 function plainHost(hostname: string): string {
-  const mapped = /^\[::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})\]$/.exec(hostname)
-  if (mapped === null) return hostname.replace(/\.$/, '')
-  const words = [mapped[1], mapped[2]].map((word) => Number.parseInt(word ?? '', 16))
-  return words.flatMap((word) => [word >> 8, word & 255]).join('.')
+  return hostname.replace(/\.$/, '').replace(/^\[|\]$/g, '')
 }
 
 /**
@@ -81,7 +73,7 @@ export function refusalOf(origin: URL, target: URL): string | undefined {
   if (target.username !== '' || target.password !== '') return 'the URL carries user information'
   if (target.host === origin.host && target.protocol === origin.protocol) return undefined
   if (origin.protocol === 'https:' && target.protocol === 'http:') return 'it leads from https to plain http'
-  if (isLinkLocal(target.hostname)) return `${target.hostname} is a link-local address`
+  if (isMetadataAddress(plainHost(target.hostname))) return `${target.hostname} is a link-local or metadata address`
   if (isThisMachine(target.hostname) && !isThisMachine(origin.hostname)) return `${target.hostname} is this machine`
   return undefined
 }

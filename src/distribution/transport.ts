@@ -11,7 +11,6 @@ import {
   type ResponseLike,
 } from './fetch.ts'
 import type { NetworkOptions } from './network/agents.ts'
-import { isThisMachine } from './origin.ts'
 import { redirectTarget } from './redirect.ts'
 import { type OutgoingBody, type StreamBody, sendBody } from './request-body.ts'
 
@@ -183,9 +182,9 @@ export class Transport {
   }
 }
 
-/** Whether somebody else than the user has chosen a host, who must not lead us to this machine. */
+/** Whether somebody else than the user has chosen a host, who must not lead us just anywhere. */
 function isGuarded(home: URL, url: URL): boolean {
-  return url.hostname !== home.hostname && !isThisMachine(home.hostname)
+  return url.hostname !== home.hostname
 }
 
 function toReadable(body: ResponseLike['body']): Readable {

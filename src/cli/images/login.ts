@@ -56,7 +56,11 @@ async function askFor(question: string, isShown: boolean): Promise<string> {
     terminal: true,
   })
   try {
-    const [answer] = await once(reader, 'line')
+    const closed = once(reader, 'close').then(() => {
+      throw new InvalidArgumentError('it was not answered')
+    })
+    closed.catch(() => {})
+    const [answer] = await Promise.race([once(reader, 'line'), closed])
     return String(answer)
   } finally {
     reader.close()

@@ -10,8 +10,9 @@ import {
   type Tagger,
 } from '../../content/index.ts'
 import type { RegistryClient } from '../../distribution/index.ts'
-import { formatReference, parseReference, withDefaultTag } from '../../image/index.ts'
+import { formatReference, isDigest, parseReference, withDefaultTag } from '../../image/index.ts'
 import { createEngine, InvalidArgumentError, NotFoundError } from '../../index.ts'
+import { plain } from './options.ts'
 
 /** Where an image is, or is to be, as the command line names it. */
 export interface Place {
@@ -83,7 +84,7 @@ export async function openSource({ kind, path, name }: Place, client: RegistryCl
     return {
       content,
       reference: found,
-      name: found.startsWith('sha') ? undefined : found,
+      name: isDigest(found) ? undefined : found,
       [Symbol.asyncDispose]: close,
     }
   } catch (error) {
@@ -97,7 +98,7 @@ function onlyOf(entries: readonly NamedDescriptor[], path: string): string {
   if (first !== undefined && others.every(({ descriptor }) => descriptor.digest === first.descriptor.digest)) {
     return first.reference ?? first.descriptor.digest
   }
-  const names = entries.map(({ reference, descriptor }) => reference ?? descriptor.digest).slice(0, 20)
+  const names = entries.map(({ reference, descriptor }) => plain(reference ?? descriptor.digest)).slice(0, 20)
   const hint = names.length === 0 ? undefined : `Name one of them behind a colon: ${names.join(', ')}.`
   throw new NotFoundError(path, `${path} has ${entries.length} images`, { hint })
 }

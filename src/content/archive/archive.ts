@@ -3,6 +3,7 @@ import { InvalidArgumentError, NotFoundError } from '../../errors.ts'
 import type { Descriptor } from '../../image/descriptor.ts'
 import { type Digest, isDigest } from '../../image/digest.ts'
 import { familiarReference, formatReference, parseReference } from '../../image/reference.ts'
+import { quote } from '../../internal/text.ts'
 import type {
   ContentOptions,
   Fetcher,
@@ -68,7 +69,7 @@ export class Archive implements Fetcher, Resolver, ReferrersLister, AsyncDisposa
     const place = isDigest(reference) ? contents.get(reference) : undefined
     if (!isDigest(reference) || place === undefined) {
       const names = listed(entries).flatMap((entry) => entry.reference ?? [])
-      const hint = names.length === 0 ? undefined : `It has ${names.slice(0, 20).join(', ')}.`
+      const hint = names.length === 0 ? undefined : `It has ${names.slice(0, 20).map(quote).join(', ')}.`
       throw new NotFoundError(reference, `${reference} is not in the archive`, { hint })
     }
     if (place instanceof Uint8Array) {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { InvalidArgumentError } from '../../errors.ts'
 import { isJsonObject } from '../../internal/json.ts'
 import { field, findByHost, hostOfKey, readAuthFile, text } from './auth-file.ts'
@@ -94,7 +95,7 @@ async function writeConfig(path: string, config: object): Promise<void> {
   const { dirname } = await import('node:path')
   await mkdir(dirname(path), { recursive: true, mode: 0o700 })
   const real = await realpath(path).catch(() => path)
-  const temporary = `${real}.${process.pid}.tmp`
+  const temporary = `${real}.${randomUUID()}.tmp`
   try {
     const file = await open(temporary, 'wx', 0o600)
     try {

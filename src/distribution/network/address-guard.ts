@@ -1,5 +1,6 @@
 import type { LookupAddress, LookupAllOptions, LookupOptions } from 'node:dns'
-import { BlockList, isIP } from 'node:net'
+import { isIP } from 'node:net'
+import { isMachineAddress, isMetadataAddress } from './local-addresses.ts'
 
 /** Resolves a name to all its addresses. */
 export type Resolve = (
@@ -16,69 +17,60 @@ export type Lookup = (
 ) => void
 
 /**
- * A lookup for hosts that a registry has chosen: redirects, upload locations, token servers. A name
- * that leads to this machine or to a link-local or metadata address is refused, so that a registry
- * can't make us speak to what only we can reach. The check is on the very addresses that are
- * connected to, so a name that changes its mind between check and use gains nothing. Not refused is
- * what the registry `home` itself resolves to: whoever runs both on one machine may.
+ * What the registries' own names have resolved to when they were connected to. Asking again would not
+ * do: whoever has the name of a registry can let it mean another address by then.
  */
-export function guardedLookup(home: string, resolve: Resolve): Lookup {
+export class HomeAddresses {
+  /** Whether every address of a host has been this machine's. */
+  readonly #local: Map<string, boolean> = new Map()
+
+  note(hostname: string, addresses: readonly LookupAddress[]): void {
+    const local = addresses.every(({ address }) => isMachineAddress(address))
+    this.#local.set(hostname, local && this.#local.get(hostname) !== false)
+  }
+
+  /** Whether a registry's host, as `URL.hostname` spells it, is this machine. */
+  isLocal(hostname: string): boolean {
+    const host = hostname.replace(/^\[|\]$/g, '')
+    if (isIP(host) > 0) return isMachineAddress(host)
+    return host === 'localhost' || this.#local.get(host) === true
+  }
+}
+
+/** A lookup for the registries' own hosts, which notes what they resolve to. */
+export function notingLookup(homes: HomeAddresses, resolve: Resolve): Lookup {
   return (hostname, options, done) => {
     resolve(hostname, { ...options, all: true }, (error, addresses) => {
       if (error !== null) return done(error, [])
-      const first = addresses[0]
-      const answer = (): void => {
-        if (options.all === true || first === undefined) done(null, addresses)
-        else done(null, first.address, first.family)
-      }
-      const local = addresses.find(({ address }) => isLocalAddress(address))
-      if (local === undefined) return answer()
-      isAtHome(home, resolve, (yes) => {
-        if (yes) return answer()
-        const message = `${hostname} resolves to ${local.address}, which a registry elsewhere has no business to name`
-        done(Object.assign(new Error(message), { code: 'ERR_OCI_ADDRESS_GUARD' }), [])
-      })
+      homes.note(hostname, addresses)
+      answer(options, addresses, done)
     })
   }
 }
 
-function isAtHome(home: string, resolve: Resolve, done: (yes: boolean) => void): void {
-  const host = home.replace(/^\[|\]$/g, '')
-  if (isIP(host) > 0) {
-    done(isLocalAddress(host))
-    return
+/**
+ * A lookup for hosts that a registry has chosen: redirects, upload locations, token servers. A name
+ * that leads to this machine is refused unless the registry `home` is there as well, and one that leads
+ * to a link-local or metadata address always, so that a registry can't make us speak to what only we can
+ * reach. The check is on the very addresses that are connected to, so a name that changes its mind
+ * between check and use gains nothing.
+ */
+export function guardedLookup(home: string, homes: HomeAddresses, resolve: Resolve): Lookup {
+  return (hostname, options, done) => {
+    resolve(hostname, { ...options, all: true }, (error, addresses) => {
+      if (error !== null) return done(error, [])
+      const refused = addresses.find(
+        ({ address }) => isMetadataAddress(address) || (isMachineAddress(address) && !homes.isLocal(home)),
+      )
+      if (refused === undefined) return answer(options, addresses, done)
+      const message = `${hostname} resolves to ${refused.address}, which a registry elsewhere has no business to name`
+      done(Object.assign(new Error(message), { code: 'ERR_OCI_ADDRESS_GUARD' }), [])
+    })
   }
-  resolve(host, { all: true }, (error, addresses) => {
-    done(error === null && addresses.some(({ address }) => isLocalAddress(address)))
-  })
 }
 
-let list: BlockList | undefined
-
-/** Whether an address is this machine, link-local, or where a cloud has its metadata service. */
-export function isLocalAddress(address: string): boolean {
-  list ??= localAddresses()
-  return list.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
-}
-
-function localAddresses(): BlockList {
-  const addresses = new BlockList()
-  for (const [network, prefix] of [
-    ['127.0.0.0', 8],
-    ['0.0.0.0', 8],
-    ['169.254.0.0', 16],
-    ['100.100.100.200', 32],
-  ] as const) {
-    addresses.addSubnet(network, prefix, 'ipv4')
-    addresses.addSubnet(`::ffff:${network}`, 96 + prefix, 'ipv6')
-  }
-  for (const [network, prefix] of [
-    ['::1', 128],
-    ['::', 128],
-    ['fe80::', 10],
-    ['fd00:ec2::254', 128],
-  ] as const) {
-    addresses.addSubnet(network, prefix, 'ipv6')
-  }
-  return addresses
+function answer({ all }: LookupOptions, addresses: LookupAddress[], done: Parameters<Lookup>[2]): void {
+  const [first] = addresses
+  if (all === true || first === undefined) done(null, addresses)
+  else done(null, first.address, first.family)
 }

@@ -1,6 +1,6 @@
 import type { Agent as HttpAgent } from 'node:http'
 import type { Agent as HttpsAgent } from 'node:https'
-import { guardedLookup } from './address-guard.ts'
+import { guardedLookup, HomeAddresses, type Lookup, notingLookup } from './address-guard.ts'
 import { type ProxyProvider, parseProxy } from './proxy.ts'
 import { type TlsProvider, tlsContext } from './tls.ts'
 import { tunnelConnector } from './tunnel.ts'
@@ -22,6 +22,7 @@ type Agent = HttpAgent | HttpsAgent
 export class Agents {
   readonly #options: NetworkOptions
   readonly #agents: Map<string, Promise<Agent>> = new Map()
+  readonly #homes: HomeAddresses = new HomeAddresses()
 
   constructor(options: NetworkOptions) {
     this.#options = options
@@ -69,17 +70,19 @@ export class Agents {
       import('node:dns'),
     ])
     const secure = url.protocol === 'https:'
+    const lookup: Lookup =
+      home === undefined ? notingLookup(this.#homes, dns.lookup) : guardedLookup(home, this.#homes, dns.lookup)
     const agent = secure
       ? new https.Agent({
           keepAlive: true,
           timeout: idleTimeout,
           ...(tls === undefined ? {} : await tlsContext(tls, url.host)),
-          ...(home === undefined ? {} : { lookup: guardedLookup(home, dns.lookup) as never }),
+          lookup: lookup as never,
         })
       : new http.Agent({
           keepAlive: true,
           timeout: idleTimeout,
-          ...(home === undefined ? {} : { lookup: guardedLookup(home, dns.lookup) as never }),
+          lookup: lookup as never,
         })
     if (proxy === undefined) return agent
     const encrypt = secure

@@ -52,6 +52,7 @@ export type { ExecOptions, ExecResult, SpawnOptions, TtyOption } from './engine/
 export type { FileChange } from './engine/file-changes.ts'
 export type { FindImageOptions } from './engine/find.ts'
 export type { HistoryStep } from './engine/history.ts'
+export type { RunHooks } from './engine/hooks.ts'
 export type { Image } from './engine/image.ts'
 export type { ImageVerbs } from './engine/image-verbs.ts'
 export type { ImportOptions } from './engine/import.ts'

@@ -6,18 +6,24 @@ import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/
 import { signalNumber } from '../runtime/processes.ts'
 import type { TtyOption } from './exec-options.ts'
 import { terminalOf } from './exec-process.ts'
+import type { RunHooks } from './hooks.ts'
 import type { PullOptions } from './pull.ts'
 import type { RunMountOption } from './volume-mounts.ts'
 import type { WaitStrategy } from './wait.ts'
 
 /** Options of `run`: those of a bundle (what the container gets), and how it is started and watched. */
 export interface RunOptions
-  extends Omit<BundleOptions, 'id' | 'rootfs' | 'terminal' | 'consoleSize' | 'accounts' | 'mounts'> {
+  extends Omit<BundleOptions, 'id' | 'rootfs' | 'terminal' | 'consoleSize' | 'accounts' | 'mounts' | 'hooks'> {
   /**
    * Mounts beside Docker's default ones, which give way to one with the same target. Paths that the image wants to be
    * volumes get an anonymous one each, unless something is mounted there.
    */
   readonly mounts?: readonly RunMountOption[]
+  /**
+   * What is run at moments of its life: programs, and async functions of this process, which run after the programs of
+   * their moment. Functions are not run for what happens to a detached container when this process is gone.
+   */
+  readonly hooks?: RunHooks | undefined
   /** Name for errors and logs, and for `attach`. Default the first 12 characters of the id. */
   readonly name?: string | undefined
   /**

@@ -15,6 +15,7 @@ import type { Store, WritableLayer } from '../store/index.ts'
 import { AttachedRunner } from './attached-runner.ts'
 import { Container } from './container.ts'
 import type { DetachedRecord } from './detached-record.ts'
+import { sortHooks } from './hooks.ts'
 import { assertRunnable, findImage, type Image, unpack } from './image.ts'
 import { createLogFiles } from './log-files.ts'
 import { Output } from './output.ts'
@@ -188,6 +189,7 @@ class Run {
       overlay: layer.lower.length === 0 ? undefined : layer,
       ...(stdio === undefined ? {} : { stdio }),
       detach: this.options.detach,
+      hooks: sortHooks(this.options.hooks).functions,
       stateRoot: this.context.stateRoot,
       signal: this.signal,
     })

@@ -5,6 +5,7 @@ import type { IdMapping, Spec } from '../bundle/spec.ts'
 import { readAccounts } from './accounts.ts'
 import type { ContainerIds } from './container-root.ts'
 import { terminalOf } from './exec-process.ts'
+import { sortHooks } from './hooks.ts'
 import type { Image } from './image.ts'
 import { forOrdinaryUser, userNamespace } from './rootless.ts'
 import type { RunOptions } from './run-options.ts'
@@ -22,8 +23,11 @@ export async function buildSpec(
   // The machine does not change them.
   maskedPaths ??= hostMaskedPaths()
   const privileged = process.geteuid?.() === 0
+  const { hooks, ...others } = options
+  const { programs } = sortHooks(hooks)
   const spec = createSpec(image.config, {
-    ...options,
+    ...others,
+    ...(Object.keys(programs).length === 0 ? {} : { hooks: programs }),
     ...terminalOf(options.tty),
     mounts,
     ...(privileged ? {} : { userNamespace: options.userNamespace ?? userNamespace() }),

@@ -20,6 +20,7 @@ import { type ContainerEvent, type EventsOptions, eventsOf } from './events.ts'
 import { type ExecOptions, type ExecProcess, execIn, notRunning } from './exec.ts'
 import { exitStatus, killedWithMonitor } from './exit.ts'
 import { awaitStartCalls, forgetStart, keepStart } from './handover.ts'
+import { type HookFunctions, type HookTarget, hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { addMountTo, removeMountFrom } from './live-mounts.ts'
 import { farewellCalls, watchCalls } from './monitor.ts'
 import { pauseRecord, resumeRecord } from './pause.ts'
@@ -46,6 +47,7 @@ export interface ContainerParts {
   /** Descriptor that stands for the first process. */
   readonly pidfd: number
   readonly terminal: Terminal | undefined
+  readonly hooks: HookFunctions | undefined
   readonly warnings: readonly string[]
 }
 
@@ -114,8 +116,10 @@ export class RuntimeContainer implements AsyncDisposable {
     if (plan.start === undefined) {
       throw new InvalidArgumentError(`container ${this.id} has no process to start`, { subject: '/process' })
     }
+    const { spec, hooks } = this.parts
     this.status = 'running'
     try {
+      if (hasHooks('startContainer', spec, hooks)) await runHooks('startContainer', this.hookTarget(), hooks)
       const started = init.run(plan.start(program, this.pid))
       started.catch(() => {}) // it is looked at below, whatever comes before
       // While the kernel is at it. If it fails, the record is of a container that has stopped.
@@ -123,12 +127,24 @@ export class RuntimeContainer implements AsyncDisposable {
       await started
     } catch (cause) {
       // On success the process is another program, and the socket is closed.
-      if (!(cause instanceof RemoteExitError)) {
-        this.signal(SIGKILL)
-        await this.exited
-        throw stepFailed(this.id, cause)
-      }
+      if (!(cause instanceof RemoteExitError)) throw await this.startFailed(cause)
     }
+    if (!hasHooks('poststart', spec, hooks)) return
+    await runHooks('poststart', this.hookTarget(), hooks).catch(async (cause: unknown) => {
+      throw await this.startFailed(cause)
+    })
+  }
+
+  /** Ends the container. @returns the error that tells why. */
+  private async startFailed(cause: unknown): Promise<unknown> {
+    this.signal(SIGKILL)
+    await this.exited
+    return stepFailed(this.id, cause)
+  }
+
+  private hookTarget(): HookTarget {
+    const { record, spec, pidfd } = this.parts
+    return { record, spec, pidfd: this.pidfdOpen ? pidfd : undefined }
   }
 
   /**
@@ -278,6 +294,7 @@ export class RuntimeContainer implements AsyncDisposable {
     monitor.dismiss()
     await removeCgroup([...this.cgroups, ...(await this.joinedByOthers())])
     directory.remove()
+    await runPoststopHooks(this.hookTarget(), this.parts.hooks)
   }
 
   /** Directories of version 1 that a limit set by another process has made necessary. */

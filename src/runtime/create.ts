@@ -2,6 +2,7 @@ import type { Spec } from '../bundle/spec.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import type { RuntimeContainer } from './container.ts'
 import { Creation } from './creation.ts'
+import type { HookFunctions } from './hooks.ts'
 import { thisHost } from './host.ts'
 import type { OverlayRootfs } from './overlay.ts'
 import { type Plan, planContainer } from './plan.ts'
@@ -54,6 +55,11 @@ export interface CreateOptions {
    * `--console-socket`. Default: `terminal` of the container is it.
    */
   readonly consoleSocket?: string | undefined
+  /**
+   * Functions of this process as hooks, beside the programs that the config has. Those of moments that come when this
+   * process is gone, or has let go of the container, are not run.
+   */
+  readonly hooks?: HookFunctions | undefined
   /** File to write the pid of the first process to. */
   readonly pidFile?: string | undefined
   /** Aborting rejects with `signal.reason` and leaves nothing behind. */

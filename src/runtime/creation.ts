@@ -24,6 +24,7 @@ import { RuntimeContainer } from './container.ts'
 import type { CreateOptions } from './create.ts'
 import { descriptor } from './descriptors.ts'
 import { listenForStart } from './handover.ts'
+import { hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { thisHost } from './host.ts'
 import { writeIdMaps, writeOomScore } from './id-maps.ts'
 import { foundTarget } from './masks.ts'
@@ -55,6 +56,8 @@ export class Creation {
   private stage: Channel | undefined
   private userNamespaces: number[] = []
   private pidfd: number | undefined
+  /** The record that hooks have been told of. */
+  private hooked: ContainerRecord | undefined
   private link: TerminalLink | undefined
   private terminal: Terminal | undefined
 
@@ -93,6 +96,7 @@ export class Creation {
     }
     const { netDevices = {} } = options.spec.linux ?? {}
     if (Object.keys(netDevices).length > 0) await moveNetDevices(netDevices, pid, init)
+    await this.runHooks(pid, startTime)
     const program = await this.finish(init, setup)
     signal?.throwIfAborted()
 
@@ -111,8 +115,20 @@ export class Creation {
       init,
       pidfd,
       terminal,
+      hooks: options.hooks,
       warnings,
     })
+  }
+
+  /** Runs the hooks of the create operation: everything is mounted, and the root not entered yet. */
+  private async runHooks(pid: number, startTime: string): Promise<void> {
+    const { spec, hooks, signal } = this.options
+    for (const kind of ['prestart', 'createRuntime', 'createContainer'] as const) {
+      if (!hasHooks(kind, spec, hooks)) continue
+      // Whoever finds the directory after a crash must be able to tell that they have run.
+      this.hooked ??= this.record({ pid, startTime })
+      await runHooks(kind, { record: this.hooked, spec, pidfd: this.pidfd }, hooks, signal)
+    }
   }
 
   /** What can be done only from outside of a new user namespace. */
@@ -162,6 +178,8 @@ export class Creation {
     this.link?.close()
     await removeCgroup(directoriesOf(this.plan.cgroup)).catch(() => {})
     this.directory.remove()
+    const { spec, hooks } = this.options
+    if (this.hooked !== undefined) await runPoststopHooks({ record: this.hooked, spec, pidfd: undefined }, hooks)
   }
 
   private spawn(): { readonly monitor: Remote; readonly init: Channel } {

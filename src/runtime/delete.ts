@@ -4,9 +4,10 @@ import { SIGKILL } from '../linux/calls/processes.ts'
 import { thawV1 } from './cgroups/freezer.ts'
 import { locateCgroup } from './cgroups/location.ts'
 import { removeCgroup } from './cgroups/remove.ts'
+import { runPoststopHooks } from './hooks.ts'
 import { signalFirstProcess } from './kill.ts'
 import { type LookupOptions, statusOf } from './lookup.ts'
-import { defaultStateRoot, readRecord, removeStateDirectory, StateDirectory } from './state-directory.ts'
+import { defaultStateRoot, readConfig, readRecord, removeStateDirectory, StateDirectory } from './state-directory.ts'
 import { endOf, untilEnded } from './wait.ts'
 
 /** Options of {@link deleteContainer}. */
@@ -40,5 +41,8 @@ export async function deleteContainer(id: string, options: DeleteOptions = {}): 
     await endOf(root, id)
   }
   await removeCgroup(record.cgroups)
+  // One that was abandoned while it was made need not have it.
+  const spec = await readConfig(root, id).catch(() => undefined)
   await removeStateDirectory(root, id)
+  if (spec !== undefined) await runPoststopHooks({ record, spec, pidfd: undefined })
 }

@@ -85,6 +85,8 @@ export interface ExecPlanOptions {
   readonly pid: number
   /** The whole process: nothing is taken from the config's own. */
   readonly process: Process
+  /** Path of the program, where it is not the first argument. */
+  readonly program?: string | undefined
   readonly cgroups: readonly ExecCgroup[]
   /** Path below each of them. */
   readonly subCgroup?: string | undefined
@@ -128,7 +130,7 @@ export interface ExecPlan {
 /** Plans an exec. Pure: it looks at nothing but its arguments. */
 export function planExec(options: ExecPlanOptions): ExecPlan {
   const { spec, process, host } = options
-  const programs = candidates(process)
+  const programs = options.program === undefined ? candidates(process) : [options.program]
   const namespaces = spec.linux?.namespaces ?? []
   const user = namespaces.some((ns) => ns.type === 'user')
   const { id, bundle, preserveFds } = options

@@ -3,7 +3,9 @@ import type { Spec } from '../bundle/spec.ts'
 import type { Process } from '../bundle/spec-process.ts'
 import { ConflictError, InvalidArgumentError } from '../errors.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
+import { isFrozen } from './cgroups/freezer.ts'
 import { hostHierarchies } from './cgroups/hierarchies.ts'
+import { locateCgroup } from './cgroups/location.ts'
 import { planExec } from './exec-plan.ts'
 import { Execution } from './execution.ts'
 import { thisHost } from './host.ts'
@@ -36,10 +38,20 @@ export interface ExecOptions {
    * `--console-socket`. Default: `terminal` of the process is it.
    */
   readonly consoleSocket?: string | undefined
+  /** Whether a paused container is no error: the process then is made when it is resumed. Default false. */
+  readonly ignorePaused?: boolean | undefined
   /** File to write the pid to, as the host sees it. */
   readonly pidFile?: string | undefined
   /** Aborting before the promise resolves rejects with `signal.reason` and leaves nothing behind. */
   readonly signal?: AbortSignal | undefined
+}
+
+/** How this module itself runs something in a container. */
+export interface InternalExecOptions extends ExecOptions {
+  /** Path of the program, where it is not the first argument. */
+  readonly program?: string | undefined
+  /** Whether nothing is taken from the container's own process. Default false. */
+  readonly whole?: boolean | undefined
 }
 
 /** A container in which something is to be run. */
@@ -74,7 +86,11 @@ export async function exec(
 }
 
 /** Runs a further process in a container that is at hand. */
-export async function execIn(target: ExecTarget, given: ExecProcess, options: ExecOptions): Promise<RuntimeProcess> {
+export async function execIn(
+  target: ExecTarget,
+  given: ExecProcess,
+  options: InternalExecOptions,
+): Promise<RuntimeProcess> {
   const { signal, preserveFds = 0 } = options
   signal?.throwIfAborted()
   if (!Number.isInteger(preserveFds) || preserveFds < 0 || preserveFds > maxPreserved) {
@@ -83,13 +99,19 @@ export async function execIn(target: ExecTarget, given: ExecProcess, options: Ex
     })
   }
   const { record, spec } = target
+  if (options.ignorePaused !== true && isFrozen(locateCgroup(record.cgroups))) {
+    throw new ConflictError(record.id, `container ${record.id} is paused: cannot exec in a paused container`, {
+      hint: 'Resume it before.',
+    })
+  }
   const v2 = hostHierarchies().v2?.mountPoint
   const plan = planExec({
     id: record.id,
     pid: record.pid,
     spec,
     bundle: record.bundle,
-    process: { cwd: '/', ...spec.process, terminal: false, ...given },
+    process: { cwd: '/', ...(options.whole === true ? {} : spec.process), terminal: false, ...given },
+    program: options.program,
     cgroups: record.cgroups.map((directory) => ({
       directory,
       version: v2 !== undefined && directory.startsWith(`${v2}/`) ? 2 : 1,

@@ -1,11 +1,14 @@
+import { closeSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Spec } from '../bundle/spec.ts'
 import { ConflictError, InvalidArgumentError, RemoteExitError, SyscallError } from '../errors.ts'
 import { SIGKILL } from '../linux/calls/processes.ts'
 import type { Channel } from '../linux/remote/channel.ts'
 import { connectToStart, forgetStart, keptStart } from './handover.ts'
-import { signalFirstProcess } from './kill.ts'
+import { hasHooks, runHooks } from './hooks.ts'
+import { openFirstProcess, signalFirstProcess } from './kill.ts'
 import { type LookupOptions, statusOf } from './lookup.ts'
-import { type ContainerRecord, defaultStateRoot, readRecord, StateDirectory } from './state-directory.ts'
+import { type ContainerRecord, defaultStateRoot, readConfig, readRecord, StateDirectory } from './state-directory.ts'
 import { stepFailed } from './step-error.ts'
 import { untilEnded } from './wait.ts'
 
@@ -26,13 +29,13 @@ export async function start(id: string, options: LookupOptions = {}): Promise<vo
     throw new ConflictError(id, `container ${id} can't be started: another process has it`)
   }
   try {
-    await startHandedOver(record, directory)
+    await startHandedOver(record, await readConfig(root, id), directory)
   } finally {
     directory.release()
   }
 }
 
-async function startHandedOver(record: ContainerRecord, directory: StateDirectory): Promise<void> {
+async function startHandedOver(record: ContainerRecord, spec: Spec, directory: StateDirectory): Promise<void> {
   const { id } = record
   const calls = keptStart(directory)
   if (calls === undefined) {
@@ -40,21 +43,38 @@ async function startHandedOver(record: ContainerRecord, directory: StateDirector
   }
   const init = connect(record, directory)
   try {
+    await hook('startContainer', record, spec)
     const started = init.run(calls)
     started.catch(() => {}) // it is looked at below, whatever comes before
     directory.write({ ...record, started: true })
     await started
   } catch (cause) {
     // On success the process is another program, and the socket is closed.
-    if (!(cause instanceof RemoteExitError)) {
-      signalFirstProcess(record, SIGKILL)
-      await untilEnded(record, undefined)
-      throw stepFailed(id, cause)
-    }
+    if (!(cause instanceof RemoteExitError)) throw await startFailed(record, cause)
   } finally {
     await init.close()
     forgetStart(directory)
   }
+  await hook('poststart', record, spec).catch(async (cause: unknown) => {
+    throw await startFailed(record, cause)
+  })
+}
+
+async function hook(kind: 'startContainer' | 'poststart', record: ContainerRecord, spec: Spec): Promise<void> {
+  if (!hasHooks(kind, spec)) return
+  const pidfd = openFirstProcess(record)
+  try {
+    await runHooks(kind, { record, spec, pidfd })
+  } finally {
+    if (pidfd !== undefined) closeSync(pidfd)
+  }
+}
+
+/** Ends the container. @returns the error that tells why. */
+async function startFailed(record: ContainerRecord, cause: unknown): Promise<unknown> {
+  signalFirstProcess(record, SIGKILL)
+  await untilEnded(record, undefined)
+  return stepFailed(record.id, cause)
 }
 
 function connect(record: ContainerRecord, directory: StateDirectory): Channel {

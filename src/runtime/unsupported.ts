@@ -9,7 +9,6 @@ import { UnsupportedError } from '../errors.ts'
 export function refuseUnsupported(spec: Spec): void {
   const { linux = {} } = spec
   const missing: readonly (readonly [asked: boolean, pointer: string])[] = [
-    [Object.values(spec.hooks ?? {}).some((hooks) => (hooks?.length ?? 0) > 0), '/hooks'],
     [linux.intelRdt !== undefined, '/linux/intelRdt'],
   ]
   for (const [asked, pointer] of missing) {

@@ -183,3 +183,26 @@ describe.skipIf(cannotRunAsRoot)(`exec (${cannotRunAsRoot ?? 'in real containers
     await expect(sandbox.run(['true'], { tty: true, detach: true })).rejects.toMatchObject({ subject: 'detach' })
   })
 })
+
+describe.skipIf(cannotRunAsRoot)(`hooks of run (${cannotRunAsRoot ?? 'in real containers'})`, () => {
+  it('are programs and functions', async () => {
+    const sandbox = new Sandbox()
+    try {
+      await sandbox.prepare()
+      const seen: string[] = []
+      const box = await sandbox.run(['sleep', '1000'], {
+        hooks: {
+          createRuntime: [{ path: '/bin/true' }, async ({ status }, { pid }) => void seen.push(`${status} ${pid > 0}`)],
+          poststop: [({ status }) => void seen.push(status)],
+        },
+      })
+      await box.remove()
+      expect(seen).toEqual(['creating true', 'stopped'])
+      const failing = sandbox.run(['true'], { hooks: { createContainer: [{ path: '/bin/false' }] } })
+      await expect(failing).rejects.toMatchObject({ code: 'ERR_OCI_RUNTIME', pointer: '/hooks/createContainer/0' })
+      await sandbox.expectNothingLeft()
+    } finally {
+      sandbox.remove()
+    }
+  })
+})

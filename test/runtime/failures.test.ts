@@ -85,7 +85,6 @@ describe.skipIf(cannotRun)(`a container that can't be made or started (${cannotR
 
   it('says what this version does not do, instead of leaving it out', async () => {
     const unsupported: readonly SpecChanges[] = [
-      { hooks: { poststop: [{ path: '/bin/true' }] } },
       { process: { apparmorProfile: 'docker-default' } },
       { mounts: [{ destination: '/x', type: 'tmpfs', source: 'x', options: ['tmpcopyup'] }] },
     ]

@@ -29,6 +29,8 @@ export const descriptor = {
   terminal: 9,
   /** … and the terminal until then. */
   terminalMaster: 102,
+  /** The first of those of mounts with tmpcopyup, three for each: what is copied, where to, and the mount. */
+  copies: 550,
   /** The first of those that lead to the cgroup. */
   cgroup: 110,
 } as const

@@ -1,10 +1,11 @@
 import type { Mount } from '../bundle/spec.ts'
-import { UnsupportedError } from '../errors.ts'
+import { InvalidArgumentError, UnsupportedError } from '../errors.ts'
 import type { Call, CallOptions, Out } from '../linux/call.ts'
 import { out } from '../linux/call.ts'
-import { close, dup3, type Fd, fstatfs, O } from '../linux/calls/files.ts'
-import { attachMount, MOUNT_ATTR, MS, mount as mountCall, mountSetattr } from '../linux/calls/mounts.ts'
+import { close, dup3, type Fd, fstatfs, O, O_DIRECTORY, openat } from '../linux/calls/files.ts'
+import { attachMount, cloneTree, MOUNT_ATTR, MS, mount as mountCall, mountSetattr } from '../linux/calls/mounts.ts'
 import { type CgroupView, cgroupMounts } from './cgroups/mount.ts'
+import { copyUp } from './copy-up.ts'
 import { descriptor } from './descriptors.ts'
 import { type Examination, fileSystemKind, foundWrong, PROC_SUPER_MAGIC, statfsSize } from './examine.ts'
 import { fitsFsconfig, newFilesystem } from './filesystem.ts'
@@ -48,12 +49,16 @@ export function planMounts(mounts: readonly Mount[], context: MountContext): Mou
   return { monitor, calls, idMaps, examinations: planner.examinations }
 }
 
+/** Descriptors for more would be needed. */
+const maxCopies = 16
+
 const noChange: AttributeChange = { set: 0, clear: 0 }
 
 class MountPlanner {
   readonly sources: MountSources
   readonly examinations: Examination[] = []
   private readonly context: MountContext
+  private copies = 0
 
   constructor(context: MountContext) {
     this.context = context
@@ -65,9 +70,11 @@ class MountPlanner {
     const mount = adapted(asked, this.context.namespaces, this.context.host)
     refuseInsideProc(destinationOf(mount), `/mounts/${index}`)
     const options = parseMountOptions(mount.options)
-    if (options.copyUp) throw new UnsupportedError(`${why.pointer}`, 'tmpcopyup is not implemented yet')
-    if (options.remount) return this.remount(mount, options, why)
     const isBind = options.bind !== undefined || mount.type === 'bind'
+    if (options.copyUp && (isBind || mount.type !== 'tmpfs')) {
+      throw new InvalidArgumentError(`${why.pointer}: tmpcopyup is for mounts of type tmpfs`)
+    }
+    if (options.remount) return this.remount(mount, options, why)
     if (!isBind) refuseOtherProc(mount, destinationOf(mount), `/mounts/${index}`)
     if (mount.type === 'cgroup' || mount.type === 'cgroup2') return this.cgroup(mount, options, why)
     if (isBind) return this.bind(mount, options, why)
@@ -97,6 +104,10 @@ class MountPlanner {
     const made = makeDirectoryInRoot(this.context.root, mount.destination, why)
     if (needsLegacyMount(options, parameters)) return [...made, ...this.legacy(mount, options, why, type)]
     const source = mount.source === undefined ? [] : [`source=${mount.source}`]
+    if (options.copyUp) {
+      const { calls, tree } = newFilesystem(type, [...source, ...parameters], 0, why)
+      return [...calls, ...made, ...this.copiedUp(tree, mount, options, why), close(tree)]
+    }
     const { calls, tree } = newFilesystem(type, [...source, ...parameters], options.own.set, why)
     return [
       ...calls,
@@ -116,6 +127,40 @@ class MountPlanner {
     const made = makeDirectoryInRoot(root, mount.destination, why)
     const attached = this.attach(tree, mount, why)
     return [...calls, ...made, ...attached, ...inside, ...propagationCalls(tree, options, why), close(tree)]
+  }
+
+  /**
+   * Puts a new tmpfs over a directory, whose content is copied to it when all mounts are made: from a descriptor of the
+   * directory, and by another mount of the tmpfs, in which nothing is mounted.
+   */
+  private copiedUp(tree: Call, mount: Mount, options: MountOptions, why: CallOptions): readonly Call[] {
+    const from = descriptor.copies + 3 * this.copies++
+    if (this.copies > maxCopies) {
+      throw new InvalidArgumentError(`${why.pointer}: at most ${maxCopies} mounts can have tmpcopyup`)
+    }
+    const { calls, fd } = this.openTarget(mount, why)
+    const below = openat(fd, '.', O.RDONLY | O_DIRECTORY, 0, why)
+    const own = cloneTree(tree, '', false, why)
+    const keepMode = options.data.some((option) => option.startsWith('mode='))
+    this.examinations.push(async (_, runner) => {
+      await copyUp(runner, from, from + 1, why, keepMode)
+      // Read-only for one only now.
+      const changes = attributeCalls(from + 2, options, why)
+      if (changes.length > 0) await runner.run(changes)
+    })
+    return [
+      ...calls,
+      below,
+      dup3(below, from, O.CLOEXEC, why),
+      close(below),
+      attachMount(tree, fd, why),
+      close(fd),
+      own,
+      dup3(own, from + 1, O.CLOEXEC, why),
+      close(own),
+      dup3(tree, from + 2, O.CLOEXEC, why),
+      ...propagationCalls(tree, options, why),
+    ]
   }
 
   /** By mount(2), which is handed a path: the one of a descriptor. */

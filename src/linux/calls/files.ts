@@ -102,6 +102,11 @@ export function write(fd: Fd, content: string | Uint8Array | Out, options?: Call
   return call('write', [fd, content, size], options)
 }
 
+/** sendfile(2): copies at most `size` bytes from where `from` stands to `to`. */
+export function sendfile(to: Fd, from: Fd, size: number, options?: CallOptions): Call {
+  return call('sendfile', [to, from, 0, size], options)
+}
+
 /** writev(2) of what earlier calls wrote to several {@link Out}, in one piece. */
 export function writev(fd: Fd, contents: readonly Out[], options?: CallOptions): Call {
   const vector = struct(contents.flatMap((content) => [content, content.size]))

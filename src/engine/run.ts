@@ -186,7 +186,8 @@ class Run {
       id: birth.id,
       spec: birth.spec,
       bundle: layer.upper,
-      overlay: layer.lower.length === 0 ? undefined : layer,
+      // What is written is lost with this process anyway, unless the container is to outlive it.
+      overlay: layer.lower.length === 0 ? undefined : { ...layer, volatile: this.options.detach !== true },
       ...(stdio === undefined ? {} : { stdio }),
       detach: this.options.detach,
       hooks: sortHooks(this.options.hooks).functions,

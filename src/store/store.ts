@@ -27,6 +27,7 @@ import { type PruneOptions, type PruneReport, prune } from './prune.ts'
 import { type RemovedImage, type RemoveImageOptions, removeImage } from './remove-image.ts'
 import { type RepairOptions, type RepairReport, repair } from './repair.ts'
 import { type UnpackedImage, unpackImage } from './unpack.ts'
+import { settleUnsynced } from './unsynced.ts'
 import { Volumes } from './volumes.ts'
 import { reclaim } from './work-directory.ts'
 import { type WritableLayer, WritableLayers, type WritableOptions } from './writable.ts'
@@ -42,8 +43,8 @@ export interface StoreOptions extends ContentOptions {
   readonly limits?: LayerLimits | undefined
   /**
    * When data is put on the disk: `image` (default) waits for it at the end of each operation, `none` leaves
-   * it to the kernel. Either way nothing broken is used: layers that may have been lost in a crash of the
-   * machine are unpacked again.
+   * it to the kernel. Either way nothing broken is used: after a restart of the machine layers that may have been lost are
+   * unpacked again, and blobs read once before they are used.
    */
   readonly durability?: 'image' | 'none' | undefined
 }
@@ -89,6 +90,7 @@ export class Store implements ContentStore, Receiver {
     const content = await LayoutStore.create(paths.content, { sync, signal, lock })
     const store = new Store(paths, content, options)
     await store.#reclaim()
+    await settleUnsynced(paths, content, sync, signal)
     return store
   }
 

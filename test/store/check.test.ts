@@ -255,3 +255,22 @@ describe.skipIf(process.platform !== 'linux')('repair() (skipped on anything but
     expect(statSync(bottom).ino).toBe(ino)
   })
 })
+
+describe.skipIf(process.platform !== 'linux')('after a restart of the machine (skipped on anything but Linux)', () => {
+  it('blobs that were not put on the disk are read before they are used, and only then', async () => {
+    const [good, bad, old] = [layerOf(1), layerOf(0), one.manifest.config]
+    for (const { digest, size } of [bad, old]) writeFileSync(store.content.blobPath(digest), Buffer.alloc(size))
+    utimesSync(store.content.blobPath(old.digest), 1, 1)
+    // In the same boot the kernel has what was written.
+    await openStore({ root, durability: 'none' })
+    expect(await store.exists(bad)).toBe(true)
+    writeFileSync(join(root, 'unsynced'), 'another boot')
+    utimesSync(store.content.blobPath(old.digest), 1, 1)
+    const after = await openStore({ root })
+    expect(await after.exists(good)).toBe(true)
+    expect(await after.exists(bad)).toBe(false)
+    // From before the mark: it was put on the disk, and what has become of it since is for check() to find.
+    expect(await after.exists(old)).toBe(true)
+    expect(existsSync(join(root, 'unsynced'))).toBe(false)
+  })
+})

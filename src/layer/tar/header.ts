@@ -40,18 +40,16 @@ export function isZeroBlock(bytes: Buffer, start: number): boolean {
 export function parseHeader(block: Buffer): Header {
   const format = formatOf(block)
   const base = field(block, 0, 100)
-  const prefixed = format === 'ustar' ? field(block, 345, 155) : format === 'star' ? field(block, 345, 131) : undefined
-  const name =
-    prefixed === undefined || prefixed.length === 0
-      ? Buffer.from(base)
-      : Buffer.concat([prefixed, Buffer.from('/'), base])
+  const prefixLength = format === 'ustar' ? 155 : format === 'star' ? 131 : 0
+  const isPrefixed = prefixLength > 0 && block[345] !== 0
+  const name = isPrefixed ? Buffer.concat([field(block, 345, prefixLength), Buffer.from('/'), base]) : base
   checkSum(block, name)
   const typeFlag = String.fromCharCode(block[156] ?? 0)
   const isDevice = typeFlag === '3' || typeFlag === '4'
   return {
     typeFlag,
     name,
-    linkName: block[157] === 0 ? noName : Buffer.from(field(block, 157, 100)),
+    linkName: block[157] === 0 ? noName : field(block, 157, 100),
     mode: parseNumber(block, 100, 8, 'mode', name),
     uid: parseNumber(block, 108, 8, 'uid', name),
     gid: parseNumber(block, 116, 8, 'gid', name),
@@ -67,30 +65,41 @@ export function parseHeader(block: Buffer): Header {
 const noName = Buffer.alloc(0)
 
 function formatOf(block: Buffer): Header['format'] {
-  const magic = block.toString('latin1', 257, 265)
-  if (magic === 'ustar  \0') return 'gnu'
-  if (!magic.startsWith('ustar\0')) return 'v7'
-  return block.toString('latin1', 508, 512) === 'tar\0' ? 'star' : 'ustar'
+  if (hasText(block, 257, 'ustar\0')) return hasText(block, 508, 'tar\0') ? 'star' : 'ustar'
+  return hasText(block, 257, 'ustar  \0') ? 'gnu' : 'v7'
 }
 
+function hasText(block: Buffer, start: number, text: string): boolean {
+  for (let i = 0; i < text.length; i += 1) if (block[start + i] !== text.charCodeAt(i)) return false
+  return true
+}
+
+/** A copy of a field up to its NUL. Byte by byte: of so few it is the quickest way. */
 function field(block: Buffer, start: number, length: number): Buffer {
-  const whole = block.subarray(start, start + length)
-  const end = whole.indexOf(0)
-  return end === -1 ? whole : whole.subarray(0, end)
+  let end = start
+  while (end < start + length && block[end] !== 0) end += 1
+  const copy = Buffer.allocUnsafe(end - start)
+  for (let i = start; i < end; i += 1) copy[i - start] = block[i] as number
+  return copy
 }
 
-/** Old archivers summed signed bytes; both sums are right. */
+/** Old archivers summed signed bytes; both sums are right. The field of the sum itself counts as blanks. */
 function checkSum(block: Buffer, name: Buffer): void {
-  let unsigned = 8 * 0x20
-  let high = 0
-  for (let i = 0; i < blockSize; i += 1) {
-    if (i === 148) i = 156
-    const byte = block[i] as number
-    unsigned += byte
-    high += byte >> 7
-  }
   const wanted = parseNumber(block, 148, 8, 'checksum', name)
-  if (wanted !== unsigned && wanted !== unsigned - high * 256) {
+  const unsigned = 8 * 0x20 + sum(block, 0, 148) + sum(block, 156, blockSize)
+  if (wanted === unsigned) return
+  let high = 0
+  for (let i = 0; i < blockSize; i += 1) if ((i < 148 || i >= 156) && (block[i] as number) > 0x7f) high += 1
+  if (wanted !== unsigned - high * 256) {
     throw entryError(name, 'its header has a wrong checksum: this is no tar archive, or it is damaged')
   }
+}
+
+/** Of bytes; four at a time, because most of the time of reading a header is spent here. */
+function sum(block: Buffer, start: number, end: number): number {
+  let total = 0
+  for (let i = start; i < end; i += 4) {
+    total += (block[i] as number) + (block[i + 1] as number) + (block[i + 2] as number) + (block[i + 3] as number)
+  }
+  return total
 }

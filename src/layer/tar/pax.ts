@@ -12,7 +12,7 @@ export interface PaxFields {
   gid?: number
   mtime?: Timestamp
   /** By name; a later record of the same name wins. */
-  xattrs: Map<string, Buffer>
+  xattrs?: Map<string, Buffer>
   sparse?: PaxSparse
 }
 
@@ -39,7 +39,7 @@ const blank = 0x20
  * @throws LayerError for malformed records.
  */
 export function parsePax(body: Buffer, subject: Buffer): PaxFields {
-  const fields: PaxFields = { xattrs: new Map() }
+  const fields: PaxFields = {}
   const pairs: string[] = []
   let at = 0
   while (at < body.length) {
@@ -49,7 +49,10 @@ export function parsePax(body: Buffer, subject: Buffer): PaxFields {
     if (split < keyStart + 1 || split >= end || end > body.length || body[end - 1] !== newline) {
       throw entryError(subject, 'its extended header has a malformed record')
     }
-    apply(fields, pairs, body.toString('latin1', keyStart, split), body.subarray(split + 1, end - 1), subject)
+    // Most records are times of access and change, which mean nothing here.
+    if (initials.has(body[keyStart] as number)) {
+      apply(fields, pairs, body.toString('latin1', keyStart, split), body.subarray(split + 1, end - 1), subject)
+    }
     at = end
   }
   if (fields.sparse !== undefined && pairs.length > 0) fields.sparse.map = parseSparsePairs(pairs, subject)
@@ -96,6 +99,11 @@ const setters: ReadonlyMap<string, Setter> = new Map([
   ['mtime', setter('mtime', time)],
 ])
 
+/** First bytes of the keywords that mean something. */
+const initials: ReadonlySet<number> = new Set(
+  [...setters.keys(), xattrPrefix, sparsePrefix].map((key) => key.charCodeAt(0)),
+)
+
 function apply(fields: PaxFields, pairs: string[], key: string, value: Buffer, subject: Buffer): void {
   if (key.startsWith(xattrPrefix)) setXattr(fields, key.slice(xattrPrefix.length), value, subject)
   else if (key.startsWith(sparsePrefix)) setSparse(fields, pairs, key.slice(sparsePrefix.length), value, subject)
@@ -138,5 +146,6 @@ function setXattr(fields: PaxFields, key: string, value: Buffer, subject: Buffer
   if (name.length === 0 || name.includes(0) || !isUtf8(name)) {
     throw entryError(subject, 'an extended attribute has a name that no file system can hold')
   }
+  fields.xattrs ??= new Map()
   fields.xattrs.set(name.toString('utf8'), Buffer.from(value))
 }

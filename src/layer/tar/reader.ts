@@ -228,10 +228,7 @@ export class TarReader {
       mtime: pax?.mtime ?? { seconds: header.mtime, nanoseconds: 0 },
       deviceMajor: header.deviceMajor,
       deviceMinor: header.deviceMinor,
-      xattrs:
-        pax === undefined || pax.xattrs.size === 0
-          ? noXattrs
-          : Array.from(pax.xattrs, ([key, value]) => ({ name: key, value })),
+      xattrs: pax?.xattrs === undefined ? noXattrs : Array.from(pax.xattrs, ([key, value]) => ({ name: key, value })),
     }
     this.#remaining = stored
     this.#padding = paddingOf(stored)

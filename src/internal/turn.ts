@@ -1,5 +1,5 @@
 /** Milliseconds of work after which others should have their turn. */
-const enough = 5
+const enough = 4
 
 let begun: number | undefined
 

@@ -141,6 +141,7 @@ async function readLayer(
   let size = 0
   try {
     for await (const chunk of decompress(source, counters)) {
+      isTurnOver() // it begins here
       size += chunk.length
       checkSize(size, counters.compressed, limits)
       digester.update(chunk)
@@ -165,8 +166,8 @@ async function readLayer(
   return { diffId: digester.digest(), size, entries: reader.entries, compression }
 }
 
-/** Bytes of an archive that are read before others may run: they can be a hundred small files. */
-const sliceSize = 64 * 1024
+/** Bytes of an archive that are read before others may run: they can be dozens of small files. */
+const sliceSize = 32 * 1024
 
 /** Waits where the target has enough to do, or this turn of the event loop has had enough. */
 async function breathe(batches: Batches): Promise<void> {

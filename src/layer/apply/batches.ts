@@ -19,8 +19,8 @@ interface Expectation {
 
 /** Batches on their way at a time: one is made while the next ones are encoded and in the socket. */
 const maxInFlight = 3
-/** Bytes of a batch: large enough that the round trip does not show, small enough to start early. */
-const batchSize = 512 * 1024
+/** Bytes of a batch: large enough that the round trip does not show, small enough to start early, and to be encoded in a few milliseconds. */
+const batchSize = 256 * 1024
 
 /**
  * Gathers calls into batches and has them made in order. The first failure ends it: it is thrown by the next
@@ -29,6 +29,7 @@ const batchSize = 512 * 1024
 export class Batches implements CallSink {
   readonly #runner: BatchRunner
   readonly #limit: number
+  readonly #room: number
   readonly #staging: Staging | undefined
   #calls: Call[] = []
   #expectations: Expectation[] = []
@@ -38,8 +39,9 @@ export class Batches implements CallSink {
 
   constructor(runner: BatchRunner) {
     this.#runner = runner
-    // A batch is sent when it is beyond that, and the calls that took it there must fit as well.
     this.#limit = Math.min(batchSize, runner.capacity / 2)
+    // A batch is sent when it is beyond the limit, and the calls that took it there must fit as well.
+    this.#room = runner.capacity - this.#limit
     this.#staging = runner.memory === undefined ? undefined : new Staging(runner.memory)
   }
 
@@ -57,7 +59,7 @@ export class Batches implements CallSink {
 
   add(calls: readonly Call[]): void {
     const size = sizeOf(calls)
-    if (size > this.#limit) throw new LimitError('the calls for one file', this.#limit, 'bytes')
+    if (size > this.#room) throw new LimitError('the calls for one file', this.#room, 'bytes')
     for (const call of calls) this.#calls.push(call)
     this.#size += size
     if (this.#size > this.#limit) this.#send()

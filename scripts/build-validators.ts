@@ -43,6 +43,7 @@ const targets: readonly Target[] = [
       validateProcess: 'process.json',
       validateResources: 'resources.json',
       validateState: 'state.json',
+      validateFeatures: 'features.json',
     },
   },
 ]

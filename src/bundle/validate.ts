@@ -1,6 +1,7 @@
 import { SpecError } from '../errors.ts'
 import { isJsonObject } from '../internal/json.ts'
 import { maxIssues, type SchemaValidator, schemaIssues } from '../internal/schema.ts'
+import type { Features } from './features.ts'
 import { processRules, type Rule, resourcesRules, specRules } from './rules.ts'
 import type { Spec } from './spec.ts'
 import type { Process } from './spec-process.ts'
@@ -31,6 +32,11 @@ export function validateResources(value: unknown): LinuxResources {
 /** The same for a state.json. @throws SpecError */
 export function validateState(value: unknown): State {
   return check<State>('state', value, schemas.validateState, [])
+}
+
+/** The same for the features of a runtime. @throws SpecError */
+export function validateFeatures(value: unknown): Features {
+  return check<Features>('features', value, schemas.validateFeatures, [])
 }
 
 function check<T>(document: string, value: unknown, schema: SchemaValidator, rules: readonly Rule<T>[]): T {

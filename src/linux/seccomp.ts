@@ -55,14 +55,15 @@ const byDigest = new Map<string, SeccompFilter>()
 /** About 4 KB each. */
 const maxCached = 64
 
-interface Listed {
+/** An architecture as a profile lists it. */
+export interface ListedArchitecture {
   readonly name: string
   readonly architecture: SeccompArchitecture
 }
 
 /** What the kernel of a machine runs, by AUDIT_ARCH (include/uapi/linux/audit.h); the native one comes first. */
-const machines: Readonly<
-  Record<Architecture, readonly { readonly audit: number; readonly listed: readonly Listed[] }[]>
+export const seccompMachines: Readonly<
+  Record<Architecture, readonly { readonly audit: number; readonly listed: readonly ListedArchitecture[] }[]>
 > = {
   x64: [
     {
@@ -93,7 +94,7 @@ function compile(profile: SeccompProfile, machine: Architecture): SeccompFilter 
   const fallback = answerOf(profile.defaultAction, profile.defaultErrnoRet)
   const foreign = seccompAnswer.killProcess
   const sections: Section[] = []
-  for (const [i, { audit, listed }] of machines[machine].entries()) {
+  for (const [i, { audit, listed }] of seccompMachines[machine].entries()) {
     const native = i === 0 ? listed[0] : undefined
     const present = listed.filter((one) => one === native || profile.architectures?.includes(one.name))
     if (present.length === 0) continue
@@ -155,7 +156,7 @@ function isPermissive(answer: number): boolean {
 }
 
 /** Flags of seccomp(2). TSYNC is left out: the filter is set by a process with one thread. */
-const flagBits: Readonly<Record<string, number>> = {
+export const seccompFlagBits: Readonly<Record<string, number>> = {
   SECCOMP_FILTER_FLAG_TSYNC: 0,
   SECCOMP_FILTER_FLAG_LOG: 2,
   SECCOMP_FILTER_FLAG_SPEC_ALLOW: 4,
@@ -167,7 +168,7 @@ const waitKillable = 32
 function flagsOf({ flags = ['SECCOMP_FILTER_FLAG_SPEC_ALLOW'] }: SeccompProfile, notify: boolean): number {
   let bits = notify ? newListener : 0
   for (const flag of flags) {
-    const bit = flagBits[flag]
+    const bit = seccompFlagBits[flag]
     if (bit === undefined) {
       throw new InvalidArgumentError(`the seccomp profile has the unknown flag ${flag}`, { subject: 'seccomp' })
     }

@@ -67,6 +67,9 @@ const superBlockFlags: Readonly<Record<string, Change>> = {
   nolazytime: [0, MS.LAZYTIME],
   iversion: [MS.I_VERSION, 0],
   noiversion: [0, MS.I_VERSION],
+  // Not in the table, but known to runc and so to those who write for it.
+  acl: [MS.POSIXACL, 0],
+  noacl: [0, MS.POSIXACL],
   silent: [MS.SILENT, 0],
   loud: [0, MS.SILENT],
 }

@@ -248,7 +248,7 @@ export function propagationCalls(tree: Fd, options: MountOptions, why: CallOptio
 
 /** What fsconfig(2) has no word for, or no room. */
 function needsLegacyMount(options: MountOptions, parameters: readonly string[]): boolean {
-  return (options.superBlock & (MS.I_VERSION | MS.SILENT)) !== 0 || !fitsFsconfig(parameters)
+  return (options.superBlock & (MS.I_VERSION | MS.SILENT | MS.POSIXACL)) !== 0 || !fitsFsconfig(parameters)
 }
 
 const parameterNames: readonly (readonly [bit: number, name: string])[] = [

@@ -34,7 +34,7 @@ const ioClasses: Readonly<Record<string, number>> = {
 }
 
 /** Numbers of include/uapi/linux/mempolicy.h. */
-const memoryModes: Readonly<Record<string, number>> = {
+export const memoryModes: Readonly<Record<string, number>> = {
   MPOL_DEFAULT: 0,
   MPOL_PREFERRED: 1,
   MPOL_BIND: 2,
@@ -43,7 +43,7 @@ const memoryModes: Readonly<Record<string, number>> = {
   MPOL_PREFERRED_MANY: 5,
   MPOL_WEIGHTED_INTERLEAVE: 6,
 }
-const memoryFlags: Readonly<Record<string, number>> = {
+export const memoryFlags: Readonly<Record<string, number>> = {
   MPOL_F_NUMA_BALANCING: 1 << 13,
   MPOL_F_RELATIVE_NODES: 1 << 14,
   MPOL_F_STATIC_NODES: 1 << 15,

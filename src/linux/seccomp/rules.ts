@@ -69,7 +69,8 @@ export const seccompAnswer = {
   allow: 0x7fff_0000,
 } as const
 
-const answers: Readonly<Record<string, number>> = {
+/** Answers by the actions of a profile. */
+export const seccompActions: Readonly<Record<string, number>> = {
   SCMP_ACT_KILL: seccompAnswer.killThread,
   SCMP_ACT_KILL_THREAD: seccompAnswer.killThread,
   SCMP_ACT_KILL_PROCESS: seccompAnswer.killProcess,
@@ -85,7 +86,7 @@ const EPERM = 1
 
 /** The answer that an action of a profile stands for. @throws InvalidArgumentError */
 export function answerOf(action: string, errno: number = EPERM): number {
-  const answer = answers[action]
+  const answer = seccompActions[action]
   if (answer === undefined) throw fault(`has the unknown action ${quote(action)}`)
   if (answer !== seccompAnswer.errno && answer !== seccompAnswer.trace) return answer
   if (!Number.isInteger(errno) || errno < 0 || errno > 4095) throw fault(`has ${errno} for an errno`)

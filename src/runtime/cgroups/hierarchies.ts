@@ -54,6 +54,6 @@ function isController(option: string): boolean {
 }
 
 /** Undoes the octal escapes of space, tab, newline and backslash. */
-function unescapePath(path: string): string {
+export function unescapePath(path: string): string {
   return path.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
 }

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import type { IdMapping } from '../bundle/spec.ts'
 import { TreeReader } from '../layer/diff/tree-reader.ts'
 import type { OverlayMarks } from '../layer/diff/xattrs.ts'
@@ -10,6 +11,7 @@ import { thisHost } from '../runtime/host.ts'
 import { writeIdMaps } from '../runtime/id-maps.ts'
 import { mountOverlay, type OverlayRootfs, overlayTree } from '../runtime/overlay.ts'
 import type { WritableLayer } from '../store/index.ts'
+import { removeTree } from '../store/remove-tree.ts'
 
 /** Ids that a container sees, and which of the host's they are. */
 export interface ContainerIds {
@@ -64,8 +66,10 @@ function joinRunning(pid: number, ids: ContainerIds | undefined): Promise<Remote
 }
 
 /** A process that sees the layers of a stopped container stacked as overlayfs shows them; changes go to its layer. */
-function openStopped({ layer, ids }: ContainerRoot): Promise<Remote> {
+async function openStopped({ layer, ids }: ContainerRoot): Promise<Remote> {
   const { lower, upper, work } = layer
+  // Overlayfs does not mount again what was mounted `volatile`, as it notes there; the machine has not crashed since.
+  await removeTree(join(work, 'work'))
   if (lower.length === 0) {
     return prepared(ids, async (remote) => {
       const enter = openat(AT_FDCWD, upper, O.PATH | O_DIRECTORY, 0, why)

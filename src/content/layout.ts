@@ -10,6 +10,7 @@ import { mediaType } from '../image/media-type.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import { assemble } from './assemble.ts'
 import { type Exclusive, fileLock } from './file-lock.ts'
+import { inTurn } from './in-turn.ts'
 import type {
   ContentOptions,
   ContentStore,
@@ -207,21 +208,30 @@ export class LayoutStore implements ContentStore, Receiver, ReferrersLister {
   }
 
   /**
-   * Stores content that arrives, and goes on where an earlier attempt broke off. Two processes that
-   * receive the same at the same time do not wait for each other.
+   * Stores content that arrives, and goes on where an earlier attempt broke off. Of several in this process
+   * that receive the same at the same time, one asks for it, and the others wait; those of other
+   * processes do not wait for each other.
    */
   async receive(
     descriptor: Descriptor,
     open: (offset: number) => Promise<Readable>,
     options: ReceiveOptions = {},
   ): Promise<void> {
+    await inTurn(this.blobPath(descriptor.digest), options.signal, () => this.#receive(descriptor, open, options))
+  }
+
+  async #receive(
+    descriptor: Descriptor,
+    open: (offset: number) => Promise<Readable>,
+    options: ReceiveOptions,
+  ): Promise<void> {
     const { signal, onBytes } = options
     const { digest, size } = descriptor
     signal?.throwIfAborted()
+    if (await this.exists(descriptor)) return
     if (this.#partials === undefined || size < resumableSize || mayRefer(descriptor) || !isVerifiable(digest)) {
       return this.push(descriptor, verified(descriptor, await open(0), { signal, onBytes }), { signal })
     }
-    if (await this.exists(descriptor)) return
     try {
       await mkdir(join(this.path, ingest), { recursive: true })
       await assemble(this.#partials, this.blobPath(digest), descriptor, open, { ...options, sync: this.#sync })

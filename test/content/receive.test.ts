@@ -226,16 +226,60 @@ describe('LayoutStore.receive', () => {
     }
   })
 
-  it('lets several receive the same at the same time; one of them goes on with what is there', async () => {
+  it('asks once for what several want at the same time, and once more when that fails', async () => {
     const store = await begunLayout(3_000_000)
     const other = await LayoutStore.open(store.path, { sync: false })
+    const stores = [store, other, store, other]
     const offsets: number[] = []
     const open = async (offset: number): Promise<Readable> => {
       offsets.push(offset)
+      if (offsets.length === 1) throw lost
       return inPieces(bytes.subarray(offset), 50_000)
     }
-    await Promise.all([store, other, store, other].map((each) => each.receive(layer.descriptor, open)))
-    expect(offsets.filter((offset) => offset === 3_000_000)).toHaveLength(1)
+    const ended = await Promise.allSettled(stores.map((each) => each.receive(layer.descriptor, open)))
+    expect(ended.map(({ status }) => status)).toEqual(['rejected', 'fulfilled', 'fulfilled', 'fulfilled'])
+    expect(offsets).toEqual([3_000_000, 3_000_000])
+    expect(bytes.equals(await readFile(store.blobPath(layer.descriptor.digest)))).toBe(true)
+    expect(await ingest(store)).toEqual([])
+  })
+
+  it('is not held up by another one when it is aborted', async () => {
+    const store = await newLayout()
+    const source = new PassThrough()
+    const first = store.receive(layer.descriptor, async () => source)
+    const controller = new AbortController()
+    const second = store.receive(layer.descriptor, async () => source, { signal: controller.signal })
+    const reason = new Error('enough')
+    controller.abort(reason)
+    await expect(second).rejects.toBe(reason)
+    source.end(bytes)
+    await first
+  })
+
+  it('lets two processes receive the same; one of them goes on with what is there', async () => {
+    const store = await begunLayout(3_000_000)
+    const script = `
+      import { LayoutStore } from './src/content/index.ts'
+      const layout = await LayoutStore.open(${JSON.stringify(store.path)})
+      const { Readable } = await import('node:stream')
+      const bytes = (await import('node:fs')).readFileSync(process.argv.at(-1))
+      const open = async (offset) => (console.log(offset), Readable.from([bytes.subarray(offset)], { objectMode: false }))
+      await layout.receive(${JSON.stringify(layer.descriptor)}, open)`
+    const file = join(store.path, '..', 'bytes')
+    await writeFile(file, bytes)
+    const outputs = [1, 2].map(async () => {
+      const args = ['--import', 'tsx', '--input-type=module', '--eval', script, '--', file]
+      const child = spawn(process.execPath, args, {
+        cwd: fileURLToPath(new URL('../..', import.meta.url)),
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      children.push(child)
+      const output = collect(child.stdout)
+      expect(await once(child, 'exit')).toEqual([0, null])
+      return Buffer.from(await output).toString()
+    })
+    const offsets = (await Promise.all(outputs)).flatMap((text) => text.split('\n').filter((line) => line !== ''))
+    expect(offsets.filter((offset) => offset === '3000000')).toHaveLength(1)
     expect(bytes.equals(await readFile(store.blobPath(layer.descriptor.digest)))).toBe(true)
     expect(await ingest(store)).toEqual([])
   })

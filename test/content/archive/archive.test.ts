@@ -235,7 +235,7 @@ describe('openArchive', () => {
     await expect(archive.fetch(first, { offset: first.size + 1 })).rejects.toThrow(InvalidArgumentError)
     expect((await archive.resolve(one.manifest.digest)).mediaType).toBe(mediaType.ociManifest)
     expect((await archive.resolve(first.digest)).mediaType).toBe('application/octet-stream')
-    await expect(archive.resolve('example.com/none:1')).rejects.toThrow(/It has example.com\/one:1/)
+    await expect(archive.resolve('example.com/none:1')).rejects.toThrow(/It has "example.com\/one:1"/)
   })
 
   it.each([

@@ -152,6 +152,8 @@ export function planExec(options: ExecPlanOptions): ExecPlan {
     monitor: monitorCalls(cgroup.v2),
     joiner: [
       close(3),
+      // A directory of the host: who finds it open could leave the container by it (CVE-2024-21626).
+      ...(cgroup.v2 === undefined ? [] : [close(cgroup.v2.descriptor)]),
       ...beforeJoining(process, host),
       ...cgroup.open,
       ...joinCalls(options, namespaces),

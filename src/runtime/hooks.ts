@@ -117,7 +117,6 @@ function hookFailed(id: string, what: string, pointer: string | undefined, cause
     pointer,
     subject: id,
     cause,
-    hint: 'The container is not run: hooks are part of its creation and of its start.',
   })
 }
 

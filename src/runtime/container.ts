@@ -26,6 +26,7 @@ import { farewellCalls, watchCalls } from './monitor.ts'
 import { pauseRecord, resumeRecord } from './pause.ts'
 import type { Plan } from './plan.ts'
 import { signalNumber } from './processes.ts'
+import { removeResctrl } from './resctrl.ts'
 import type { RuntimeProcess } from './runtime-process.ts'
 import { type ContainerRecord, readRecord, type StateDirectory, stateFiles } from './state-directory.ts'
 import { statsOf } from './stats/stats.ts'
@@ -293,6 +294,7 @@ export class RuntimeContainer implements AsyncDisposable {
     // At once and before its socket is closed: it must not take that for the end of this process.
     monitor.dismiss()
     await removeCgroup([...this.cgroups, ...(await this.joinedByOthers())])
+    await removeResctrl(this.parts.record.resctrl)
     directory.remove()
     await runPoststopHooks(this.hookTarget(), this.parts.hooks)
   }
@@ -307,9 +309,12 @@ export class RuntimeContainer implements AsyncDisposable {
 
   private async watch(): Promise<ExitStatus> {
     const { monitor, record, directory } = this.parts
-    const { outlive, cgroups, oomCounter } = record
+    const { outlive, cgroups, resctrl, oomCounter } = record
     const handedOver = record.handedOver === true
-    const watch = watchCalls({ pid: this.pid, outlive, oomCounter, cgroups, record: directory.exitRecord, handedOver })
+    const watch = watchCalls({
+      ...{ pid: this.pid, outlive, oomCounter, cgroups, resctrl, handedOver },
+      record: directory.exitRecord,
+    })
     const watched = monitor.run(watch.calls)
     if (!outlive) monitor.run(farewellCalls(directory.path, stateFiles), { background: true }).catch(() => {})
     let status = killedWithMonitor

@@ -35,6 +35,7 @@ import { noProgram } from './no-program.ts'
 import { writePidFile } from './pid-file.ts'
 import type { Plan } from './plan.ts'
 import { processStat } from './processes.ts'
+import { removeResctrl } from './resctrl.ts'
 import { connectListener } from './seccomp-listener.ts'
 import type { ContainerRecord, StateDirectory } from './state-directory.ts'
 import type { Terminal } from './terminal.ts'
@@ -72,7 +73,7 @@ export class Creation {
     const { options, plan, directory } = this
     const { signal } = options
     // Whoever finds the directory after a crash must learn of the cgroup; without one there is nothing to learn.
-    if (directoriesOf(plan.cgroup).length > 0) this.record({ pid: 0, startTime: '' })
+    if (directoriesOf(plan.cgroup).length + plan.intelRdt.directories.length > 0) this.record({ pid: 0, startTime: '' })
     if (plan.idMaps.length > 0) this.userNamespaces = await openUserNamespaces(plan.idMaps)
     const { monitor, init } = this.spawn()
     const maps = plan.namespaces.isNew('user')
@@ -177,6 +178,7 @@ export class Creation {
     this.terminal?.destroy()
     this.link?.close()
     await removeCgroup(directoriesOf(this.plan.cgroup)).catch(() => {})
+    await removeResctrl(this.plan.intelRdt.directories).catch(() => {})
     this.directory.remove()
     const { spec, hooks } = this.options
     if (this.hooked !== undefined) await runPoststopHooks({ record: this.hooked, spec, pidfd: undefined }, hooks)
@@ -265,6 +267,7 @@ export class Creation {
       ...of,
       started: false,
       cgroups: directoriesOf(plan.cgroup),
+      ...(plan.intelRdt.directories.length === 0 ? {} : { resctrl: plan.intelRdt.directories }),
       oomCounter: oomCounterPath(plan.cgroup),
       outlive: this.outlive,
       ...(options.handOver === true ? { handedOver: true } : {}),

@@ -7,6 +7,7 @@ import { removeCgroup } from './cgroups/remove.ts'
 import { runPoststopHooks } from './hooks.ts'
 import { signalFirstProcess } from './kill.ts'
 import { type LookupOptions, statusOf } from './lookup.ts'
+import { removeResctrl } from './resctrl.ts'
 import { defaultStateRoot, readConfig, readRecord, removeStateDirectory, StateDirectory } from './state-directory.ts'
 import { endOf, untilEnded } from './wait.ts'
 
@@ -41,6 +42,7 @@ export async function deleteContainer(id: string, options: DeleteOptions = {}): 
     await endOf(root, id)
   }
   await removeCgroup(record.cgroups)
+  await removeResctrl(record.resctrl)
   // One that was abandoned while it was made need not have it.
   const spec = await readConfig(root, id).catch(() => undefined)
   await removeStateDirectory(root, id)

@@ -21,6 +21,8 @@ export const descriptor = {
   process: 8,
   /** The first process: what mount(2) is to mount on, which takes a path. */
   target: 101,
+  /** The first of the two that lead to groups of resctrl. */
+  resctrl: 102,
   /** The first of the user namespaces that owners of mounts are mapped by. */
   userNamespaces: 600,
   /** The first of the mounts that the monitor has opened for the first process. */

@@ -45,7 +45,7 @@ export async function features(): Promise<RuntimeFeatures> {
       },
       apparmor: { enabled: true },
       selinux: { enabled: true },
-      intelRdt: { enabled: false },
+      intelRdt: { enabled: true },
       memoryPolicy: { modes: Object.keys(memoryModes), flags: Object.keys(memoryFlags) },
       mountExtensions: { idmap: { enabled: true } },
       netDevices: { enabled: true },

@@ -58,6 +58,8 @@ export interface WatchOptions {
   readonly oomCounter: string | undefined
   /** Directories of its cgroup. */
   readonly cgroups: readonly string[]
+  /** Directories of resctrl that were made for it. */
+  readonly resctrl?: readonly string[] | undefined
   /** File to record the end in, for processes that ask later. */
   readonly record: string
   /** Whether the container's end is another process's business: then it is only looked at. */
@@ -101,8 +103,9 @@ export function watchCalls(options: WatchOptions): Watch {
   if (options.handedOver) return { calls, siginfo, rusage, oomText, removals: [] }
   const file = openat(AT_FDCWD, options.record, O.WRONLY | O.CREAT | O.EXCL, 0o600, any)
   calls.push(file, writev(file, [siginfo, oomText], any), close(file, any))
-  const removals = options.cgroups.map((directory) => unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any))
-  return { calls: [...calls, ...removals], siginfo, rusage, oomText, removals }
+  const remove = (directory: string): Call => unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any)
+  const removals = options.cgroups.map(remove)
+  return { calls: [...calls, ...removals, ...(options.resctrl ?? []).map(remove)], siginfo, rusage, oomText, removals }
 }
 
 /**

@@ -25,6 +25,7 @@ import { planDevices } from './devices.ts'
 import type { Examination } from './examine.ts'
 import type { Host } from './host.ts'
 import { refuseHostChanges, sysctlWrites } from './host-guard.ts'
+import { type IntelRdtPlan, planIntelRdt } from './intel-rdt.ts'
 import { keyringCalls } from './keyring.ts'
 import { labelWrites, mountLabelOption } from './labels.ts'
 import { type FoundTarget, openTargets, protectCalls, type Target } from './masks.ts'
@@ -41,7 +42,6 @@ import { schedulingCalls } from './scheduling.ts'
 import { listenerOf } from './seccomp-listener.ts'
 import { maySetGroups } from './set-groups.ts'
 import { consoleCalls, controlCalls, terminalCalls } from './terminal-calls.ts'
-import { refuseUnsupported } from './unsupported.ts'
 
 /** What is planned. */
 export interface PlanOptions {
@@ -77,6 +77,7 @@ export interface PlanOptions {
 export interface Plan {
   readonly cgroup: CgroupPlan
   readonly namespaces: NamespacePlan
+  readonly intelRdt: IntelRdtPlan
   /** Number that the socket of the first process has there; that of the one where it waits follows. */
   readonly channel: number
   /** The call of `monitor` whose result is the pid of the first process, or of the stage before it. */
@@ -113,7 +114,6 @@ const maxPreserved = descriptor.initAbove - 10
 export function planContainer(options: PlanOptions): Plan {
   const { spec } = options
   const linux = spec.linux ?? {}
-  refuseUnsupported(spec)
   refuseHostChanges(spec, options.overlay)
   const channel = channelOf(options)
   const namespaces = planNamespaces(linux.namespaces ?? [], {
@@ -121,6 +121,12 @@ export function planContainer(options: PlanOptions): Plan {
     channel,
   })
   const cgroup = options.cgroup === false ? noCgroup : cgroupOf(options)
+  const intelRdt = planIntelRdt({
+    id: options.id,
+    intelRdt: linux.intelRdt,
+    host: options.host,
+    firstDescriptor: descriptor.resctrl,
+  })
   const { process } = spec
   const workingDirectory = out(pathMax)
   const cloned = cloneCall(namespaces, cgroup, channel)
@@ -141,7 +147,7 @@ export function planContainer(options: PlanOptions): Plan {
   )
   const files = lazy(() => [...mounts().calls, ...devices().calls])
   const setup = lazy(() => [
-    ...setupCalls(options, namespaces, cgroup, files()),
+    ...setupCalls(options, namespaces, [...cgroup.join, ...intelRdt.join], files()),
     ...masked().calls,
     ...readonly().calls,
   ])
@@ -149,10 +155,12 @@ export function planContainer(options: PlanOptions): Plan {
   return {
     cgroup,
     namespaces,
+    intelRdt,
     channel,
     clone: cloned,
     monitor: [
       ...cgroup.create,
+      ...intelRdt.create,
       ...forMonitor.monitor,
       ...namespaces.monitorCalls,
       cloned,
@@ -289,7 +297,7 @@ function cloneCall(namespaces: NamespacePlan, cgroup: CgroupPlan, channel: numbe
 function setupCalls(
   options: PlanOptions,
   namespaces: NamespacePlan,
-  cgroup: CgroupPlan,
+  groups: readonly Call[],
   files: readonly Call[],
 ): readonly Call[] {
   const { spec, bundle, host, outlive } = options
@@ -306,7 +314,7 @@ function setupCalls(
   }
   // The program must not get the socket; that it closes is how the start is seen.
   calls.push(fcntl(channel, F_SETFD, FD_CLOEXEC, { step: 'keep the socket from the program' }))
-  calls.push(close(descriptor.monitor), setsid(), ...cgroup.join, ...namespaces.joins)
+  calls.push(close(descriptor.monitor), setsid(), ...groups, ...namespaces.joins)
   if (user) calls.push(...becomeRoot())
   calls.push(...procWrites(ownFiles(options, namespaces)))
   if (namespaces.isNew('cgroup')) {

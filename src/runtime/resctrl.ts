@@ -1,3 +1,4 @@
+import { rmdir } from 'node:fs/promises'
 import { unescapePath } from './cgroups/hierarchies.ts'
 import type { Host } from './host.ts'
 
@@ -13,4 +14,13 @@ export function resctrlMountPoint(host: Pick<Host, 'read'>): string | undefined 
 /** Whether there is one. */
 export function hasResctrl(host: Pick<Host, 'read'>): boolean {
   return resctrlMountPoint(host) !== undefined
+}
+
+/** Removes the groups that were made for a container; processes that are left in one go to the group above. */
+export async function removeResctrl(directories: readonly string[] = []): Promise<void> {
+  for (const directory of directories) {
+    await rmdir(directory).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error
+    })
+  }
 }

@@ -34,6 +34,8 @@ export interface ContainerRecord {
   readonly started: boolean
   /** Directories of its cgroup. */
   readonly cgroups: readonly string[]
+  /** Directories of resctrl that were made for it. */
+  readonly resctrl?: readonly string[] | undefined
   readonly oomCounter?: string | undefined
   /** Whether it lives without the process that made it. */
   readonly outlive: boolean

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { ConflictError } from '../errors.ts'
 import { removeCgroup } from './cgroups/remove.ts'
+import { removeResctrl } from './resctrl.ts'
 import { listIds, readRecord, StateDirectory } from './state-directory.ts'
 
 const swept = new Map<string, Promise<void>>()
@@ -43,6 +44,7 @@ async function sweepOne(root: string, id: string): Promise<boolean> {
     // One that was meant to outlive its maker is there until somebody deletes it.
     if (record?.outlive === true) return false
     await removeCgroup(record?.cgroups ?? [])
+    await removeResctrl(record?.resctrl)
     directory.remove()
     return true
   } finally {

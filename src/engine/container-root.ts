@@ -3,7 +3,17 @@ import type { IdMapping } from '../bundle/spec.ts'
 import { TreeReader } from '../layer/diff/tree-reader.ts'
 import type { OverlayMarks } from '../layer/diff/xattrs.ts'
 import type { Call, CallOptions } from '../linux/call.ts'
-import { AT_FDCWD, chdir, chroot, fchdir, O, O_DIRECTORY, openat } from '../linux/calls/files.ts'
+import {
+  AT_FDCWD,
+  AT_REMOVEDIR,
+  chdir,
+  chroot,
+  fchdir,
+  O,
+  O_DIRECTORY,
+  openat,
+  unlinkat,
+} from '../linux/calls/files.ts'
 import { MS, mountSetattr } from '../linux/calls/mounts.ts'
 import { CLONE, PR, pidfdOpen, prctl, setns, setresgid, setresuid, unshare } from '../linux/calls/processes.ts'
 import { Remote } from '../linux/remote/remote.ts'
@@ -87,6 +97,7 @@ export function stacked(overlay: OverlayRootfs, ids: ContainerIds | undefined): 
       const view = viewOf(overlay, ids !== undefined)
       await remote.run([
         mountSetattr(AT_FDCWD, '/', { propagation: MS.SLAVE }, true, why),
+        ...(overlay.work === undefined ? [] : forgetVolatile(overlay.work)),
         ...view.calls,
         ...(ids === undefined ? [] : becomeRoot()),
         fchdir(view.root, why),
@@ -95,6 +106,16 @@ export function stacked(overlay: OverlayRootfs, ids: ContainerIds | undefined): 
     },
     CLONE.NEWNS,
   )
+}
+
+/**
+ * Takes away the mark that the last mount was one that may lose changes (overlayfs.rst, "Volatile mount"): as long as the
+ * machine has not gone down nothing is lost, and then the container is.
+ */
+function forgetVolatile(work: string): readonly Call[] {
+  const mark = `${work}/work/incompat/volatile`
+  const tolerant = { ...why, tolerate: 'any' }
+  return [unlinkat(AT_FDCWD, `${mark}/dirty`, 0, tolerant), unlinkat(AT_FDCWD, mark, AT_REMOVEDIR, tolerant)]
 }
 
 /** Layers as a mount: attached nowhere, or else where nobody else looks. */

@@ -176,7 +176,7 @@ export class Layers {
       bottom: below.length === 0,
       inherit: async (path) => {
         await parent
-        return lower.lookup(path)
+        return (await lower.lookup(path)) ?? plainDirectory
       },
       lower: async (path) => {
         await parent
@@ -232,6 +232,9 @@ export class Layers {
     }
   }
 }
+
+/** A directory that no layer says anything of: always the same, so that the same image is the same tree everywhere. */
+const plainDirectory = { uid: 0, gid: 0, mode: 0o755, mtime: { seconds: 0, nanoseconds: 0 } }
 
 /** Whether a blob is compressed as its media type says. Tools go by its first bytes, so that the type may lie. */
 function isCompressedAs(mediaType: string, compression: Compression): boolean {

@@ -118,6 +118,13 @@ describe('unpacking', () => {
     expect(tree(upper).tmp?.mode).toBe('41777')
   })
 
+  it('gives directories that no layer names always the same attributes', async () => {
+    const one = image([tar({ name: 'a/b/f' })])
+    await put(store, one)
+    const [layer = ''] = (await store.unpack(one.manifest, one.config)).layers
+    for (const path of ['.', 'a', 'a/b']) expect(tree(layer)[path]).toMatchObject({ mode: '40755', mtime: 0n })
+  })
+
   it('leaves out what is below a layer that hides everything', async () => {
     const three = image([base, tar({ name: '.wh..wh..opq' }, { name: 'new' }), more])
     await put(store, three)

@@ -74,18 +74,22 @@ export class Terminal extends Duplex {
     this.source.resume()
   }
 
+  /** @internal */
   override _read(): void {
     this.source.resume()
   }
 
+  /** @internal */
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
     this.type(chunk, 1, () => callback())
   }
 
+  /** @internal */
   override _final(callback: (error?: Error | null) => void): void {
     this.type(Buffer.from(endOfFile), 1, () => callback())
   }
 
+  /** @internal */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.source.destroy()
     this.closeInner()

@@ -50,11 +50,14 @@ export function marksOf({ ids }: ContainerRoot): OverlayMarks {
  * who could not read the files of others, as the container sees them.
  */
 export async function openUpper({ layer, ids }: ContainerRoot): Promise<TreeReader> {
-  return TreeReader.open(
-    await prepared(isPrivileged() ? undefined : ids, async (remote) => {
-      await remote.run([chroot(layer.upper, why), chdir('/', why)])
-    }),
-  )
+  return TreeReader.open(await openDirectory(layer.upper, isPrivileged() ? undefined : ids))
+}
+
+/** A process whose root is a directory, in a user namespace with those ids. */
+export function openDirectory(directory: string, ids: ContainerIds | undefined): Promise<Remote> {
+  return prepared(ids, async (remote) => {
+    await remote.run([chroot(directory, why), chdir('/', why)])
+  })
 }
 
 /**

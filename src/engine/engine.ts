@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import type {
   CheckOptions,
   CheckReport,
@@ -26,6 +27,7 @@ import { type PushOperation, type PushOptions, pushFrom } from './push.ts'
 import type { RepairOptions } from './repair.ts'
 import { runContainer } from './run.ts'
 import type { RunOptions } from './run-options.ts'
+import type { ImportVolumeOptions } from './volume-archive.ts'
 
 /** Options of {@link createEngine}. */
 export interface EngineOptions {
@@ -84,6 +86,14 @@ export interface EngineVolumes {
   remove(name: string, options?: RemoveVolumeOptions): Promise<void>
   /** Removes the volumes that no container mounts, by default only those that nobody has named. */
   prune(options?: PruneVolumesOptions): Promise<PruneVolumesReport>
+  /** The files of a volume as a tar archive, with owners and all other attributes. @throws NotFoundError */
+  export(name: string): Promise<Readable>
+  /**
+   * Fills a volume, which is made where it is missing, with what is in a tar archive, plain or compressed by gzip or zstd:
+   * all of it or nothing.
+   * @throws ConflictError when it is not empty. @throws LayerError for what is no archive.
+   */
+  import(name: string, archive: Readable | Uint8Array, options?: ImportVolumeOptions): Promise<Volume>
 }
 
 /** Makes an engine. Nothing is opened or made before it is used. */
@@ -116,6 +126,9 @@ export function createEngine(options: EngineOptions = {}): Engine {
       inspect: async (name) => (await store()).volumes.inspect(name),
       remove: async (name, removeOptions) => (await store()).volumes.remove(name, removeOptions),
       prune: async (pruneOptions) => (await store()).volumes.prune(pruneOptions),
+      export: async (name) => (await import('./volume-archive.ts')).exportVolume(await store(), name),
+      import: async (name, archive, importOptions = {}) =>
+        (await import('./volume-archive.ts')).importVolume(await store(), name, archive, importOptions),
     },
     ...imageVerbs(store),
     store,
@@ -244,4 +257,6 @@ export const volumes: EngineVolumes = {
   inspect: (name) => defaultEngine().volumes.inspect(name),
   remove: (name, options) => defaultEngine().volumes.remove(name, options),
   prune: (options) => defaultEngine().volumes.prune(options),
+  export: (name) => defaultEngine().volumes.export(name),
+  import: (name, archive, options) => defaultEngine().volumes.import(name, archive, options),
 }

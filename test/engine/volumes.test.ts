@@ -163,6 +163,29 @@ describe.skipIf(cannotRunAsRoot)(`volumes of containers (${cannotRunAsRoot ?? 'r
     expect(existsSync(join(sandbox.root, 'tmp'))).toBe(true)
   })
 
+  it('are exported and imported as archives, in every attribute', async () => {
+    await run('plain', 'mknod /data/whiteout c 0 0; touch /data/.wh.name', {
+      mounts: [{ type: 'volume', source: 'from', target: '/data' }],
+    })
+    const { volumes } = sandbox.engine
+    const imported = await volumes.import('to', await volumes.export('from'), { labels: { of: 'from' } })
+    expect(imported).toMatchObject({ name: 'to', labels: { of: 'from' }, anonymous: false })
+    const [before, after] = [tree((await volumes.inspect('from')).path), tree(imported.path)]
+    expect(Object.keys(before)).toContain('.wh.name')
+    expect(after).toEqual(before)
+    await expect(volumes.import('to', await volumes.export('from'))).rejects.toThrow(/not empty/)
+    await expect(volumes.export('missing')).rejects.toThrow(/no volume "missing"/)
+    await expect(volumes.import('broken', Buffer.alloc(2000, 'x'))).rejects.toMatchObject({ code: 'ERR_OCI_LAYER' })
+    expect(readdirSync((await volumes.inspect('broken')).path)).toEqual([])
+    const hostile = tar(
+      { name: '../../out', content: 'x' },
+      { name: 'link', type: '2', linkName: outside },
+      { name: 'link/new', content: 'x' },
+    )
+    await volumes.import('hostile', hostile).catch(() => {})
+    expect(readdirSync(outside)).toEqual(['secret'])
+  })
+
   it('have names, not paths', async () => {
     const source = '/etc'
     await expect(run('plain', 'true', { mounts: [{ type: 'volume', source, target: '/x' }] })).rejects.toThrow(/bind/)

@@ -132,6 +132,28 @@ describe.skipIf(!canRun)('examples (need Linux)', () => {
     expect(await node(tsx('pull-and-run.ts', image))).toMatchObject({ code: 0, stdout: 'nothing to do\n' })
   })
 
+  it('volumes.mjs keeps data from one container to the next', async () => {
+    const backup = join(directory, 'backup.tar')
+    const { code, stdout, stderr } = await node(['examples/volumes.mjs', image, backup])
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout.split('\n')).toEqual([
+      'first',
+      'first',
+      'second',
+      'example-data is used by 0 containers',
+      `it takes some space; a copy of it is in ${backup}`,
+      '',
+    ])
+    expect(statSync(backup).size).toBeGreaterThan(1024)
+  })
+
+  it('keep-tidy.mjs finds a store in order, and says so', async () => {
+    const { code, stdout, stderr } = await node(['examples/keep-tidy.mjs'])
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout).toMatch(/^\d+ images, 0 containers, 0 volumes\n\d+ blobs and \d+ layers checked: 0 findings\n/)
+    expect(stdout).toMatch(/tidy\n$/)
+  })
+
   it('vitest/ has tests that pass, and says how many', async () => {
     const { code, stdout, stderr } = await node(
       ['node_modules/vitest/vitest.mjs', 'run', '--root', 'examples/vitest', '--no-color'],

@@ -23,6 +23,8 @@ import { displayName, type TarEntry, type TarHandler } from '../tar/entry.ts'
 export interface ExtractOptions {
   /** Directory that the names are relative to, from the root of the process; bytes. It must be there. */
   readonly directory: ByteString
+  /** Whether the directory itself gets the attributes that the archive has for it. Default false: it is the caller's. */
+  readonly includingItself?: boolean
   /** The name that an entry gets, instead of its own; normalised. Undefined leaves it out. */
   readonly rename?: (name: ByteString) => ByteString | undefined
   /** Owner of everything. Default: as the archive says. */
@@ -67,9 +69,10 @@ export class Extractor implements TarHandler {
     this.#file = undefined
     const name = entry.name.toString('latin1')
     const path = this.#renamed(normalize(name))
-    // The directory itself is the caller's.
     if (path === undefined || path === '') {
       if (entry.type === 'file') this.#file = ignored
+      const isOwn = path === '' && entry.type === 'directory' && this.#options.includingItself === true
+      if (isOwn) this.#directories.set('', this.#attributes(entry, name))
       return
     }
     const cut = path.lastIndexOf('/')

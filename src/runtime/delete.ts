@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { ConflictError } from '../errors.ts'
+import { ConflictError, NotFoundError } from '../errors.ts'
 import { SIGKILL } from '../linux/calls/processes.ts'
 import { thawV1 } from './cgroups/freezer.ts'
 import { locateCgroup } from './cgroups/location.ts'
@@ -9,6 +9,7 @@ import { signalFirstProcess } from './kill.ts'
 import { type LookupOptions, statusOf } from './lookup.ts'
 import { removeResctrl } from './resctrl.ts'
 import { defaultStateRoot, readConfig, readRecord, removeStateDirectory, StateDirectory } from './state-directory.ts'
+import { sweepOne } from './sweep.ts'
 import { endOf, untilEnded } from './wait.ts'
 
 /** Options of {@link deleteContainer}. */
@@ -24,7 +25,11 @@ export interface DeleteOptions extends LookupOptions {
  */
 export async function deleteContainer(id: string, options: DeleteOptions = {}): Promise<void> {
   const root = options.stateRoot ?? defaultStateRoot()
-  const record = await readRecord(root, id)
+  const record = await readRecord(root, id).catch(async (error: unknown) => {
+    // Its maker may have been killed between making the directory and recording anything in it.
+    if (error instanceof NotFoundError) await sweepOne(root, id)
+    throw error
+  })
   const status = statusOf(record)
   if (status === 'running' && options.force !== true) {
     const hint = 'Stop it before, or delete it with force.'

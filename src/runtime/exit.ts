@@ -1,7 +1,8 @@
 import { constants } from 'node:os'
 import type { ExitStatus } from '../errors.ts'
-import { siginfoSize } from '../linux/calls/processes.ts'
+import { rusageSize, siginfoSize } from '../linux/calls/processes.ts'
 import { tellsOomKill } from './cgroups/plan.ts'
+import { type ResourceUsage, resourceUsage } from './resource-usage.ts'
 
 const CLD_EXITED = 1
 
@@ -16,8 +17,15 @@ export function exitStatus(siginfo: Buffer, oomText: Buffer): ExitStatus {
 
 /** Reads the record that a monitor wrote; undefined when it is not whole. */
 export function recordedExit(record: Buffer): ExitStatus | undefined {
-  if (record.length < siginfoSize) return undefined
-  return exitStatus(record.subarray(0, siginfoSize), record.subarray(siginfoSize))
+  const head = siginfoSize + rusageSize
+  if (record.length < head) return undefined
+  return exitStatus(record.subarray(0, siginfoSize), record.subarray(head))
+}
+
+/** What the first process and its waited-for children used, in the record that a monitor wrote; undefined as above. */
+export function recordedUsage(record: Buffer): ResourceUsage | undefined {
+  const head = siginfoSize + rusageSize
+  return record.length < head ? undefined : resourceUsage(record.subarray(siginfoSize, head))
 }
 
 /** How a container counts whose monitor was killed with it: nobody can say more. */

@@ -102,7 +102,7 @@ export function watchCalls(options: WatchOptions): Watch {
   }
   if (options.handedOver) return { calls, siginfo, rusage, oomText, removals: [] }
   const file = openat(AT_FDCWD, options.record, O.WRONLY | O.CREAT | O.EXCL, 0o600, any)
-  calls.push(file, writev(file, [siginfo, oomText], any), close(file, any))
+  calls.push(file, writev(file, [siginfo, rusage, oomText], any), close(file, any))
   const remove = (directory: string): Call => unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any)
   const removals = options.cgroups.map(remove)
   return { calls: [...calls, ...removals, ...(options.resctrl ?? []).map(remove)], siginfo, rusage, oomText, removals }

@@ -34,8 +34,8 @@ async function sweepAll(root: string): Promise<void> {
   for (const id of await listIds(root)) await sweepOne(root, id)
 }
 
-/** @returns whether it was removed. */
-async function sweepOne(root: string, id: string): Promise<boolean> {
+/** Removes what is left of one container. @returns whether it was removed. */
+export async function sweepOne(root: string, id: string): Promise<boolean> {
   const directory = StateDirectory.tryLock(join(root, id))
   if (directory === undefined) return false
   try {

@@ -5,9 +5,10 @@ import { ConflictError, type ExitStatus, UnsupportedError } from '../errors.ts'
 import { delay, untilAborted } from '../internal/abort.ts'
 import { POLLIN, waitForEvent } from '../linux/calls/processes.ts'
 import { Remote } from '../linux/remote/remote.ts'
-import { killedWithMonitor, recordedExit } from './exit.ts'
+import { killedWithMonitor, recordedExit, recordedUsage } from './exit.ts'
 import { openFirstProcess } from './kill.ts'
 import type { LookupOptions } from './lookup.ts'
+import type { ResourceUsage } from './resource-usage.ts'
 import { type ContainerRecord, defaultStateRoot, readRecord, StateDirectory } from './state-directory.ts'
 
 /** Options of {@link wait}. */
@@ -30,6 +31,18 @@ export async function wait(id: string, options: WaitOptions = {}): Promise<ExitS
   }
   await untilEnded(record, options.signal)
   return endOf(root, id, options.signal)
+}
+
+/**
+ * What a container of any process used: its first process and those that this waited for. Waits for its end.
+ * Undefined when its monitor was killed with it, and nobody can tell.
+ * @throws as {@link wait} does.
+ */
+export async function usage(id: string, options: WaitOptions = {}): Promise<ResourceUsage | undefined> {
+  await wait(id, options)
+  const path = join(options.stateRoot ?? defaultStateRoot(), id, 'exit')
+  const record = await readFile(path).catch(() => undefined)
+  return record === undefined ? undefined : recordedUsage(record)
 }
 
 /** Waits until the first process has ended. */

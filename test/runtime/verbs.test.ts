@@ -14,6 +14,7 @@ import {
   stats,
   top,
   update,
+  usage,
 } from '../../src/runtime/index.ts'
 import { cannotRun, Sandbox, type SpecChanges, specOf, until } from './support.ts'
 
@@ -235,6 +236,18 @@ describe.skipIf(cannotRun)(`the verbs of a running container (${cannotRun ?? 're
       expect(processes[1]?.parent).toBe(container.pid)
       expect(Math.abs(Date.now() - (processes[0]?.started.getTime() ?? 0))).toBeLessThan(60_000)
       await container.delete({ force: true })
+    })
+  })
+
+  describe('usage', () => {
+    it('tells after the end what was used, also to those who did not make the container', async () => {
+      const container = await running('i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 3', {})
+      expect(await container.exited).toMatchObject({ code: 3 })
+      const used = await usage(container.id, sandbox)
+      expect(used?.userTime).toBeGreaterThan(0)
+      expect(used?.maxResident).toBeGreaterThan(100_000)
+      await container.delete()
+      await expect(usage(container.id, sandbox)).rejects.toMatchObject({ code: 'ERR_OCI_NOT_FOUND' })
     })
   })
 

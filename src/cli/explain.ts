@@ -28,6 +28,8 @@ async function conflict(error: OciError, verb: string, id: string, stateRoot: st
   if (status === 'paused' && verb === 'exec')
     return 'cannot exec in a paused container (use --ignore-paused to override)'
   if (status === 'stopped') return 'container not running'
+  if (status === 'paused' && verb === 'pause') return 'container already paused'
+  if (status !== 'paused' && verb === 'resume') return 'container not paused'
   if (verb === 'delete') return `cannot delete container ${id} that is not stopped: ${status ?? 'unknown'}`
   return oneLine(error)
 }

@@ -1,14 +1,18 @@
 import type { Command } from '../command.ts'
 import { createCommand } from './create.ts'
 import { deleteCommand } from './delete.ts'
+import { eventsCommand } from './events.ts'
 import { execCommand } from './exec.ts'
 import { killCommand } from './kill.ts'
 import { listCommand } from './list.ts'
+import { pauseCommand, resumeCommand } from './pause.ts'
 import { planCommand } from './plan.ts'
+import { psCommand } from './ps.ts'
 import { runCommand } from './run.ts'
 import { specCommand } from './spec.ts'
 import { startCommand } from './start.ts'
 import { stateCommand } from './state.ts'
+import { updateCommand } from './update.ts'
 
 /** The commands of the runtime, in the order of the usage. */
 export const runtimeCommands: Readonly<Record<string, Command>> = {
@@ -20,6 +24,11 @@ export const runtimeCommands: Readonly<Record<string, Command>> = {
   delete: deleteCommand,
   state: stateCommand,
   list: listCommand,
+  ps: psCommand,
+  pause: pauseCommand,
+  resume: resumeCommand,
+  update: updateCommand,
+  events: eventsCommand,
   spec: specCommand,
   plan: planCommand,
 }

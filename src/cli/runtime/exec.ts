@@ -1,4 +1,5 @@
-import { exec } from '../../runtime/index.ts'
+import { ConflictError } from '../../index.ts'
+import { exec, state } from '../../runtime/index.ts'
 import type { Arguments } from '../arguments.ts'
 import { attach } from '../attach.ts'
 import { type Command, type Context, idOf } from '../command.ts'
@@ -35,6 +36,10 @@ export const execCommand: Command = {
 async function run(args: Arguments, { stateRoot }: Context): Promise<number> {
   const id = idOf(args)
   const detach = args.flag('detach')
+  const { status } = await state(id, { stateRoot })
+  if (status === 'paused' && !args.flag('ignore-paused')) {
+    throw new ConflictError(id, `container ${id} is paused`, { hint: 'Resume it, or use --ignore-paused.' })
+  }
   const process = await exec(id, await processOf(id, args, stateRoot), {
     stateRoot,
     stdio: [0, 1, 2],

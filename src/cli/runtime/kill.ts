@@ -1,4 +1,5 @@
-import { kill } from '../../runtime/index.ts'
+import { ConflictError } from '../../index.ts'
+import { kill, killAll } from '../../runtime/index.ts'
 import type { Arguments } from '../arguments.ts'
 import { type Command, type Context, idOf } from '../command.ts'
 
@@ -12,6 +13,18 @@ export const killCommand: Command = {
 }
 
 async function run(args: Arguments, { stateRoot }: Context): Promise<number> {
-  await kill(idOf(args), args.positionals[1] ?? 'SIGTERM', { stateRoot })
+  const id = idOf(args)
+  const signal = args.positionals[1] ?? 'SIGTERM'
+  if (!args.flag('all')) await kill(id, signal, { stateRoot })
+  else await killAny(id, signal, stateRoot)
   return 0
+}
+
+/** That no process is left is what was wanted. */
+async function killAny(id: string, signal: string, stateRoot: string | undefined): Promise<void> {
+  try {
+    await killAll(id, signal, { stateRoot })
+  } catch (error) {
+    if (!(error instanceof ConflictError)) throw error
+  }
 }

@@ -208,6 +208,35 @@ describe.skipIf(cannotRun)(`the runtime's command line (${cannotRun ?? 'real con
     run('delete', id)
   })
 
+  it('pauses, resumes, updates and measures a container', () => {
+    const [path, id] = bundle('sleep 1000 & sleep 1000', { linux: { resources: { pids: { limit: 20 } } } })
+    expect(run('run', '-d', '--bundle', path, id)).toEqual(fine)
+    expect(run('resume', id)).toMatchObject({ status: 1, stderr: 'oci-ts: container not paused\n' })
+    expect(run('pause', id)).toEqual(fine)
+    expect(JSON.parse(run('state', id).stdout)).toMatchObject({ status: 'paused' })
+    expect(run('exec', id, 'true')).toMatchObject({ status: 255, stderr: expect.stringContaining('paused container') })
+    expect(run('resume', id)).toEqual(fine)
+    const pids = JSON.parse(run('ps', '--format', 'json', id).stdout) as readonly number[]
+    expect(pids).toContain(JSON.parse(run('state', id).stdout).pid)
+    expect(run('ps', id).stdout).toMatch(/^UID +PID .*\n.* sleep 1000\n/)
+    const limit = (): unknown => JSON.parse(run('events', '--stats', id).stdout).data.pids.limit
+    expect(limit()).toBe(20)
+    expect(run('update', '--pids-limit', '30', id)).toEqual(fine)
+    expect(limit()).toBe(30)
+    const resources = JSON.stringify({ pids: { limit: 40 } })
+    expect(oci.run(['--root', root(), 'update', '--resources=-', id], { input: resources })).toEqual(fine)
+    expect(limit()).toBe(40)
+    expect(run('update', '--pids-limit', '1x', id)).toMatchObject({ status: 1 })
+    expect(JSON.parse(run('events', '--stats', id).stdout)).toMatchObject({
+      type: 'stats',
+      id,
+      data: { cpu: { usage: { total: expect.any(Number) } }, memory: { usage: { usage: expect.any(Number) } } },
+    })
+    expect(run('kill', '--all', id, 'KILL')).toEqual(fine)
+    expect(run('kill', '--all', id, 'KILL')).toEqual(fine)
+    expect(run('delete', '--force', id)).toEqual(fine)
+  })
+
   it('leaves cgroups alone when it is told so', () => {
     const [path, id] = bundle('cat /proc/self/cgroup', {
       linux: { resources: { pids: { limit: 5 } }, namespaces: [{ type: 'mount' }, { type: 'pid' }] },

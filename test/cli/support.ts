@@ -1,5 +1,16 @@
 import { spawn, spawnSync } from 'node:child_process'
-import { closeSync, copyFileSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  closeSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { buildSync } from 'esbuild'
@@ -46,24 +57,12 @@ export class CommandLine {
     }
     // As the build of the package does.
     writeFileSync(this.path, readFileSync(this.path, 'utf8').replaceAll('./library.ts', './library.cjs'))
+    chmodSync(this.path, 0o755)
   }
 
-  /** Runs it to its end. What it leaves behind has its streams, which therefore are files. */
-  run(args: readonly string[], options: { readonly input?: string; readonly cwd?: string } = {}): Ran {
-    const paths = ['stdout', 'stderr'].map((name) => join(this.directory, name))
-    const [out, err] = paths.map((path) => openSync(path, 'w')) as [number, number]
-    try {
-      const { status } = spawnSync(process.execPath, [this.path, ...args], {
-        timeout: 30_000,
-        ...options,
-        stdio: [options.input === undefined ? 'ignore' : 'pipe', out, err],
-      })
-      const [stdout, stderr] = paths.map((path) => readFileSync(path, 'utf8')) as [string, string]
-      return { status, stdout, stderr }
-    } finally {
-      closeSync(out)
-      closeSync(err)
-    }
+  /** Runs it to its end. */
+  run(args: readonly string[], options: RunOptions = {}): Ran {
+    return run(process.execPath, [this.path, ...args], options)
   }
 
   /** Runs it beside this process. */
@@ -74,6 +73,40 @@ export class CommandLine {
   remove(): void {
     rmSync(this.directory, { recursive: true, force: true })
   }
+}
+
+/** How {@link run} runs a program. */
+export interface RunOptions {
+  readonly input?: string
+  readonly cwd?: string
+  readonly env?: Readonly<Record<string, string>>
+}
+
+/** Runs a program to its end. What it leaves behind may have its streams, which therefore are files. */
+export function run(program: string, args: readonly string[], options: RunOptions = {}): Ran {
+  const directory = mkdtempSync(join(tmpdir(), 'oci-ts-ran-'))
+  const paths = ['stdout', 'stderr'].map((name) => join(directory, name))
+  const [out, err] = paths.map((path) => openSync(path, 'w')) as [number, number]
+  try {
+    const { status } = spawnSync(program, args, {
+      timeout: 60_000,
+      ...options,
+      env: { ...process.env, ...options.env },
+      stdio: [options.input === undefined ? 'ignore' : 'pipe', out, err],
+    })
+    const [stdout, stderr] = paths.map((path) => readFileSync(path, 'utf8')) as [string, string]
+    return { status, stdout, stderr }
+  } finally {
+    closeSync(out)
+    closeSync(err)
+    rmSync(directory, { recursive: true })
+  }
+}
+
+/** Runs a program in a terminal of 33 rows and 77 columns. */
+export function runInTerminal(program: string, args: readonly string[]): Ran {
+  const quoted = [program, ...args].map((arg) => `'${arg.replaceAll("'", `'\\''`)}'`).join(' ')
+  return run('script', ['-qec', `stty rows 33 cols 77; ${quoted}`, '/dev/null'])
 }
 
 /** Runs a script with arguments; the first one is `$0`. */

@@ -1,4 +1,5 @@
 import type { Command } from '../command.ts'
+import { auditCommand } from './audit.ts'
 import { createCommand } from './create.ts'
 import { deleteCommand } from './delete.ts'
 import { eventsCommand } from './events.ts'
@@ -31,4 +32,5 @@ export const runtimeCommands: Readonly<Record<string, Command>> = {
   events: eventsCommand,
   spec: specCommand,
   plan: planCommand,
+  audit: auditCommand,
 }

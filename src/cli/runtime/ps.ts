@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../../index.ts'
-import { type ContainerProcess, top } from '../../runtime/index.ts'
+import { type ProcessInfo, top } from '../../runtime/index.ts'
 import type { Arguments } from '../arguments.ts'
 import { type Command, type Context, idOf } from '../command.ts'
 import { writeTable, writeTo } from '../output.ts'
@@ -26,7 +26,7 @@ async function run(args: Arguments, { stateRoot }: Context): Promise<number> {
   return 0
 }
 
-function rowOf({ uid, pid, parent, state, cpuTime, started, command }: ContainerProcess): readonly string[] {
+function rowOf({ uid, pid, parent, state, cpuTime, started, command }: ProcessInfo): readonly string[] {
   const seconds = Math.floor(cpuTime / 1000)
   return [uid, pid, parent, state, `${seconds}s`, started.toISOString(), command.join(' ')].map(String)
 }

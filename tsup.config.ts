@@ -40,16 +40,15 @@ const config: ReturnType<typeof defineConfig> = defineConfig([
     // The command line in one file, in the format that Node starts fastest: it is run once a container.
     ...shared,
     format: 'cjs',
-    entry: ['src/cli/main.ts'],
+    entry: ['src/cli/main.ts', 'src/cli/command-line.ts'],
     outDir: 'dist/cli',
     splitting: false,
     dts: false,
     keepNames: false,
     define: { 'import.meta.url': '__filename' },
-    external: ['./library.ts'],
+    external: ['./library.ts', './command-line.ts'],
     esbuildOptions(options) {
-      options.minifyWhitespace = true
-      options.minifySyntax = true
+      options.minify = true
       options.supported = { 'dynamic-import': false }
     },
   },

@@ -1,4 +1,4 @@
-import { ConflictError, NotFoundError, OciError, RuntimeError } from '../index.ts'
+import { ConflictError, NotFoundError, type OciError, RuntimeError } from '../index.ts'
 import { state } from '../runtime/index.ts'
 
 /**
@@ -11,7 +11,7 @@ export async function explain(
   id: string,
   stateRoot: string | undefined,
 ): Promise<string> {
-  if (!(error instanceof OciError)) return plain(error)
+  if (!isOwn(error)) return plain(error)
   if (error instanceof NotFoundError && error.subject === id) return 'container does not exist'
   if (error instanceof ConflictError && error.subject === id) return conflict(error, verb, id, stateRoot)
   const text = oneLine(error).replace(`container ${id}: `, '')
@@ -32,6 +32,11 @@ async function conflict(error: OciError, verb: string, id: string, stateRoot: st
   if (status !== 'paused' && verb === 'resume') return 'container not paused'
   if (verb === 'delete') return `cannot delete container ${id} that is not stopped: ${status ?? 'unknown'}`
   return oneLine(error)
+}
+
+/** By its code: a command of the library throws errors of another copy of the classes. */
+function isOwn(error: unknown): error is OciError {
+  return String((error as { readonly code?: unknown }).code).startsWith('ERR_OCI_')
 }
 
 function prefixOf(verb: string): string {

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { type JsonLimits, parseJson } from './json.ts'
 
 /**
@@ -11,7 +10,7 @@ export function parseJsonInt64(raw: Uint8Array, document: string, limits?: JsonL
   const text = new TextDecoder().decode(raw)
   if (!/\d{16}/.test(text)) return value
   // Random, so that no string of the document can pass for a number.
-  const mark = randomUUID()
+  const mark = crypto.randomUUID()
   const marked = text.replace(stringOrLongInteger, (part) =>
     part.startsWith('"') || Number.isSafeInteger(Number(part)) ? part : `"${mark}${part}"`,
   )
@@ -27,7 +26,7 @@ export function stringifyJsonInt64(value: unknown, space?: number): string {
     value,
     (_, member: unknown) => {
       if (typeof member !== 'bigint') return member
-      mark ??= randomUUID()
+      mark ??= crypto.randomUUID()
       return `${mark}${member}`
     },
     space,

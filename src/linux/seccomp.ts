@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { InvalidArgumentError } from '../errors.ts'
 import { stringifyJsonInt64 } from '../internal/json-int64.ts'
 import type { Architecture } from './architecture.ts'
@@ -38,21 +37,21 @@ export function compileSeccomp(profile: SeccompProfile, architecture: Architectu
   const frozen = Object.isFrozen(profile) && Object.isFrozen(profile.syscalls) ? profile : undefined
   const known = frozen === undefined ? undefined : byIdentity.get(frozen)?.[architecture]
   if (known !== undefined) return known
-  const key = createHash('sha256').update(architecture).update(stringifyJsonInt64(profile)).digest('base64')
-  let filter = byDigest.get(key)
+  const key = `${architecture} ${stringifyJsonInt64(profile)}`
+  let filter = byContent.get(key)
   if (filter === undefined) {
     filter = compile(profile, architecture)
-    const oldest = byDigest.size < maxCached ? undefined : byDigest.keys().next().value
-    if (oldest !== undefined) byDigest.delete(oldest)
-    byDigest.set(key, filter)
+    const oldest = byContent.size < maxCached ? undefined : byContent.keys().next().value
+    if (oldest !== undefined) byContent.delete(oldest)
+    byContent.set(key, filter)
   }
   if (frozen !== undefined) byIdentity.set(frozen, { ...byIdentity.get(frozen), [architecture]: filter })
   return filter
 }
 
 const byIdentity = new WeakMap<SeccompProfile, Partial<Record<Architecture, SeccompFilter>>>()
-const byDigest = new Map<string, SeccompFilter>()
-/** About 4 KB each. */
+const byContent = new Map<string, SeccompFilter>()
+/** About 4 KB each, and as much text as the profile has. */
 const maxCached = 64
 
 /** An architecture as a profile lists it. */

@@ -1,4 +1,3 @@
-import { execFile } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
@@ -51,6 +50,7 @@ async function write(pid: number, file: string, mappings: readonly IdMapping[]):
 async function helper(program: string, pid: number, mappings: readonly IdMapping[]): Promise<void> {
   const args = mappings.flatMap((m) => [String(m.containerID), String(m.hostID), String(m.size)])
   try {
+    const { execFile } = await import('node:child_process')
     await promisify(execFile)(program, [String(pid), ...args])
   } catch (cause) {
     throw new UnsupportedError('a user namespace with several ids', `${program} failed`, {

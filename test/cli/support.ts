@@ -38,7 +38,8 @@ export class CommandLine {
     this.path = join(this.directory, 'dist/cli/main.cjs')
     copyFileSync(join(project, 'package.json'), join(this.directory, 'package.json'))
     for (const [name, external] of [
-      ['main', ['./library.ts']],
+      ['main', ['./command-line.ts']],
+      ['command-line', ['./library.ts']],
       ['library', []],
     ] as const) {
       buildSync({
@@ -49,6 +50,7 @@ export class CommandLine {
         platform: 'node',
         target: 'node20',
         format: 'cjs',
+        minify: true,
         external: [...external, 'ffi-rs'],
         define: { 'import.meta.url': '__filename' },
         supported: { 'dynamic-import': false },
@@ -56,7 +58,10 @@ export class CommandLine {
       })
     }
     // As the build of the package does.
-    writeFileSync(this.path, readFileSync(this.path, 'utf8').replaceAll('./library.ts', './library.cjs'))
+    for (const name of ['main', 'command-line']) {
+      const path = join(this.directory, `dist/cli/${name}.cjs`)
+      writeFileSync(path, readFileSync(path, 'utf8').replaceAll(/\.\/(library|command-line)\.ts/g, './$1.cjs'))
+    }
     chmodSync(this.path, 0o755)
   }
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CommandLine, type Ran, run, runInTerminal } from '../support.ts'
+import { CommandLine, type Ran, run, runInTerminal } from '../../cli/support.ts'
 import { cannotRunWith, find, Place, untilTold } from './support.ts'
 
 const reason = cannotRunWith({ dockerd: 'docker.io', docker: 'docker.io', containerd: 'containerd', runc: 'runc' })
@@ -45,7 +45,7 @@ describe.skipIf(reason)(`docker --add-runtime oci-ts (${reason ?? 'for real'})`,
   })
 
   it('runs a container, with its streams, and ends with its exit code', () => {
-    const args = ['run', '--rm', '-i', '--network', 'host', 'box:1', '/bin/sh', '-c', 'cat; echo oops >&2; exit 7']
+    const args = ['run', '--rm', '-i', '--network', 'none', 'box:1', '/bin/sh', '-c', 'cat; echo oops >&2; exit 7']
     expect(run(client, [...globals(), ...args], { input: 'in\n' })).toMatchObject({
       status: 7,
       stdout: 'in\n',
@@ -54,12 +54,12 @@ describe.skipIf(reason)(`docker --add-runtime oci-ts (${reason ?? 'for real'})`,
   })
 
   it('runs a container with a terminal', () => {
-    const args = [...globals(), 'run', '--rm', '-t', '--network', 'host', 'box:1', '/bin/tty']
+    const args = [...globals(), 'run', '--rm', '-t', '--network', 'none', 'box:1', '/bin/tty']
     expect(runInTerminal(client, args).stdout).toContain('/dev/pts/0')
   })
 
   it('executes in, pauses, updates, measures, stops, starts and removes a container', () => {
-    const args = ['--name', 'box', '-m', '64m', '--network', 'host', 'box:1', ...untilTold]
+    const args = ['--name', 'box', '-m', '64m', '--network', 'none', 'box:1', ...untilTold]
     expect(docker('run', '-d', ...args).status).toBe(0)
     expect(docker('exec', 'box', '/bin/sh', '-c', 'echo in; exit 5')).toMatchObject({ status: 5, stdout: 'in\n' })
     expect(runInTerminal(client, [...globals(), 'exec', '-t', 'box', 'tty']).stdout).toContain('/dev/pts/0')
@@ -87,7 +87,7 @@ describe.skipIf(reason)(`docker --add-runtime oci-ts (${reason ?? 'for real'})`,
     ['a directory', '/etc'],
   ])('tells its user of %s as it does for runc', (_, command) => {
     const [ours, theirs] = ['oci-ts', 'runc'].map((runtime) =>
-      docker('run', '--rm', '--runtime', runtime, '--network', 'host', 'box:1', command),
+      docker('run', '--rm', '--runtime', runtime, '--network', 'none', 'box:1', command),
     ) as [Ran, Ran]
     expect(ours.status).toBe(theirs.status)
     expect(ours.stderr).toMatch(/executable file not found|no such file or directory|permission denied/)

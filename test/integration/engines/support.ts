@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { run } from '../../cli/support.ts'
 import { cannotRun, makeRootfs } from '../../runtime/support.ts'
-import { run } from '../support.ts'
 
 const directories = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/usr/bin']
 

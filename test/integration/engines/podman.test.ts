@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CommandLine, type Ran, run, runInTerminal } from '../support.ts'
+import { CommandLine, type Ran, run, runInTerminal } from '../../cli/support.ts'
 import { cannotRunWith, Place, untilTold } from './support.ts'
 
 const reason = cannotRunWith({ podman: 'podman', conmon: 'conmon', runc: 'runc' })

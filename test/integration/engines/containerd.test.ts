@@ -1,8 +1,8 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { CommandLine, type Ran, run, runInTerminal } from '../../cli/support.ts'
 import { until } from '../../runtime/support.ts'
-import { CommandLine, type Ran, run, runInTerminal } from '../support.ts'
 import { cannotRunWith, find, Place, untilTold } from './support.ts'
 
 const reason = cannotRunWith({ containerd: 'containerd', ctr: 'containerd', runc: 'runc' })

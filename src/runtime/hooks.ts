@@ -66,7 +66,8 @@ export async function runPoststopHooks(target: HookTarget, functions: HookFuncti
 }
 
 const statuses: Readonly<Record<HookKind, ContainerStatus>> = {
-  prestart: 'creating',
+  // As it was when these hooks were part of the start, and programs that still use them expect.
+  prestart: 'created',
   createRuntime: 'creating',
   createContainer: 'creating',
   startContainer: 'created',
@@ -82,7 +83,8 @@ function hookRuns(
 ): readonly (() => Promise<void>)[] {
   const { record, spec, pidfd } = target
   const { ociVersion, id, bundle, annotations } = record
-  const pid = pidfd === undefined ? {} : { pid: record.pid }
+  // Also of a process that has ended already: the hook is to know whose it was.
+  const pid = kind === 'poststop' ? {} : { pid: record.pid }
   const state: State = {
     ociVersion,
     id,

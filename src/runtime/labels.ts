@@ -41,15 +41,15 @@ export function labelWrites(process: Process, host: Reader, at = '/process'): re
   return writes
 }
 
-/**
- * The option that labels a new file system; undefined when none is asked for.
- * @throws UnsupportedError where SELinux is not on.
- */
+/** The option that labels a new file system; undefined when none is asked for, and where nobody would look at it. */
 export function mountLabelOption(spec: Spec, host: Reader): string | undefined {
   const label = spec.linux?.mountLabel ?? ''
-  if (label === '') return undefined
-  if (!hasSelinux(host)) throw missing('SELinux', '/linux/mountLabel')
-  return `context=${label}`
+  return label === '' || !hasSelinux(host) ? undefined : `context=${label}`
+}
+
+/** Whether a label for mounts is asked for that has no effect. */
+export function lacksMountLabel(spec: Spec, host: Reader): boolean {
+  return (spec.linux?.mountLabel ?? '') !== '' && !hasSelinux(host)
 }
 
 function missing(what: string, pointer: string): UnsupportedError {

@@ -3,6 +3,7 @@ import { mayLoadPrograms } from './cgroups/delegation.ts'
 import { v1MountPoint } from './cgroups/hierarchies.ts'
 import { resourceWarnings } from './cgroups/resources.ts'
 import { type Host, thisHost } from './host.ts'
+import { lacksMountLabel } from './labels.ts'
 import type { Plan } from './plan.ts'
 import { ungrantable } from './process.ts'
 
@@ -20,5 +21,6 @@ export function warningsOf(spec: Spec, plan: Pick<Plan, 'namespaces'>, host: Hos
   if (resources.devices !== undefined && !isV1 && !mayLoadPrograms(host)) {
     warnings.push('linux.resources.devices has no effect: on cgroup v2 it takes a BPF program, which needs root')
   }
+  if (lacksMountLabel(spec, host)) warnings.push('linux.mountLabel has no effect: SELinux is not active on this host')
   return warnings
 }

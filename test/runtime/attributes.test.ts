@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Scheduler } from '../../src/bundle/index.ts'
-import type { Host } from '../../src/runtime/host.ts'
+import { type Host, thisHost } from '../../src/runtime/host.ts'
 import { formatPlan, plan } from '../../src/runtime/index.ts'
+import { warningsOf } from '../../src/runtime/warnings.ts'
 import { cannotRun, Sandbox, type SpecChanges, specOf } from './support.ts'
 
 describe.skipIf(cannotRun)(`attributes of the program's process (${cannotRun ?? 'real containers'})`, () => {
@@ -212,6 +213,17 @@ describe('labels of a security module', () => {
     expect(text).toMatch(/"thread-self\/attr\/exec"[^\n]*\nwrite\([^\n]*"system_u:system_r:container_t:s0"[^\n]*, 38\)/)
     expect(text).toMatch(/"thread-self\/attr\/keycreate"/)
     expect(text.indexOf('keycreate')).toBeLessThan(text.indexOf('make a session keyring'))
+  })
+
+  it('of SELinux for mounts have no effect where it is not active, and that is a warning', () => {
+    const changes = { linux: { mountLabel: 'a:b:c:d' } }
+    expect(planOf(changes, selinux)).toContain('"context", "a:b:c:d"')
+    expect(planOf(changes, {})).not.toContain('a:b:c:d')
+    const namespaces = { namespaces: { has: () => true } } as unknown as Parameters<typeof warningsOf>[1]
+    const host = { ...thisHost(), read: () => undefined }
+    expect(warningsOf(specOf(['true'], changes), namespaces, host)).toContain(
+      'linux.mountLabel has no effect: SELinux is not active on this host',
+    )
   })
 
   it.each([

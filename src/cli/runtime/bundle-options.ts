@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { readBundle } from '../../bundle/index.ts'
+import { UnsupportedError } from '../../index.ts'
 import { type CreateOptions, createContainer, type RuntimeContainer } from '../../runtime/index.ts'
 import type { Arguments, Options } from '../arguments.ts'
 import { type Context, idOf } from '../command.ts'
@@ -20,6 +21,10 @@ export async function createFrom(
   context: Context,
   options: Partial<CreateOptions> = {},
 ): Promise<RuntimeContainer> {
+  if (context.systemdCgroup) {
+    const hint = 'Configure the cgroup driver cgroupfs in the engine.'
+    throw new UnsupportedError('--systemd-cgroup', 'cgroups are made without systemd', { hint })
+  }
   const bundle = resolve(args.text('bundle') || '.')
   const spec = await readBundle(bundle)
   const container = await createContainer({

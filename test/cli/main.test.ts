@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createSpec, writeBundle } from '../../src/bundle/index.ts'
+import { createSpec, specVersion, validateFeatures, writeBundle } from '../../src/bundle/index.ts'
 import { CommandLine } from './support.ts'
 
 let oci: CommandLine
@@ -55,6 +55,12 @@ describe('oci-ts', () => {
       expect(stderr).toMatch(/^oci-ts[: ]/)
       expect(stderr).not.toContain('    at ')
     }
+  })
+
+  it('prints what it can do, by the schema of the specification', () => {
+    const { status, stdout, stderr } = oci.run(['features'])
+    expect([status, stderr]).toEqual([0, ''])
+    expect(validateFeatures(JSON.parse(stdout))).toMatchObject({ ociVersionMax: specVersion })
   })
 
   it('prints the plan of a bundle', async () => {

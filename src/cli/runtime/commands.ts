@@ -4,6 +4,7 @@ import { createCommand } from './create.ts'
 import { deleteCommand } from './delete.ts'
 import { eventsCommand } from './events.ts'
 import { execCommand } from './exec.ts'
+import { featuresCommand } from './features.ts'
 import { killCommand } from './kill.ts'
 import { listCommand } from './list.ts'
 import { pauseCommand, resumeCommand } from './pause.ts'
@@ -31,6 +32,7 @@ export const runtimeCommands: Readonly<Record<string, Command>> = {
   update: updateCommand,
   events: eventsCommand,
   spec: specCommand,
+  features: featuresCommand,
   plan: planCommand,
   audit: auditCommand,
 }

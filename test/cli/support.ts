@@ -72,13 +72,19 @@ export class CommandLine {
 
   /** Runs it beside this process. */
   start(args: readonly string[]): ReturnType<typeof spawn> {
-    return spawn(process.execPath, [this.path, ...args], { stdio: ['pipe', 'pipe', 'pipe'] })
+    return spawn(process.execPath, [this.path, ...args], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { ...process.env, ...keepsNothing },
+    })
   }
 
   remove(): void {
     rmSync(this.directory, { recursive: true, force: true })
   }
 }
+
+/** Has Node keep nothing that it compiles: tests leave the machine as it was. */
+export const keepsNothing: Readonly<Record<string, string>> = { NODE_DISABLE_COMPILE_CACHE: '1' }
 
 /** How {@link run} runs a program. */
 export interface RunOptions {
@@ -96,7 +102,7 @@ export function run(program: string, args: readonly string[], options: RunOption
     const { status } = spawnSync(program, args, {
       timeout: 60_000,
       ...options,
-      env: { ...process.env, ...options.env },
+      env: { ...process.env, ...keepsNothing, ...options.env },
       stdio: [options.input === undefined ? 'ignore' : 'pipe', out, err],
     })
     const [stdout, stderr] = paths.map((path) => readFileSync(path, 'utf8')) as [string, string]

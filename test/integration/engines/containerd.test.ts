@@ -70,7 +70,7 @@ describe.skipIf(reason)(`containerd with oci-ts (${reason ?? 'for real'})`, () =
     expect(ctr('task', 'rm', 'box').stderr).toContain('exit code 9')
     expect(ctr('container', 'rm', 'box').status).toBe(0)
     expect(oci.run(['--root', join(place.path('runc'), 'default'), 'list', '-q']).stdout).toBe('')
-  })
+  }, 180_000)
 
   it.each([
     ['a missing command', '/bin/nonsense', 'no such file or directory'],

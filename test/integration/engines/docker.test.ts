@@ -78,7 +78,7 @@ describe.skipIf(reason)(`docker --add-runtime oci-ts (${reason ?? 'for real'})`,
     expect(docker('kill', 'box').status).toBe(0)
     expect(docker('rm', '--force', 'box').status).toBe(0)
     expect(oci.run(['--root', join(place.path('exec'), 'runtime-runc/moby'), 'list', '-q']).stdout).toBe('')
-  })
+  }, 180_000)
 
   it.each([
     ['a missing command', '/bin/nonsense'],

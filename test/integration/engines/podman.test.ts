@@ -63,7 +63,7 @@ describe.skipIf(reason)(`podman --runtime oci-ts (${reason ?? 'for real'})`, () 
     expect(podman('kill', 'box').status).toBe(0)
     expect(podman('rm', '--force', 'box').status).toBe(0)
     expect(oci.run(['list', '-q']).stdout).not.toContain(id)
-  })
+  }, 180_000)
 
   it.each([
     ['a missing command', ['/bin/nonsense']],

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
-import { run } from '../../cli/support.ts'
+import { keepsNothing, run } from '../../cli/support.ts'
 import { cannotRun, makeRootfs } from '../../runtime/support.ts'
 
 const directories = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/usr/bin']
@@ -48,7 +48,7 @@ export class Place {
   /** Starts a daemon, and waits until its socket is there. */
   async start(program: string, args: readonly string[], socket: string): Promise<void> {
     const log = openSync(this.path('daemon.log'), 'a')
-    const daemon = spawn(program, args, { stdio: ['ignore', log, log] })
+    const daemon = spawn(program, args, { stdio: ['ignore', log, log], env: { ...process.env, ...keepsNothing } })
     this.daemons.push(daemon)
     for (const end = Date.now() + 30_000; !existsSync(socket); ) {
       if (Date.now() > end || daemon.exitCode !== null) {

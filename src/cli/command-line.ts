@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module'
 import { InvalidArgumentError, OciError } from '../index.ts'
 import { type Arguments, type Options, parseArguments } from './arguments.ts'
-import { type Command, type Context, usageOf } from './command.ts'
+import { type Command, type Context, optionsText, usageOf } from './command.ts'
 import { explain } from './explain.ts'
 import { Log } from './log.ts'
 import { writeTo } from './output.ts'
@@ -26,10 +26,7 @@ async function usage(): Promise<string> {
   const lines = Object.entries({ ...runtimeCommands, ...libraryCommands }).map(
     ([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`,
   )
-  const [, ...options] = usageOf('', { summary: '', positionals: '', options: globals, run: async () => 0 }).split(
-    '\n\n',
-  )
-  return ['Usage: oci-ts [options] COMMAND …', `Commands:\n${lines.join('\n')}`, ...options].join('\n\n')
+  return `Usage: oci-ts [options] COMMAND …\n\nCommands:\n${lines.join('\n')}\n\n${optionsText(globals)}`
 }
 
 /** As Docker and containerd read it. */

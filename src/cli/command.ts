@@ -34,11 +34,16 @@ export function idOf(args: Arguments): string {
 
 /** The text of the usage of `command`. */
 export function usageOf(name: string, { summary, positionals, options }: Command): string {
+  const head = `Usage: oci-ts ${name} [options] ${positionals}`.trimEnd()
+  return `${head}\n\n${summary}\n${Object.keys(options).length > 0 ? `\n${optionsText(options)}` : ''}`
+}
+
+/** The part of a usage that tells the options. */
+export function optionsText(options: Options): string {
   const lines = Object.entries(options).flatMap(([long, { short, value, help }]) => {
     if (help === undefined) return []
     const forms = `${short === undefined ? '    ' : `-${short}, `}--${long}${value === undefined ? '' : ` ${value}`}`
-    return [`  ${forms.padEnd(32)} ${help}`]
+    return [`  ${forms.padEnd(32)} ${help}\n`]
   })
-  const head = `Usage: oci-ts ${name} [options] ${positionals}`.trimEnd()
-  return `${[head, '', summary, ...(lines.length > 0 ? ['', 'Options:', ...lines] : [])].join('\n')}\n`
+  return `Options:\n${lines.join('')}`
 }

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -235,6 +235,28 @@ describe.skipIf(cannotRun)(`the runtime's command line (${cannotRun ?? 'real con
     expect(run('kill', '--all', id, 'KILL')).toEqual(fine)
     expect(run('kill', '--all', id, 'KILL')).toEqual(fine)
     expect(run('delete', '--force', id)).toEqual(fine)
+  })
+
+  it('runs containers of an ordinary user, in one process and across several', (context) => {
+    const user = { uid: 1234, gid: 1234 }
+    if (oci.run(['--version'], user).status !== 0) context.skip('an ordinary user can not read this project')
+    const path = mkdtempSync(join(tmpdir(), 'oci-ts-cli-user-'))
+    try {
+      makeRootfs(join(path, 'rootfs'))
+      chownSync(path, user.uid, user.gid)
+      const own = (...args: readonly string[]): Ran =>
+        oci.run(['--root', join(path, 'state'), ...args], { ...user, cwd: path })
+      expect(own('spec', '--rootless')).toEqual(fine)
+      const spec = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8'))
+      const process = { ...spec.process, terminal: false, args: ['sh', '-c', 'id -u; exit 3'], env: ['PATH=/bin'] }
+      writeFileSync(join(path, 'config.json'), JSON.stringify({ ...spec, process }))
+      expect(own('run', 'one')).toEqual({ status: 3, stdout: '0\n', stderr: '' })
+      expect(own('create', 'two')).toEqual(fine)
+      expect(own('start', 'two')).toEqual(fine)
+      expect(own('delete', '--force', 'two')).toEqual(fine)
+    } finally {
+      rmSync(path, { recursive: true })
+    }
   })
 
   it('leaves cgroups alone when it is told so', () => {

@@ -35,6 +35,7 @@ export class CommandLine {
     const cache = join(project, 'node_modules/.cache/oci-ts')
     mkdirSync(cache, { recursive: true })
     this.directory = mkdtempSync(join(cache, 'cli-'))
+    chmodSync(this.directory, 0o755) // some tests run it as another user
     this.path = join(this.directory, 'dist/cli/main.cjs')
     copyFileSync(join(project, 'package.json'), join(this.directory, 'package.json'))
     for (const [name, external] of [
@@ -91,6 +92,9 @@ export interface RunOptions {
   readonly input?: string
   readonly cwd?: string
   readonly env?: Readonly<Record<string, string>>
+  /** Who runs it. */
+  readonly uid?: number
+  readonly gid?: number
 }
 
 /** Runs a program to its end. What it leaves behind may have its streams, which therefore are files. */
@@ -114,10 +118,10 @@ export function run(program: string, args: readonly string[], options: RunOption
   }
 }
 
-/** Runs a program in a terminal of 33 rows and 77 columns. */
-export function runInTerminal(program: string, args: readonly string[]): Ran {
+/** Runs a program in a terminal of 33 rows and 77 columns, in which `input` is typed. */
+export function runInTerminal(program: string, args: readonly string[], input = ''): Ran {
   const quoted = [program, ...args].map((arg) => `'${arg.replaceAll("'", `'\\''`)}'`).join(' ')
-  return run('script', ['-qec', `stty rows 33 cols 77; ${quoted}`, '/dev/null'])
+  return run('script', ['-qec', `stty rows 33 cols 77; ${quoted}`, '/dev/null'], { input })
 }
 
 /** Runs a script with arguments; the first one is `$0`. */

@@ -38,8 +38,8 @@ export async function createFrom(
     newKeyring: !args.flag('no-new-keyring'),
     preserveFds: args.count('preserve-fds'),
     consoleSocket: args.text('console-socket') || undefined,
-    // As engines expect, which count what the container uses.
-    accounting: true,
+    // As engines expect, which count what the container uses. An ordinary user has no cgroups for that.
+    accounting: process.geteuid?.() === 0,
     cgroup: !context.withoutCgroup,
     ...options,
   })

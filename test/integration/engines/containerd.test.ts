@@ -25,10 +25,14 @@ describe.skipIf(reason)(`containerd with oci-ts (${reason ?? 'for real'})`, () =
     await place.start(find('containerd') as string, ['--config', place.path('config.toml')], place.path('socket'))
   }, 120_000)
   afterAll(async () => {
+    // Of a test that failed: it would go on without the daemon.
+    ctr('task', 'rm', '--force', box)
     await place.remove()
     oci.remove()
   })
 
+  /** Its cgroup is called that, too, whoever else has a containerd. */
+  const box = `box-${process.pid}`
   const address = () => ['--address', place.path('socket')]
   const options = (runtime = oci.path) => ['--runc-binary', runtime, '--runc-root', place.path('runc'), '--rootfs']
 
@@ -54,21 +58,24 @@ describe.skipIf(reason)(`containerd with oci-ts (${reason ?? 'for real'})`, () =
   })
 
   it('executes in, pauses, measures, stops and removes a container', async () => {
-    expect(ctr('run', '-d', ...options(), place.rootfs, 'box', ...untilTold)).toMatchObject({ status: 0 })
-    const exec = ['task', 'exec', '--exec-id', 'one', 'box', '/bin/sh', '-c', 'echo in; exit 5']
+    expect(ctr('run', '-d', ...options(), place.rootfs, box, ...untilTold)).toMatchObject({ status: 0 })
+    const exec = ['task', 'exec', '--exec-id', 'one', box, '/bin/sh', '-c', 'echo in; exit 5']
     expect(ctr(...exec)).toMatchObject({ status: 5, stdout: 'in\n' })
-    const typed = runInTerminal('ctr', [...address(), 'task', 'exec', '-t', '--exec-id', 'two', 'box', '/bin/tty'])
+    // It stays until it has read something: ctr shows nothing of what ends at once.
+    const command = ['/bin/sh', '-c', 'tty; read line']
+    const inTerminal = ['task', 'exec', '-t', '--exec-id', 'two', box, ...command]
+    const typed = runInTerminal('ctr', [...address(), ...inTerminal], '\n')
     expect(typed.stdout).toContain('/dev/pts/0')
-    expect(ctr('task', 'pause', 'box').status).toBe(0)
-    expect(status('box')).toBe('PAUSED')
-    expect(ctr('task', 'resume', 'box').status).toBe(0)
-    expect(status('box')).toBe('RUNNING')
-    expect(ctr('task', 'metrics', 'box').stdout).toContain('memory')
-    expect(ctr('task', 'ps', 'box').stdout).toMatch(/^\d+/m)
-    expect(ctr('task', 'kill', '--signal', 'TERM', 'box').status).toBe(0)
-    await until('it has stopped', () => status('box') === 'STOPPED')
-    expect(ctr('task', 'rm', 'box').stderr).toContain('exit code 9')
-    expect(ctr('container', 'rm', 'box').status).toBe(0)
+    expect(ctr('task', 'pause', box).status).toBe(0)
+    expect(status(box)).toBe('PAUSED')
+    expect(ctr('task', 'resume', box).status).toBe(0)
+    expect(status(box)).toBe('RUNNING')
+    expect(ctr('task', 'metrics', box).stdout).toContain('memory')
+    expect(ctr('task', 'ps', box).stdout).toMatch(/^\d+/m)
+    expect(ctr('task', 'kill', '--signal', 'TERM', box).status).toBe(0)
+    await until('it has stopped', () => status(box) === 'STOPPED')
+    expect(ctr('task', 'rm', box).stderr).toContain('exit code 9')
+    expect(ctr('container', 'rm', box).status).toBe(0)
     expect(oci.run(['--root', join(place.path('runc'), 'default'), 'list', '-q']).stdout).toBe('')
   }, 180_000)
 

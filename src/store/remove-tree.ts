@@ -23,11 +23,16 @@ export async function removeTree(path: string): Promise<void> {
 async function openUp(path: string): Promise<void> {
   const pending = [Buffer.from(path)]
   for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-    if (!(await lstat(at)).isDirectory()) continue
-    await chmod(at, 0o700)
-    for (const entry of await readdir(at, { encoding: 'buffer', withFileTypes: true })) {
-      // Dirent has no type for names that are bytes in every Node; lstat above sorts them out.
-      pending.push(Buffer.concat([at, Buffer.from('/'), Buffer.from(entry.name)]))
+    try {
+      if (!(await lstat(at)).isDirectory()) continue
+      await chmod(at, 0o700)
+      for (const entry of await readdir(at, { encoding: 'buffer', withFileTypes: true })) {
+        // Dirent has no type for names that are bytes in every Node; lstat above sorts them out.
+        pending.push(Buffer.concat([at, Buffer.from('/'), Buffer.from(entry.name)]))
+      }
+    } catch (error) {
+      // What the failed removal had begun goes on after its failure.
+      if (!hasCode(error, 'ENOENT')) throw error
     }
   }
 }

@@ -43,7 +43,7 @@ export type {
   Resolver,
   Tagger,
 } from './interfaces.ts'
-export { type Exclusive, type LayoutOptions, LayoutStore, type NamedDescriptor } from './layout.ts'
+export { type Exclusive, type LayoutOptions, LayoutStore, type NamedDescriptor, type TagOptions } from './layout.ts'
 export { MemoryStore, type MemoryStoreOptions } from './memory.ts'
 export type { Operation } from './operation.ts'
 export { readAll, type VerifyOptions, verified } from './verify.ts'

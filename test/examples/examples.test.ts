@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -152,6 +152,23 @@ describe.skipIf(!canRun)('examples (need Linux)', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     expect(stdout).toMatch(/^\d+ images, 0 containers, 0 volumes\n\d+ blobs and \d+ layers checked: 0 findings\n/)
     expect(stdout).toMatch(/tidy\n$/)
+  })
+
+  it('image-from-directory.ts makes an image, changes it, saves it, pushes it and runs it', async () => {
+    const root = mkdtempSync(join(directory, 'root-'))
+    const { layers } = await assembleHostImage(['cat'], ['sh'])
+    for (const layer of layers) execFileSync('tar', ['-xzf', '-', '-C', root], { input: layer.bytes })
+    const archive = join(directory, 'example.tar')
+    const { code, stdout, stderr } = await node(
+      tsx('image-from-directory.ts', root, 'example:1', archive, `${registry.host}/example:1`),
+    )
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    const lines = stdout.trim().split('\n')
+    expect(lines).toContain('added /greeting')
+    expect(lines).toContain('added /example.ts')
+    expect(lines).toContain(`pushed ${registry.host}/example:1`)
+    expect(lines.at(-1)).toBe('hello from the image')
+    expect(statSync(archive).size).toBeGreaterThan(10_000)
   })
 
   it('vitest/ has tests that pass, and says how many', async () => {

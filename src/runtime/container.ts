@@ -9,6 +9,7 @@ import { pidfdSendSignal, SIGKILL } from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
 import type { Channel } from '../linux/remote/channel.ts'
 import type { Remote } from '../linux/remote/remote.ts'
+import type { Results } from '../linux/runner.ts'
 import { auditRecord } from './audit/audit.ts'
 import type { AuditFinding } from './audit/finding.ts'
 import { isFrozen, thawV1 } from './cgroups/freezer.ts'
@@ -50,6 +51,8 @@ export interface ContainerParts {
   readonly terminal: Terminal | undefined
   readonly hooks: HookFunctions | undefined
   readonly warnings: readonly string[]
+  /** Whether it waits for what it is to run; until then it does not keep this process alive. */
+  readonly parked: boolean
 }
 
 /** A container of this process (runtime-spec, runtime.md, "Lifecycle"). */
@@ -64,16 +67,20 @@ export class RuntimeContainer implements AsyncDisposable {
   /** Its terminal, when the config has one that was not given to somebody else. */
   readonly terminal: Terminal | undefined
   private readonly parts: ContainerParts
+  private spec: Spec
   private status: 'created' | 'running' | 'stopped' = 'created'
   private deletion: Promise<void> | undefined
   private pidfdOpen = true
   private released = false
   /** Directories of the cgroup that are still to be removed. */
   private cgroups: readonly string[]
+  /** The monitor's own removal of the cgroup, which comes right after the end. */
+  private cgroupsRemoved: Promise<void> | undefined
 
   /** @internal */
   constructor(parts: ContainerParts) {
     this.parts = parts
+    this.spec = parts.spec
     this.id = parts.record.id
     this.pid = parts.record.pid
     this.warnings = parts.warnings
@@ -84,7 +91,7 @@ export class RuntimeContainer implements AsyncDisposable {
 
   /** The config that it was made with. */
   get config(): Spec {
-    return this.parts.spec
+    return this.spec
   }
 
   /** The state that the spec defines. */
@@ -107,25 +114,44 @@ export class RuntimeContainer implements AsyncDisposable {
    * step that failed; the container then has stopped.
    */
   async start(): Promise<void> {
-    const { init, plan, program, record, directory } = this.parts
+    const { plan, program } = this.parts
+    const calls = this.status === 'created' ? plan.start?.(program, this.pid) : []
+    if (calls === undefined) {
+      throw new InvalidArgumentError(`container ${this.id} has no process to start`, { subject: '/process' })
+    }
+    await this.startWith(calls)
+  }
+
+  /**
+   * The start by a batch after which the first process is the program.
+   * @param run Of a parked container: the config with what it runs, and the error for a batch that was made to its end.
+   * @internal
+   */
+  async startWith(
+    calls: readonly Call[],
+    run?: { readonly spec: Spec; readonly noneExecuted: (results: Results) => unknown },
+  ): Promise<void> {
+    const { init, record, directory, monitor } = this.parts
     if (this.status !== 'created') {
       throw new ConflictError(this.id, `container ${this.id} can't be started: it is ${this.status}`)
     }
     if (!init.isOpen) {
       throw new ConflictError(this.id, `container ${this.id} can't be started: its first process was killed`)
     }
-    if (plan.start === undefined) {
-      throw new InvalidArgumentError(`container ${this.id} has no process to start`, { subject: '/process' })
-    }
-    const { spec, hooks } = this.parts
+    this.spec = run?.spec ?? this.spec
+    const { spec } = this
+    const { hooks } = this.parts
     this.status = 'running'
     try {
+      monitor.hold()
       if (hasHooks('startContainer', spec, hooks)) await runHooks('startContainer', this.hookTarget(), hooks)
-      const started = init.run(plan.start(program, this.pid))
+      const started = init.run(calls)
       started.catch(() => {}) // it is looked at below, whatever comes before
       // While the kernel is at it. If it fails, the record is of a container that has stopped.
       directory.write({ ...record, cgroups: this.cgroups, started: true })
-      await started
+      if (run !== undefined) directory.writeConfig(spec)
+      const results = await started
+      if (run !== undefined) throw run.noneExecuted(results)
     } catch (cause) {
       // On success the process is another program, and the socket is closed.
       if (!(cause instanceof RemoteExitError)) throw await this.startFailed(cause)
@@ -144,8 +170,8 @@ export class RuntimeContainer implements AsyncDisposable {
   }
 
   private hookTarget(): HookTarget {
-    const { record, spec, pidfd } = this.parts
-    return { record, spec, pidfd: this.pidfdOpen ? pidfd : undefined }
+    const { record, pidfd } = this.parts
+    return { record, spec: this.spec, pidfd: this.pidfdOpen ? pidfd : undefined }
   }
 
   /**
@@ -165,7 +191,8 @@ export class RuntimeContainer implements AsyncDisposable {
    * nothing is left behind. @throws InvalidArgumentError for what can't be used of the options and the process.
    */
   async exec(process: ExecProcess, options: ExecOptions = {}): Promise<RuntimeProcess> {
-    const { record, spec, pidfd } = this.parts
+    const { record, pidfd } = this.parts
+    const { spec } = this
     if (!this.pidfdOpen) throw notRunning(this.id)
     return execIn({ record, spec, pidfd }, process, options)
   }
@@ -205,17 +232,17 @@ export class RuntimeContainer implements AsyncDisposable {
    * @throws ConflictError when it does not run.
    */
   async addMount(mount: Mount): Promise<void> {
-    await addMountTo(this.presentRecord(), this.parts.spec, mount)
+    await addMountTo(this.presentRecord(), this.spec, mount)
   }
 
   /** Takes a mount away while it runs; see `removeMount` of oci-ts/runtime. */
   async removeMount(destination: string): Promise<void> {
-    await removeMountFrom(this.presentRecord(), this.parts.spec, destination)
+    await removeMountFrom(this.presentRecord(), this.spec, destination)
   }
 
   /** Compares what it is with what its config asked for; see `audit` of oci-ts/runtime. */
   async audit(): Promise<readonly AuditFinding[]> {
-    return auditRecord(this.presentRecord(), this.parts.spec)
+    return auditRecord(this.presentRecord(), this.spec)
   }
 
   /** What happens to it until it ends; see `events` of oci-ts/runtime. */
@@ -288,8 +315,11 @@ export class RuntimeContainer implements AsyncDisposable {
       this.signal(SIGKILL)
       await thawV1(locateCgroup(this.cgroups))
     }
+    // Of a parked container neither keeps this process alive.
+    monitor.hold()
     await this.exited
-    await init.close()
+    monitor.hold()
+    await Promise.all([init.close(), this.cgroupsRemoved])
     this.terminal?.destroy()
     // At once and before its socket is closed: it must not take that for the end of this process.
     monitor.dismiss()
@@ -315,13 +345,13 @@ export class RuntimeContainer implements AsyncDisposable {
       ...{ pid: this.pid, outlive, oomCounter, cgroups, resctrl, handedOver },
       record: directory.exitRecord,
     })
-    const watched = monitor.run(watch.calls)
+    const watched = monitor.run(watch.calls, { background: this.parts.parked })
+    if (watch.removals.length > 0) this.cgroupsRemoved = this.untilRemoved(watch.removals)
     if (!outlive) monitor.run(farewellCalls(directory.path, stateFiles), { background: true }).catch(() => {})
     let status = killedWithMonitor
     try {
       const results = await watched
       status = exitStatus(results.bytes(watch.siginfo), results.bytes(watch.oomText))
-      if (!handedOver) this.cgroups = cgroups.filter((_, index) => results.value(watch.removals[index] as Call) !== 0)
     } catch {
       // Never settles: whoever waits for the end has to ask by the id.
       if (this.released) {
@@ -336,6 +366,16 @@ export class RuntimeContainer implements AsyncDisposable {
     this.terminal?.finish()
     this.closePidfd()
     return status
+  }
+
+  private async untilRemoved(removals: readonly Call[]): Promise<void> {
+    const { cgroups } = this.parts.record
+    try {
+      const results = await this.parts.monitor.run(removals, { background: true })
+      this.cgroups = cgroups.filter((_, index) => results.value(removals[index] as Call) !== 0)
+    } catch {
+      // The monitor was killed: whoever deletes the container removes them.
+    }
   }
 
   /** The record with what has changed since it was made. */

@@ -5,6 +5,7 @@ import { Creation } from './creation.ts'
 import type { HookFunctions } from './hooks.ts'
 import { thisHost } from './host.ts'
 import type { OverlayRootfs } from './overlay.ts'
+import { ParkedContainer } from './parked.ts'
 import { type Plan, planContainer } from './plan.ts'
 import { seccompProgram } from './seccomp.ts'
 import { defaultStateRoot } from './state-directory.ts'
@@ -73,6 +74,23 @@ export interface CreateOptions {
  * can't do. @throws InvalidArgumentError for what can't be used of the options and the config.
  */
 export async function createContainer(options: CreateOptions): Promise<RuntimeContainer> {
+  return (await make(options, false)).container
+}
+
+/** As {@link createContainer}: what its first process runs is told only when it is to run. */
+export async function createParked(options: CreateOptions): Promise<ParkedContainer> {
+  const { container, plan, streams } = await make(options, true)
+  return new ParkedContainer(container, plan, streams as number)
+}
+
+interface Made {
+  readonly container: RuntimeContainer
+  readonly plan: Plan
+  /** Of a parked container: the socket by which its standard streams are handed over. */
+  readonly streams: number | undefined
+}
+
+async function make(options: CreateOptions, parked: boolean): Promise<Made> {
   const { id, signal } = options
   signal?.throwIfAborted()
   const root = options.stateRoot ?? defaultStateRoot()
@@ -80,16 +98,17 @@ export async function createContainer(options: CreateOptions): Promise<RuntimeCo
   const directory = await claim(root, id)
   let plan: Plan
   try {
-    plan = planOf(options)
+    plan = planOf(options, parked)
   } catch (cause) {
     directory.remove()
     throw cause
   }
-  const creation = new Creation(options, plan, directory)
+  const creation = new Creation({ ...options, parked }, plan, directory)
   const interrupt = (): void => creation.interrupt()
   signal?.addEventListener('abort', interrupt, { once: true })
   try {
-    return await creation.run()
+    const container = await creation.run()
+    return { container, plan, streams: creation.streams }
   } catch (cause) {
     await creation.undo()
     signal?.throwIfAborted()
@@ -99,7 +118,7 @@ export async function createContainer(options: CreateOptions): Promise<RuntimeCo
   }
 }
 
-function planOf(options: CreateOptions): Plan {
+function planOf(options: CreateOptions, parked: boolean): Plan {
   const { id, spec } = options
   return planContainer({
     id,
@@ -109,6 +128,7 @@ function planOf(options: CreateOptions): Plan {
     filter: seccompProgram(spec.linux?.seccomp, hostArchitecture()),
     outlive: options.detach === true || options.handOver === true,
     handOver: options.handOver === true,
+    parked,
     preserveFds: options.preserveFds,
     newKeyring: options.newKeyring,
     noPivot: options.noPivot,

@@ -46,9 +46,15 @@ import { warningsOf } from './warnings.ts'
 /** How long a first process that was killed may take to be gone, in milliseconds. */
 const patience = 5000
 
+/** How this module itself makes a container. */
+export interface InternalCreateOptions extends CreateOptions {
+  /** Whether what it runs is told only when it is to run. */
+  readonly parked: boolean
+}
+
 /** The making of one container: what has been made so far, so that it can be undone. */
 export class Creation {
-  private readonly options: CreateOptions
+  private readonly options: InternalCreateOptions
   private readonly plan: Plan
   private readonly directory: StateDirectory
   private readonly outlive: boolean
@@ -61,12 +67,18 @@ export class Creation {
   private hooked: ContainerRecord | undefined
   private link: TerminalLink | undefined
   private terminal: Terminal | undefined
+  private parkedSocket: number | undefined
 
-  constructor(options: CreateOptions, plan: Plan, directory: StateDirectory) {
+  constructor(options: InternalCreateOptions, plan: Plan, directory: StateDirectory) {
     this.options = options
     this.plan = plan
     this.directory = directory
     this.outlive = options.detach === true || options.handOver === true
+  }
+
+  /** Of a parked container: the socket by which its standard streams are handed over; whoever takes it closes it. */
+  get streams(): number | undefined {
+    return this.parkedSocket
   }
 
   async run(): Promise<RuntimeContainer> {
@@ -118,6 +130,7 @@ export class Creation {
       terminal,
       hooks: options.hooks,
       warnings,
+      parked: options.parked,
     })
   }
 
@@ -153,7 +166,7 @@ export class Creation {
   /** Does what is asked for later: now the kernel is busy, and this process is not. */
   private planAhead(): void {
     void this.plan.lookups
-    void this.plan.start
+    if (!this.options.parked) void this.plan.start
     this.directory.writeConfig(this.options.spec)
   }
 
@@ -177,6 +190,7 @@ export class Creation {
     if (this.pidfd !== undefined) closeSync(this.pidfd)
     this.terminal?.destroy()
     this.link?.close()
+    if (this.parkedSocket !== undefined) closeSync(this.parkedSocket)
     await removeCgroup(directoriesOf(this.plan.cgroup)).catch(() => {})
     await removeResctrl(this.plan.intelRdt.directories).catch(() => {})
     this.directory.remove()
@@ -193,6 +207,7 @@ export class Creation {
     if (between !== undefined) this.stage = new Channel(between.here, { architecture: hostArchitecture() })
     let listener: number | undefined
     let agent: number | undefined
+    let theirs: number | undefined
     try {
       const descriptors = new Map<number, number>([
         [plan.channel, pair.there],
@@ -214,6 +229,12 @@ export class Creation {
         listener = listenForStart(directory)
         descriptors.set(plan.channel + 1, listener)
       }
+      if (options.parked) {
+        const streams = socketPair()
+        this.parkedSocket = streams.here
+        theirs = streams.there
+        descriptors.set(plan.channel + 1, theirs)
+      }
       if (plan.listener !== undefined) {
         agent = connectListener(options.spec.linux?.seccomp?.listenerPath ?? '')
         descriptors.set(plan.listener, agent)
@@ -227,6 +248,7 @@ export class Creation {
       perform(close(pair.there))
       if (between !== undefined) perform(close(between.there))
       if (listener !== undefined) closeSync(listener)
+      if (theirs !== undefined) closeSync(theirs)
       if (agent !== undefined) closeSync(agent)
       for (const fd of this.userNamespaces.splice(0)) closeSync(fd)
       this.link?.handOver()
@@ -240,6 +262,7 @@ export class Creation {
       .filter((target) => setup.value(target.handle) >= 0)
       .map((target) => foundTarget(target, setup.value(target.handle), setup.bytes(target.stat)))
     const results = await init.run(plan.finish(found))
+    if (options.parked) return ''
     const workingDirectory = results.bytes(plan.workingDirectory).toString('latin1')
     if (!workingDirectory.startsWith('/')) {
       const step = 'check the working directory'

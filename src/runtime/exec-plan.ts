@@ -16,8 +16,6 @@ import {
   O,
   O_DIRECTORY,
   openat,
-  openat2,
-  RESOLVE,
 } from '../linux/calls/files.ts'
 import {
   CLONE,
@@ -41,6 +39,7 @@ import {
   candidates,
   dieWithParent,
   dropCalls,
+  enterDirectory,
   execution,
   filterCalls,
   lookupCalls,
@@ -158,7 +157,7 @@ export function planExec(options: ExecPlanOptions): ExecPlan {
       ...cgroup.open,
       ...joinCalls(options, namespaces),
       ...(process.terminal === true ? terminalCalls(process, terminalDescriptors) : []),
-      ...workingDirectory(process),
+      ...enterDirectory(process.cwd),
       ...keyringCalls(options.id),
       ...schedulingCalls(inheritable(process)),
       ...joinerLimits(process, host),
@@ -253,20 +252,6 @@ function joinCalls(options: ExecPlanOptions, namespaces: readonly LinuxNamespace
   // No mount namespace has the container's root for its own: the first process knows it.
   const root = openat(AT_FDCWD, `/proc/${options.pid}/root`, O.PATH | O_DIRECTORY, 0, why)
   return [root, ...joined, fchdir(root, why), chroot('.', why), close(root)]
-}
-
-/**
- * Enters the working directory. The walk is confined to the container's root, by descriptor, and follows no
- * link of /proc: that there is no descriptor of the host's is one thing, that none would be used another
- * (CVE-2024-21626).
- */
-function workingDirectory(process: Process): readonly Call[] {
-  const why = { step: 'enter the working directory', pointer: '/process/cwd' }
-  const resolve = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
-  // The root is the working directory here: joining a mount namespace has made it so.
-  const root = chdir('/', why)
-  const directory = openat2(AT_FDCWD, process.cwd, { flags: O.PATH | O_DIRECTORY, resolve }, why)
-  return [root, directory, fchdir(directory, why), close(directory, why)]
 }
 
 /** Limits that are counted for all processes of a user, of whom the joiner must not be one: as /proc names them. */

@@ -66,13 +66,14 @@ export interface WatchOptions {
   readonly handedOver: boolean
 }
 
-/** The batch that waits for the end of a container. It is made also when nobody is there to hear of it. */
+/** The batches that wait for the end of a container. They are made also when nobody is there to hear of it. */
 export interface Watch {
+  /** Answered when it has ended. */
   readonly calls: readonly Call[]
   readonly siginfo: Out
   readonly rusage: Out
   readonly oomText: Out
-  /** The calls that remove the cgroup's directories, in their order. */
+  /** The batch behind it: the calls that remove the directories of the cgroup, in their order, and of resctrl. Nobody has to wait. */
   readonly removals: readonly Call[]
 }
 
@@ -103,9 +104,9 @@ export function watchCalls(options: WatchOptions): Watch {
   if (options.handedOver) return { calls, siginfo, rusage, oomText, removals: [] }
   const file = openat(AT_FDCWD, options.record, O.WRONLY | O.CREAT | O.EXCL, 0o600, any)
   calls.push(file, writev(file, [siginfo, rusage, oomText], any), close(file, any))
-  const remove = (directory: string): Call => unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any)
-  const removals = options.cgroups.map(remove)
-  return { calls: [...calls, ...removals, ...(options.resctrl ?? []).map(remove)], siginfo, rusage, oomText, removals }
+  const directories = [...options.cgroups, ...(options.resctrl ?? [])]
+  const removals = directories.map((directory) => unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any))
+  return { calls, siginfo, rusage, oomText, removals }
 }
 
 /**

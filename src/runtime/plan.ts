@@ -35,7 +35,7 @@ import { type MountContext, type MountPlan, planMounts } from './mounts.ts'
 import { loopbackCalls, type NamespacePlan, planNamespaces } from './namespaces.ts'
 import type { OverlayRootfs } from './overlay.ts'
 import { makeDirectoryInRoot } from './paths.ts'
-import { candidates, lookupCalls, startCalls } from './process.ts'
+import { candidates, lookupCalls, type StartContext, startCalls } from './process.ts'
 import { type ProcWrite, procWrites } from './procfs.ts'
 import { type RootChange, rootChangeCalls, rootfsCalls } from './rootfs.ts'
 import { schedulingCalls } from './scheduling.ts'
@@ -65,6 +65,8 @@ export interface PlanOptions {
   readonly accounting?: boolean | undefined
   /** Whether the first process is given a socket at which it can wait for its start. Default false. */
   readonly handOver?: boolean | undefined
+  /** Whether what it runs is decided when everything else is done: see {@link planRun}. Default false. */
+  readonly parked?: boolean | undefined
   /** How many descriptors the program gets, from 3 on. Default 0. */
   readonly preserveFds?: number | undefined
   readonly host: Host
@@ -98,6 +100,8 @@ export interface Plan {
   finish(found: readonly FoundTarget[]): readonly Call[]
   /** Undefined when the config has no process. */
   readonly start: ((program: string, pid: number) => readonly Call[]) | undefined
+  /** What becoming another program than that of the config takes. */
+  readonly context: StartContext
   /** Number of the socket that leads to the seccomp listener, where there is to be one. */
   readonly listener: number | undefined
 }
@@ -193,12 +197,19 @@ export function planContainer(options: PlanOptions): Plan {
       ...(process?.terminal === true ? ownTerminal(process) : []),
       // Before the working directory is entered: no descriptor is left that leads to the host (CVE-2024-21626).
       ...closeCalls(options),
-      chdir(process?.cwd ?? '/', { step: 'enter the working directory', pointer: '/process/cwd' }),
-      getcwd(workingDirectory, { step: 'check the working directory', pointer: '/process/cwd' }),
-      ...lookups(),
+      ...(options.parked === true
+        ? []
+        : [
+            chdir(process?.cwd ?? '/', { step: 'enter the working directory', pointer: '/process/cwd' }),
+            getcwd(workingDirectory, { step: 'check the working directory', pointer: '/process/cwd' }),
+            ...lookups(),
+          ]),
     ],
     get start() {
       return start()
+    },
+    get context() {
+      return startContext(options, namespaces)
     },
   }
 }
@@ -240,14 +251,19 @@ function channelOf(options: PlanOptions): number {
 /** Behind the sockets that the first process takes batches on. */
 function listenerSocket(options: PlanOptions): number | undefined {
   if (options.filter?.notify !== true) return undefined
-  return channelOf(options) + (options.handOver === true ? 2 : 1)
+  return lastSocket(options) + 1
+}
+
+/** Behind the socket of its batches the first process may have the one that it waits at, or gets descriptors by. */
+function lastSocket(options: PlanOptions): number {
+  return channelOf(options) + (options.handOver === true || options.parked === true ? 1 : 0)
 }
 
 /** Closes what is open besides the standard streams and the sockets, and puts in place what the program gets. */
 function closeCalls(options: PlanOptions): readonly Call[] {
   const why = { step: "close what is not the container's" }
   const first = channelOf(options)
-  const last = listenerSocket(options) ?? (options.handOver === true ? first + 1 : first)
+  const last = listenerSocket(options) ?? lastSocket(options)
   const { preserveFds = 0 } = options
   if (preserveFds === 0) return [closeRange(last + 1, lastDescriptor, 0, why)]
   const moved = Array.from({ length: preserveFds }, (_, index) =>
@@ -262,19 +278,24 @@ function closeCalls(options: PlanOptions): readonly Call[] {
 }
 
 function planStart(options: PlanOptions, namespaces: NamespacePlan): Plan['start'] {
-  const { spec, host } = options
+  const { spec } = options
   const { process } = spec
   if (process === undefined) return undefined
-  const socket = listenerSocket(options)
   const scheduling = schedulingCalls(process, spec.linux)
-  const calls = startCalls(process, {
+  const calls = startCalls(process, startContext(options, namespaces))
+  return (program, pid) => [...scheduling, ...calls(program, pid)]
+}
+
+function startContext(options: PlanOptions, namespaces: NamespacePlan): StartContext {
+  const { spec, host } = options
+  const socket = listenerSocket(options)
+  return {
     filter: options.filter,
     listener: socket === undefined ? undefined : listenerOf(spec, { ...options, status: 'created' }, socket),
     grantable: namespaces.has('user') ? ~0n : host.capabilities,
     setgroups: !namespaces.isNew('user') || maySetGroups(spec, host),
     socket: options.outlive ? undefined : channelOf(options),
-  })
-  return (program, pid) => [...scheduling, ...calls(program, pid)]
+  }
 }
 
 /** With a process in between, the first one is not there yet; the end of that process must be seen. */

@@ -1,7 +1,20 @@
 import type { Capabilities, Process, Rlimit } from '../bundle/spec-process.ts'
 import { InvalidArgumentError } from '../errors.ts'
 import type { Call, CallOptions } from '../linux/call.ts'
-import { AT_EACCESS, AT_FDCWD, faccessat2, umask, X_OK } from '../linux/calls/files.ts'
+import {
+  AT_EACCESS,
+  AT_FDCWD,
+  chdir,
+  close,
+  faccessat2,
+  fchdir,
+  O,
+  O_DIRECTORY,
+  openat2,
+  RESOLVE,
+  umask,
+  X_OK,
+} from '../linux/calls/files.ts'
 import {
   capset,
   checkPeer,
@@ -152,8 +165,21 @@ function loadsAsAdministrator(process: Process, { filter }: ProcessContext): boo
   return process.noNewPrivileges !== true && filter !== undefined
 }
 
+/**
+ * Enters a directory below the root, which leads nowhere else: not by way of a descriptor in /proc either
+ * (CVE-2024-21626).
+ */
+export function enterDirectory(path: string): readonly Call[] {
+  const why = { step: 'enter the working directory', pointer: '/process/cwd' }
+  const resolve = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
+  // Where the path starts from. Joining a mount namespace has made it the root of that.
+  const root = chdir('/', why)
+  const directory = openat2(AT_FDCWD, path, { flags: O.PATH | O_DIRECTORY, resolve }, why)
+  return [root, directory, fchdir(directory, why), close(directory, why)]
+}
+
 /** Becomes the program. */
-export function execution(process: Process, program: string, tolerate?: 'any'): Call {
+export function execution(process: Pick<Process, 'args' | 'env'>, program: string, tolerate?: 'any'): Call {
   const why = { ...(tolerate === undefined ? {} : { tolerate }), step: `execute ${program}`, pointer: '/process/args' }
   return execve(program, stringTable(process.args ?? []), stringTable(process.env ?? []), why)
 }

@@ -85,6 +85,7 @@ export function dup3(fd: Fd, to: number, flags = 0, options?: CallOptions): Call
 export function fcntl(fd: Fd, command: number, arg: number, options?: CallOptions): Call {
   return call('fcntl', [fd, command, arg], options)
 }
+export const F_GETFD = 1
 export const F_SETFD = 2
 export const F_SETFL = 4
 export const FD_CLOEXEC = 1

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../../errors.ts'
-import { type Call, type CallOptions, call, struct } from '../call.ts'
+import { type Call, type CallOptions, call, out, struct } from '../call.ts'
 import type { Fd } from './files.ts'
 
 const AF_UNIX = 1
@@ -44,10 +44,12 @@ export function accept(fd: Fd, options?: CallOptions): Call {
   return call('accept4', [fd, 0, 0, SOCK_CLOEXEC], options)
 }
 
+/** Bytes in front of the descriptors in a control message (cmsg(3)). */
+const headerSize = 16
+
 /** sendmsg(2) of a message with descriptors (unix(7), SCM_RIGHTS). */
 export function sendDescriptors(fd: Fd, message: string, descriptors: readonly number[], options?: CallOptions): Call {
   const [SOL_SOCKET, SCM_RIGHTS, MSG_NOSIGNAL] = [1, 1, 0x4000]
-  const headerSize = 16
   const length = headerSize + 4 * descriptors.length
   const control = Buffer.alloc((length + 7) & ~7)
   control.writeBigUInt64LE(BigInt(length), 0)
@@ -59,4 +61,15 @@ export function sendDescriptors(fd: Fd, message: string, descriptors: readonly n
   const vector = struct([message, Buffer.byteLength(message)])
   const header = struct([0, 0, vector, 1, control, control.length, 0])
   return call('sendmsg', [fd, header, MSG_NOSIGNAL], options)
+}
+
+/**
+ * recvmsg(2) of a message of one byte with at most `count` descriptors. They get the lowest numbers that are free,
+ * and are not close-on-exec. Does not wait.
+ */
+export function receiveDescriptors(fd: Fd, count: number, options?: CallOptions): Call {
+  const MSG_DONTWAIT = 0x40
+  const control = out((headerSize + 4 * count + 7) & ~7)
+  const header = struct([0, 0, struct([out(1), 1]), 1, control, control.size, 0])
+  return call('recvmsg', [fd, header, MSG_DONTWAIT], options)
 }

@@ -13,7 +13,7 @@ interface Batch {
   readonly calls: readonly Call[]
   readonly layout: Pick<Layout, 'replySize' | 'outs'>
   /** Whether its answer keeps this process alive. */
-  readonly holds: boolean
+  holds: boolean
   readonly resolve: (results: Results) => void
   readonly reject: (error: unknown) => void
 }
@@ -99,6 +99,14 @@ export class Channel implements CallRunner {
       this.started = true
       if (holds) this.socket.ref() // an answer is on its way
     })
+  }
+
+  /** From now on the answer that comes next keeps this process alive, also when its batch was one in the background. */
+  hold(): void {
+    const batch = this.waiting[0]
+    if (batch === undefined) return
+    batch.holds = true
+    this.socket.ref()
   }
 
   /** Closes this end; the process ends when it next looks for a batch. */

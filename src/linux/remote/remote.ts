@@ -73,6 +73,11 @@ export class Remote implements CallRunner, AsyncDisposable {
     return this.channel.run(calls, options)
   }
 
+  /** See {@link Channel.hold}. */
+  hold(): void {
+    this.channel.hold()
+  }
+
   /**
    * Ends it (SIGKILL, also in the middle of a batch: what waits is rejected with RemoteExitError) and waits until
    * it is gone. Idempotent; after {@link release} it does nothing.

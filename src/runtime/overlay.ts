@@ -56,7 +56,9 @@ export function overlayTree(
   const set = (key: string, path: string): Call => fsconfigString(context, key, layers.reachable(path), why)
   const configured = lower.map((directory) => set('lowerdir+', directory))
   if (upper !== undefined) configured.push(set('upperdir', upper), set('workdir', overlay.work ?? ''))
-  const flags = flagsOf(overlay, userNamespace).map((flag) => fsconfigFlag(context, flag, why))
+  const options = optionsOf(overlay, userNamespace).map(([key, value]) =>
+    value === undefined ? fsconfigFlag(context, key, why) : fsconfigString(context, key, value, why),
+  )
   const tree = fsmount(context, 0, why)
   return {
     calls: [
@@ -64,7 +66,7 @@ export function overlayTree(
       context,
       fsconfigString(context, 'source', 'overlay', why),
       ...configured,
-      ...flags,
+      ...options,
       fsconfigCreate(context, why),
       tree,
       close(context),
@@ -90,7 +92,7 @@ export function mountOverlay(
   if (overlay.upper !== undefined) {
     options.push(`upperdir=${layers.open(overlay.upper)}`, `workdir=${layers.open(overlay.work ?? '')}`)
   }
-  options.push(...flagsOf(overlay, userNamespace))
+  options.push(...optionsOf(overlay, userNamespace).map((option) => option.join('=')))
   return [
     ...layers.opened,
     chdir('/proc/self/fd', why),
@@ -99,10 +101,23 @@ export function mountOverlay(
   ]
 }
 
-function flagsOf(overlay: OverlayRootfs, userNamespace: boolean): readonly string[] {
-  const flags = overlay.volatile === true && overlay.upper !== undefined ? ['volatile'] : []
-  // Trusted attributes are out of reach there.
-  return userNamespace ? [...flags, 'userxattr'] : flags
+type OverlayOption = readonly [key: string, value?: string]
+
+/**
+ * A machine may have these on by default. Then the upper directory has files without content and directories that point
+ * elsewhere, which nobody but overlayfs can read, and it can't be mounted once more beside a container that has been left.
+ */
+const plainUpper: readonly OverlayOption[] = [
+  ['redirect_dir', 'off'],
+  ['metacopy', 'off'],
+]
+
+function optionsOf({ upper, volatile }: OverlayRootfs, userNamespace: boolean): readonly OverlayOption[] {
+  const changing: readonly OverlayOption[] =
+    upper === undefined ? [] : [...(volatile === true ? [['volatile'] as const] : []), ['index', 'off']]
+  // Trusted attributes are out of reach there, and with them all that is off by this.
+  if (userNamespace) return [...changing, ['userxattr']]
+  return upper === undefined ? changing : [...changing, ...plainUpper]
 }
 
 /** Directories that are opened to be named by number. */

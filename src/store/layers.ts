@@ -168,7 +168,7 @@ export class Layers {
     const diff = join(directory, diffName)
     await mkdir(diff)
     onProgress?.({ kind: 'started', layer, compressed: 0, size: 0, entries: 0 })
-    const lower = new LowerDirectories(below.map((each) => this.diffPath(each)))
+    const lower = new LowerDirectories(() => this.#visible(below))
     const source = await content.fetch(layer, { signal })
     const applied = await applyLayer(source, diff, {
       diffId,
@@ -206,6 +206,16 @@ export class Layers {
     }
     await writeRecord(directory, record)
     return record
+  }
+
+  /** The directories of layers, the highest one first, down to the one that hides all that are below it. */
+  async #visible(chainIds: readonly Digest[]): Promise<readonly string[]> {
+    const paths: string[] = []
+    for (const chainId of chainIds) {
+      paths.push(this.diffPath(chainId))
+      if ((await readRecord(layerPath(this.#paths, chainId)))?.opaqueRoot === true) break
+    }
+    return paths
   }
 
   async #publish(directory: string, chainId: Digest): Promise<void> {

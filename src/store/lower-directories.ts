@@ -14,13 +14,17 @@ import { performFor } from '../linux/local.ts'
 
 /** Looks names up in unpacked layers, as overlayfs would show them. To be closed. */
 export class LowerDirectories {
-  readonly #layers: readonly Buffer[]
+  readonly #visible: () => Promise<readonly string[]>
+  #layers: Promise<readonly Buffer[]> | undefined
   /** Layers that a file has been looked for in. */
   readonly #readers = new Map<Buffer, Promise<TreeReader>>()
 
-  /** Trees of the layers, the highest one first. */
-  constructor(layers: readonly string[]) {
-    this.#layers = layers.map((path) => Buffer.from(path))
+  /**
+   * Gives the trees of the layers, the highest one first, without those that are hidden as a whole. It is asked when something
+   * is looked up for the first time: the layers are there then.
+   */
+  constructor(visible: () => Promise<readonly string[]>) {
+    this.#visible = visible
   }
 
   /**
@@ -48,7 +52,8 @@ export class LowerDirectories {
   }
 
   async #find(path: Buffer): Promise<{ readonly layer: Buffer; readonly found: BigIntStats } | undefined> {
-    for (const layer of this.#layers) {
+    this.#layers ??= this.#visible().then((paths) => paths.map((each) => Buffer.from(each)))
+    for (const layer of await this.#layers) {
       const found = await walk(layer, path)
       if (found === 'hidden') return undefined
       if (found !== undefined) return { layer, found }

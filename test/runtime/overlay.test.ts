@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Host } from '../../src/runtime/host.ts'
@@ -10,6 +10,18 @@ vi.mock('../../src/runtime/host.ts', async (original) => {
   const module = await original<typeof import('../../src/runtime/host.ts')>()
   return { ...module, thisHost: (): Host => ({ ...module.thisHost(), ...(kernel === undefined ? {} : { kernel }) }) }
 })
+
+/** Turns on what overlays have by default. @returns what puts it back. */
+function turnOn(...names: readonly string[]): () => void {
+  const before = names.map((name) => {
+    const path = `/sys/module/overlay/parameters/${name}`
+    return [path, readFileSync(path, 'utf8')] as const
+  })
+  for (const [path] of before) writeFileSync(path, 'Y')
+  return () => {
+    for (const [path, value] of before) writeFileSync(path, value)
+  }
+}
 
 const forms = [
   ['one layer at a time (Linux 6.7 and newer)', undefined],
@@ -64,6 +76,24 @@ describe.skipIf(cannotRun).each(forms)(`an overlay as root, %s (${cannotRun ?? '
     expect(statSync(join(layers.upper, 'base')).isCharacterDevice()).toBe(true)
     expect(existsSync(join(lower[2] as string, 'base'))).toBe(true)
     expect(readdirSync(lower[0] as string).sort()).toEqual(['same', 'top'])
+  })
+
+  it('has plain files in the upper directory, whatever the default of the machine', async () => {
+    const layers = overlay()
+    const directory = join(lower[2] as string, 'moved')
+    mkdirSync(directory, { recursive: true })
+    writeFileSync(join(directory, 'file'), 'content')
+    const restore = turnOn('redirect_dir', 'metacopy', 'index')
+    try {
+      await sandbox.sh('mv /moved /elsewhere; chmod 600 /same', {}, { overlay: layers })
+    } finally {
+      restore()
+      rmSync(directory, { recursive: true })
+    }
+    expect(readFileSync(join(layers.upper, 'elsewhere/file'), 'utf8')).toBe('content')
+    expect(readFileSync(join(layers.upper, 'same'), 'utf8')).toBe('top')
+    // Nothing is left that ties it to these layers: it can be mounted on others.
+    expect(await sandbox.sh('cat /same', {}, { overlay: { ...layers, lower: [lower[2] as string] } })).toBe('top')
   })
 
   it('may be volatile', async () => {

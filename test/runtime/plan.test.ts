@@ -41,6 +41,7 @@ describe('a plan', () => {
       formatPlan(plan(spec, { bundle: '/bundle', overlay, host: { ...host, kernel } }))
     expect(text([6, 7])).toContain('"lowerdir+", "/layers/a"')
     expect(text([6, 7])).not.toContain('mount("overlay"')
+    for (const key of ['index', 'redirect_dir', 'metacopy']) expect(text([6, 7])).toContain(`"${key}", "off"`)
     expect(text([6, 6])).toContain('"lowerdir=200:201,upperdir=202,wo')
     expect(text([6, 6])).not.toContain('lowerdir+')
   })

@@ -129,6 +129,17 @@ describe.skipIf(missing)(`a hard link to a file of a layer below (${missing ?? '
     await expect(unpack([below, [directory('gone/'), { name: 'gone/.wh..wh..opq' }], top])).rejects.toThrow(LayerError)
   })
 
+  it('does not see what a layer between has hidden as a whole, nor does a directory that is not named', async () => {
+    const hiding = [directory('./'), { name: '.wh..wh..opq' }, { name: 'fresh', content: 'x', mtime: 1 }]
+    await expect(unpack([base, hiding, [link('x', 'd/file')]])).rejects.toThrow(LayerError)
+    const secret = { name: 'd/', type: '5', mode: 0o700, uid: 5 }
+    const layers = await unpack([[secret, { name: 'd/old' }], hiding, [{ name: 'd/new', mtime: 1 }]])
+    const merged = tree(merge(scratch, layers))
+    expect(Object.keys(merged).sort()).toEqual(['.', 'd', 'd/new', 'fresh'])
+    expect(merged.d).toMatchObject({ mode: '40755', owner: '0:0' })
+    expect(tree(merge(scratch, await unpack([base, hiding, [link('x', 'fresh')]]))).x?.link).toBe('fresh')
+  })
+
   it('counts for the limit on content', async () => {
     const layers = [base, [link('big', 'd/large')]]
     await expect(unpack(layers, { maxContent: 1_000_000 })).resolves.toHaveLength(2)

@@ -28,6 +28,7 @@ const peers = [
   ['htpasswd', 'apache2-utils', 'registries with Basic authentication'],
   ['strace', 'strace', 'processes killed at each system call that changes the store'],
   ['newuidmap', 'uidmap', 'rootless containers with ranges of ids'],
+  ['dbus-daemon', 'dbus-daemon', 'cgroups that systemd makes, and our client of D-Bus'],
   ['libseccomp.so.2', 'libseccomp2', 'seccomp profiles'],
   ['qemu-system-x86_64', 'qemu-system-x86', 'cgroup version 2 alone, in a machine of its own'],
 ].map(([probe, name, tests]) => ({ probe, name, tests }))

@@ -33,6 +33,7 @@ import { type ContainerRecord, readRecord, type StateDirectory, stateFiles } fro
 import { statsOf } from './stats/stats.ts'
 import type { ContainerStats } from './stats/types.ts'
 import { stepFailed } from './step-error.ts'
+import { stopScope } from './systemd/scope.ts'
 import type { Terminal } from './terminal.ts'
 import { type ProcessInfo, processesOf } from './top.ts'
 import { updateRecord } from './update.ts'
@@ -325,6 +326,7 @@ export class RuntimeContainer implements AsyncDisposable {
     monitor.dismiss()
     await removeCgroup([...this.cgroups, ...(await this.joinedByOthers())])
     await removeResctrl(this.parts.record.resctrl)
+    await stopScope(this.parts.record.scope)
     directory.remove()
     await runPoststopHooks(this.hookTarget(), this.parts.hooks)
   }

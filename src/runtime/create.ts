@@ -11,6 +11,7 @@ import { seccompProgram } from './seccomp.ts'
 import { defaultStateRoot } from './state-directory.ts'
 import { stepFailed } from './step-error.ts'
 import { claim, sweep } from './sweep.ts'
+import { type Scope, scopeOf } from './systemd/scope.ts'
 
 /** Options of {@link createContainer}. */
 export interface CreateOptions {
@@ -36,6 +37,12 @@ export interface CreateOptions {
    * `linux.resources` has no effect.
    */
   readonly cgroup?: boolean | undefined
+  /**
+   * Who makes the cgroup. `systemd` asks the systemd of this host, or of an ordinary user, for a scope;
+   * `linux.cgroupsPath` then is `slice:prefix:name`, and annotations `org.systemd.property.…` set its properties.
+   * Default `cgroupfs`: this library, in the file system.
+   */
+  readonly cgroupManager?: 'cgroupfs' | 'systemd' | undefined
   /**
    * For programs that are run as a container runtime: the container goes on, and is left to whoever runs this
    * process. When it is released no monitor stays; its first process becomes a child of the nearest subreaper
@@ -98,7 +105,8 @@ async function make(options: CreateOptions, parked: boolean): Promise<Made> {
   const directory = await claim(root, id)
   let plan: Plan
   try {
-    plan = planOf(options, parked)
+    const bySystemd = options.cgroupManager === 'systemd' && options.cgroup !== false
+    plan = planOf(options, parked, bySystemd ? await scopeOf(id, options.spec) : undefined)
   } catch (cause) {
     directory.remove()
     throw cause
@@ -118,7 +126,7 @@ async function make(options: CreateOptions, parked: boolean): Promise<Made> {
   }
 }
 
-function planOf(options: CreateOptions, parked: boolean): Plan {
+function planOf(options: CreateOptions, parked: boolean, scope: Scope | undefined): Plan {
   const { id, spec } = options
   return planContainer({
     id,
@@ -134,6 +142,7 @@ function planOf(options: CreateOptions, parked: boolean): Plan {
     noPivot: options.noPivot,
     accounting: options.accounting,
     cgroup: options.cgroup,
+    scope,
     host: thisHost(),
   })
 }

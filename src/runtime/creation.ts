@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { RuntimeError } from '../errors.ts'
-import { delay } from '../internal/abort.ts'
+import { delay, untilAborted } from '../internal/abort.ts'
 import { settled, unsettled } from '../internal/settled.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import { out } from '../linux/call.ts'
@@ -18,7 +18,7 @@ import { perform } from '../linux/local.ts'
 import { Channel } from '../linux/remote/channel.ts'
 import { Remote, socketPair } from '../linux/remote/remote.ts'
 import type { Results } from '../linux/runner.ts'
-import { directoriesOf, oomCounterPath } from './cgroups/plan.ts'
+import { directoriesOf, oomCounterPath, type Placement } from './cgroups/plan.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import { RuntimeContainer } from './container.ts'
 import type { CreateOptions } from './create.ts'
@@ -38,6 +38,7 @@ import { processStat } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
 import { connectListener } from './seccomp-listener.ts'
 import type { ContainerRecord, StateDirectory } from './state-directory.ts'
+import { startScope, stopScope } from './systemd/scope.ts'
 import type { Terminal } from './terminal.ts'
 import { TerminalLink } from './terminal-link.ts'
 import { openUserNamespaces } from './user-namespaces.ts'
@@ -66,6 +67,8 @@ export class Creation {
   /** The record that hooks have been told of. */
   private hooked: ContainerRecord | undefined
   private link: TerminalLink | undefined
+  /** Whether systemd has made the cgroup. */
+  private isPlaced = false
   private terminal: Terminal | undefined
   private parkedSocket: number | undefined
 
@@ -90,15 +93,17 @@ export class Creation {
     const { monitor, init } = this.spawn()
     const maps = plan.namespaces.isNew('user')
     const cloning = settled(monitor.run(plan.monitor))
+    const waits = this.stage === undefined && (maps || plan.cgroup.placement !== undefined)
     // Handed over before there is anybody to read it: the first process finds it when it is born.
-    const early = maps && this.stage === undefined ? undefined : settled(init.run(plan.setup))
+    const early = waits ? undefined : settled(init.run(plan.setup))
     this.planAhead()
     const made = unsettled(await cloning)
     const born = made.value(plan.clone)
+    const placed = await this.place(plan.cgroup.placement, born, monitor)
     if (maps) await this.prepareUserNamespace(born)
     const pid = this.stage === undefined ? born : await this.passStage(this.stage, born)
     this.pidfd = perform(pidfdOpen(pid, { step: 'get hold of the container' }))
-    plan.cgroup.verify(made)
+    plan.cgroup.verify(placed ?? made)
     signal?.throwIfAborted()
     const startTime = processStat(pid)?.startTime ?? ''
     const setup = unsettled(await (early ?? settled(init.run(plan.setup))))
@@ -143,6 +148,15 @@ export class Creation {
       this.hooked ??= this.record({ pid, startTime })
       await runHooks(kind, { record: this.hooked, spec, pidfd: this.pidfd }, hooks, signal)
     }
+  }
+
+  /** Has systemd make the cgroup for the process that was born, which waits meanwhile. What it makes is born there. */
+  private async place(placement: Placement | undefined, born: number, monitor: Remote): Promise<Results | undefined> {
+    if (placement === undefined) return undefined
+    const { id, signal } = this.options
+    await untilAborted(startScope(id, born, placement.scope, placement.properties), signal)
+    this.isPlaced = true
+    return monitor.run(placement.calls(born))
   }
 
   /** What can be done only from outside of a new user namespace. */
@@ -191,7 +205,10 @@ export class Creation {
     this.terminal?.destroy()
     this.link?.close()
     if (this.parkedSocket !== undefined) closeSync(this.parkedSocket)
-    await removeCgroup(directoriesOf(this.plan.cgroup)).catch(() => {})
+    const { cgroup } = this.plan
+    // A unit of that name that was there before is somebody else's.
+    if (cgroup.placement === undefined || this.isPlaced) await removeCgroup(directoriesOf(cgroup)).catch(() => {})
+    if (this.isPlaced) await stopScope(cgroup.placement?.scope).catch(() => {})
     await removeResctrl(this.plan.intelRdt.directories).catch(() => {})
     this.directory.remove()
     const { spec, hooks } = this.options
@@ -280,6 +297,7 @@ export class Creation {
   private record(of: { readonly pid: number; readonly startTime: string }): ContainerRecord {
     const { options, plan, directory } = this
     const { spec } = options
+    const scope = plan.cgroup.placement?.scope
     const record: ContainerRecord = {
       ociVersion: spec.ociVersion,
       id: options.id,
@@ -290,6 +308,7 @@ export class Creation {
       ...of,
       started: false,
       cgroups: directoriesOf(plan.cgroup),
+      ...(scope === undefined ? {} : { scope: { unit: scope.unit, isUser: scope.isUser } }),
       ...(plan.intelRdt.directories.length === 0 ? {} : { resctrl: plan.intelRdt.directories }),
       oomCounter: oomCounterPath(plan.cgroup),
       outlive: this.outlive,

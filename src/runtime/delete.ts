@@ -10,6 +10,7 @@ import { type LookupOptions, statusOf } from './lookup.ts'
 import { removeResctrl } from './resctrl.ts'
 import { defaultStateRoot, readConfig, readRecord, removeStateDirectory, StateDirectory } from './state-directory.ts'
 import { sweepOne } from './sweep.ts'
+import { stopScope } from './systemd/scope.ts'
 import { endOf, untilEnded } from './wait.ts'
 
 /** Options of {@link deleteContainer}. */
@@ -48,6 +49,7 @@ export async function deleteContainer(id: string, options: DeleteOptions = {}): 
   }
   await removeCgroup(record.cgroups)
   await removeResctrl(record.resctrl)
+  await stopScope(record.scope)
   // One that was abandoned while it was made need not have it.
   const spec = await readConfig(root, id).catch(() => undefined)
   await removeStateDirectory(root, id)

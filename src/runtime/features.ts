@@ -6,6 +6,7 @@ import { type HostFeatures, hostFeatures } from './host-features.ts'
 import { knownMountOptions } from './mount-options.ts'
 import { namespaceFlags } from './namespaces.ts'
 import { memoryFlags, memoryModes } from './scheduling.ts'
+import { propertyPrefix } from './systemd/annotations.ts'
 
 export type { HostFeatures } from './host-features.ts'
 
@@ -32,7 +33,7 @@ export async function features(): Promise<RuntimeFeatures> {
     linux: {
       namespaces: Object.keys(namespaceFlags).sort(),
       capabilities: capabilityNames,
-      cgroup: { v1: true, v2: true, systemd: false, systemdUser: false, rdma: true },
+      cgroup: { v1: true, v2: true, systemd: true, systemdUser: true, rdma: true },
       seccomp: {
         enabled: true,
         actions: Object.keys(seccompActions),
@@ -50,8 +51,8 @@ export async function features(): Promise<RuntimeFeatures> {
       mountExtensions: { idmap: { enabled: true } },
       netDevices: { enabled: true },
     },
-    // Annotations never change what is done.
-    potentiallyUnsafeConfigAnnotations: [],
+    // All the others change nothing.
+    potentiallyUnsafeConfigAnnotations: [propertyPrefix],
     host: await hostFeatures(),
   }
 }

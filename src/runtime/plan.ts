@@ -41,6 +41,7 @@ import { type RootChange, rootChangeCalls, rootfsCalls } from './rootfs.ts'
 import { schedulingCalls } from './scheduling.ts'
 import { listenerOf } from './seccomp-listener.ts'
 import { maySetGroups } from './set-groups.ts'
+import type { Scope } from './systemd/scope.ts'
 import { consoleCalls, controlCalls, terminalCalls } from './terminal-calls.ts'
 
 /** What is planned. */
@@ -61,6 +62,8 @@ export interface PlanOptions {
   readonly noPivot?: boolean | undefined
   /** Whether it has a cgroup of its own. Default true. */
   readonly cgroup?: boolean | undefined
+  /** The unit of systemd that the cgroup is made for. Default none. */
+  readonly scope?: Scope | undefined
   /** Whether every cgroup controller counts what the container uses. Default false. */
   readonly accounting?: boolean | undefined
   /** Whether the first process is given a socket at which it can wait for its start. Default false. */
@@ -228,10 +231,11 @@ function lazy<T>(make: () => T): () => T {
   }
 }
 
-function cgroupOf({ id, spec, accounting, host }: PlanOptions): CgroupPlan {
+function cgroupOf({ id, spec, scope, accounting, host }: PlanOptions): CgroupPlan {
   return planCgroup({
     id,
     path: spec.linux?.cgroupsPath,
+    scope,
     resources: spec.linux?.resources,
     accounting: accounting === true || hasWritableCgroup(spec),
     owner: cgroupOwner(spec, host),

@@ -17,6 +17,7 @@ import { ConflictError, InvalidArgumentError, NotFoundError, type SyscallError }
 import { parseJsonInt64, stringifyJsonInt64 } from '../internal/json-int64.ts'
 import { flock, LOCK } from '../linux/calls/files.ts'
 import { perform } from '../linux/local.ts'
+import type { ScopeRecord } from './systemd/scope.ts'
 
 /** What oci-ts writes about a container; `state` of the runtime-spec is made of it. */
 export interface ContainerRecord {
@@ -34,6 +35,8 @@ export interface ContainerRecord {
   readonly started: boolean
   /** Directories of its cgroup. */
   readonly cgroups: readonly string[]
+  /** The unit of systemd that the cgroup belongs to. */
+  readonly scope?: ScopeRecord | undefined
   /** Directories of resctrl that were made for it. */
   readonly resctrl?: readonly string[] | undefined
   readonly oomCounter?: string | undefined

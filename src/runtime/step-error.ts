@@ -20,6 +20,16 @@ const hints: readonly (readonly [step: RegExp, errno: string, hint: string])[] =
     'ELOOP',
     'It must be mounted on an ordinary directory; the root filesystem has a symlink there.',
   ],
+  [
+    /^hand down the cgroup/,
+    'EBUSY',
+    'A cgroup above has processes of its own, and can hand no controllers down: choose another cgroupsPath.',
+  ],
+  [
+    /^(?:make the namespaces|join the .*cgroup|hand down the cgroup)/,
+    'EOPNOTSUPP',
+    'A cgroup above is threaded (cgroup.type) and can hold no containers: choose another cgroupsPath.',
+  ],
   [/^mount /, 'ENOENT', 'The source of a bind mount must exist.'],
   [/^enter the working directory/, 'ENOTDIR', 'The working directory of the container must be a directory.'],
 ]

@@ -3,6 +3,7 @@ import { ConflictError } from '../errors.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import { removeResctrl } from './resctrl.ts'
 import { listIds, readRecord, StateDirectory } from './state-directory.ts'
+import { stopScope } from './systemd/scope.ts'
 
 const swept = new Map<string, Promise<void>>()
 
@@ -45,6 +46,8 @@ export async function sweepOne(root: string, id: string): Promise<boolean> {
     if (record?.outlive === true) return false
     await removeCgroup(record?.cgroups ?? [])
     await removeResctrl(record?.resctrl)
+    // Its cgroup is gone, and with that the unit will be.
+    await stopScope(record?.scope).catch(() => {})
     directory.remove()
     return true
   } finally {

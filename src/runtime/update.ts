@@ -3,9 +3,12 @@ import { ConflictError } from '../errors.ts'
 import { hostHierarchies } from './cgroups/hierarchies.ts'
 import { joinMissing } from './cgroups/late-join.ts'
 import { locateCgroup } from './cgroups/location.ts'
-import { updateCgroup } from './cgroups/update.ts'
+import { planResources } from './cgroups/resources.ts'
+import { updateCgroup, withPresent } from './cgroups/update.ts'
 import { type LookupOptions, statusOf } from './lookup.ts'
 import { type ContainerRecord, defaultStateRoot, readRecord, rewriteRecord } from './state-directory.ts'
+import { limitProperties } from './systemd/limits.ts'
+import { changeScope } from './systemd/scope.ts'
 
 /**
  * Changes limits of a container of any process, while it runs. What `resources` do not name stays as it is; 0 stands
@@ -35,6 +38,13 @@ export async function updateRecord(
   const cgroups = [...record.cgroups, ...made]
   // Before anything else can fail: whoever removes the container must know of them.
   if (made.length > 0) await rewriteRecord(root, id, (present) => ({ ...present, cgroups }))
-  await updateCgroup(id, locateCgroup(cgroups), resources, hierarchies)
+  const location = locateCgroup(cgroups)
+  await updateCgroup(id, location, resources, hierarchies)
+  if (record.scope !== undefined) {
+    const limits = planResources(withPresent(location, resources), hierarchies)
+    await changeScope(record.scope, (version) => limitProperties(limits, version))
+    // Systemd has set them as it rounds them.
+    await updateCgroup(id, location, resources, hierarchies)
+  }
   return cgroups
 }

@@ -266,6 +266,13 @@ describe.skipIf(cannotRun)(`the runtime's command line (${cannotRun ?? 'real con
     const { stdout } = oci.run(['--cgroup-manager', 'disabled', '--root', root(), 'run', '-b', path, id])
     expect(stdout).toBe(readFileSync('/proc/self/cgroup', 'utf8'))
   })
+
+  it('has systemd make the cgroup when it is told so, and then takes only slice:prefix:name', () => {
+    const [path, id] = bundle('true', { linux: { cgroupsPath: '/a/b' } })
+    const { status, stderr } = oci.run(['--root', root(), '--systemd-cgroup', 'run', '-b', path, id])
+    expect(status).toBe(1)
+    expect(stderr).toContain('linux.cgroupsPath must be slice:prefix:name for cgroups through systemd: "/a/b"')
+  })
 })
 
 describe('oci-ts spec', () => {

@@ -1,6 +1,5 @@
 import { resolve } from 'node:path'
 import { readBundle } from '../../bundle/index.ts'
-import { UnsupportedError } from '../../index.ts'
 import { type CreateOptions, createContainer, type RuntimeContainer } from '../../runtime/index.ts'
 import type { Arguments, Options } from '../arguments.ts'
 import { type Context, idOf } from '../command.ts'
@@ -21,10 +20,6 @@ export async function createFrom(
   context: Context,
   options: Partial<CreateOptions> = {},
 ): Promise<RuntimeContainer> {
-  if (context.systemdCgroup) {
-    const hint = 'Configure the cgroup driver cgroupfs in the engine.'
-    throw new UnsupportedError('--systemd-cgroup', 'cgroups are made without systemd', { hint })
-  }
   const bundle = resolve(args.text('bundle') || '.')
   const spec = await readBundle(bundle)
   const container = await createContainer({
@@ -41,6 +36,7 @@ export async function createFrom(
     // As engines expect, which count what the container uses. An ordinary user has no cgroups for that.
     accounting: process.geteuid?.() === 0,
     cgroup: !context.withoutCgroup,
+    cgroupManager: context.systemdCgroup ? 'systemd' : 'cgroupfs',
     ...options,
   })
   for (const warning of container.warnings) context.log.write('warning', warning)

@@ -15,6 +15,13 @@ export function openAs(path: string, flags: number, descriptor: number): readonl
   return [opened, dup3(opened, descriptor, O.CLOEXEC, { step }), close(opened)]
 }
 
+/** Puts a process into the cgroup of a `cgroup.procs`. */
+export function enterCalls(path: string, pid: number): readonly Call[] {
+  const step = 'join the cgroup'
+  const file = openat(AT_FDCWD, path, O.WRONLY, 0, { step })
+  return [file, write(file, String(pid), { step }), close(file)]
+}
+
 /** Writes a setting. The first call opens the file; where that may fail, the others do nothing. */
 export function settingCalls(directory: string, setting: CgroupSetting): readonly Call[] {
   const { value, pointer, either } = setting

@@ -5,8 +5,19 @@ import type { Call } from '../../linux/call.ts'
 import { close, O, O_DIRECTORY, write } from '../../linux/calls/files.ts'
 import type { Results } from '../../linux/runner.ts'
 import type { Host } from '../host.ts'
+import { limitProperties } from '../systemd/limits.ts'
+import type { Property } from '../systemd/manager.ts'
+import type { Scope } from '../systemd/scope.ts'
 import { delegatedBase, mayLoadPrograms } from './delegation.ts'
-import { deviceProgramCalls, handDown, inheritCpuset, openAs, ownershipCalls, settingCalls } from './files.ts'
+import {
+  deviceProgramCalls,
+  enterCalls,
+  handDown,
+  inheritCpuset,
+  openAs,
+  ownershipCalls,
+  settingCalls,
+} from './files.ts'
 import { type Hierarchy, v1MountPoint } from './hierarchies.ts'
 import { cgroupPath, defaultName, makeDirectories, refuseMembers } from './path.ts'
 import { planResources, type ResourcePlan } from './resources.ts'
@@ -26,10 +37,21 @@ export interface CgroupPlan {
   readonly join: readonly Call[]
   /** Sets the limits that the first process could not be born under; to be made when it is there. */
   readonly late: readonly Call[]
+  /** What is done when a service manager makes the cgroup, once the first process is there and waits. */
+  readonly placement?: Placement | undefined
   /** Number of the descriptor of the version 2 directory, for clone3(CLONE_INTO_CGROUP). */
   readonly v2Descriptor: number | undefined
   /** Looks at what {@link create} gave. @throws UnsupportedError when this kernel has no file for a limit. */
   verify(results: Results): void
+}
+
+/** How the first process gets into a cgroup that systemd makes. */
+export interface Placement {
+  readonly scope: Scope
+  /** What systemd is told of the limits: it would set others when it looks again. */
+  readonly properties: readonly Property[]
+  /** To be made by the monitor when the unit is there: sets every limit, and joins what systemd does not manage. */
+  calls(pid: number): readonly Call[]
 }
 
 /** What decides where a cgroup goes. */
@@ -40,6 +62,8 @@ export interface CgroupOptions {
   readonly resources?: LinuxResources | undefined
   /** Whether every controller is joined, also those without a limit: they then count what the container uses. */
   readonly accounting?: boolean | undefined
+  /** The unit that systemd makes the cgroup for; it decides on the path then. */
+  readonly scope?: Scope | undefined
   /** Host uid that gets the version 2 cgroup, to make cgroups of its own in it. */
   readonly owner?: number | undefined
   readonly host: Pick<Host, 'hierarchies' | 'read' | 'writable' | 'uid' | 'capabilities'>
@@ -72,6 +96,9 @@ export const noCgroup: CgroupPlan = {
 /** Controllers of version 2 that count something. */
 const counting: readonly string[] = ['cpu', 'memory', 'io', 'pids', 'hugetlb', 'rdma', 'misc']
 
+/** Controllers of version 2 that systemd hands down for `Delegate=yes`. */
+const managed: readonly string[] = ['cpu', 'cpuset', 'io', 'memory', 'pids']
+
 /** Those that a cgroup can hand down: all that it has, but where processes are in it only what it does already. */
 function countable({ read, uid }: Pick<Host, 'read' | 'uid'>, directory: string): readonly string[] {
   const isFree = uid === 0 || (read(join(directory, 'cgroup.procs')) ?? '') === ''
@@ -95,6 +122,8 @@ class Planner {
   private readonly create: Call[] = []
   private readonly join: Call[] = []
   private readonly late: Call[] = []
+  /** Version 1: files that the first process's pid is written to, where it does not join itself. */
+  private readonly entrances: string[] = []
   /** For each set of alternative files the calls that open them, and one of the settings. */
   private readonly alternatives = new Map<string, { readonly setting: CgroupSetting; readonly opened: Call[] }>()
   private descriptor: number
@@ -107,16 +136,16 @@ class Planner {
 
   plan(): CgroupPlan {
     const { create, v1, alternatives } = this
-    const v2 = this.planV2()
+    const { scope } = this.options
+    const v2 = scope === undefined ? this.planV2() : this.planScopeInV2(scope)
     this.planV1(v2 !== undefined)
     return {
       v1,
       v2: v2?.directory,
       v2Controllers: v2?.controllers ?? [],
-      create,
-      join: this.join,
-      late: this.late,
-      v2Descriptor: v2?.descriptor,
+      ...(scope === undefined
+        ? { create, join: this.join, late: this.late, v2Descriptor: v2?.descriptor }
+        : { create: [], join: [], late: [], v2Descriptor: undefined, placement: this.placement(scope) }),
       verify: (results) => {
         for (const { setting, opened } of alternatives.values()) {
           if (opened.some((call) => results.value(call) >= 0)) continue
@@ -126,10 +155,48 @@ class Planner {
     }
   }
 
+  private placement(scope: Scope): Placement {
+    const { create, late, entrances, resources } = this
+    return {
+      scope,
+      properties: limitProperties(resources, scope.version),
+      calls: (pid) => [...create, ...entrances.flatMap((path) => enterCalls(path, pid)), ...late],
+    }
+  }
+
+  /** Systemd makes the directory, and hands down the controllers that it knows. */
+  private planScopeInV2(scope: Scope): PlannedV2 | undefined {
+    const { options, resources } = this
+    const { host } = options
+    const mountPoint = host.hierarchies.v2?.mountPoint
+    const available = (mountPoint === undefined ? '' : (host.read(join(mountPoint, 'cgroup.controllers')) ?? ''))
+      .trim()
+      .split(' ')
+    const needed = this.controllersOfV2(available)
+    if (mountPoint === undefined) return undefined
+    const directory = join(mountPoint, scope.path)
+    refuseMembers(host, directory)
+    // On a hybrid host it may leave the tree alone.
+    if (host.uid === 0) this.create.push(...makeDirectories(mountPoint, scope.path))
+    const others = needed.filter((controller) => !managed.includes(controller))
+    this.create.push(...handDown(host, mountPoint, scope.path, others))
+    for (const setting of resources.v2) this.set(directory, setting)
+    const descriptor = this.descriptor++
+    if (resources.devices !== undefined && mayLoadPrograms(host)) {
+      this.create.push(...openAs(directory, O.RDONLY | O_DIRECTORY, descriptor))
+      this.create.push(...deviceProgramCalls(resources.devices, descriptor, this.descriptor++), close(descriptor))
+    }
+    if (options.owner !== undefined) this.create.push(...ownershipCalls(host, directory, options.owner))
+    if (host.uid === 0) this.entrances.push(join(directory, 'cgroup.procs'))
+    const counted = available.filter((controller) => managed.includes(controller) && counting.includes(controller))
+    return { directory, descriptor, controllers: [...new Set([...needed, ...counted])] }
+  }
+
   private planV1(isInV2: boolean): void {
     const { hierarchies, read } = this.options.host
     const wanted = new Set(this.resources.v1.map(({ controller }) => controller))
-    const path = cgroupPath(this.options.path ?? `/${defaultName(this.options.id)}`, '/')
+    const { scope } = this.options
+    const path = scope?.path ?? cgroupPath(this.options.path ?? `/${defaultName(this.options.id)}`, '/')
     for (const hierarchy of hierarchies.v1) {
       if (!hierarchy.controllers.some((name) => wanted.has(name) || this.isJoinedAnyway(name, isInV2))) continue
       this.joinV1(hierarchy, path, read)
@@ -154,6 +221,10 @@ class Planner {
     this.create.push(...makeDirectories(mountPoint, path))
     if (controllers.includes('cpuset')) {
       this.create.push(...inheritCpuset({ read }, mountPoint, path, this.options.resources ?? {}))
+    }
+    if (this.options.scope !== undefined) {
+      this.entrances.push(join(directory, 'cgroup.procs'))
+      return
     }
     const descriptor = this.descriptor++
     // A single thread that moves itself through `tasks` need not wait for the lock of all process

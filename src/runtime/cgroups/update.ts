@@ -45,7 +45,7 @@ function checkMemory(id: string, location: CgroupLocation, { memory }: LinuxReso
 }
 
 /** Values of one file are set together: those that are not given stay as they are. */
-function withPresent(location: CgroupLocation, resources: LinuxResources): LinuxResources {
+export function withPresent(location: CgroupLocation, resources: LinuxResources): LinuxResources {
   const { memory, cpu } = resources
   const { v1, v2 } = location
   let complete = resources

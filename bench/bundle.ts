@@ -16,7 +16,7 @@ export type Settings = 'docker' | 'bare'
 /** Makes bundles below `directory` that share one root filesystem, of busybox or of this machine's own programs. */
 export class Bundles {
   private readonly directory: string
-  private readonly rootfs: string
+  readonly rootfs: string
   /** What the root filesystem is made of. */
   readonly origin: string
 

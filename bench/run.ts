@@ -1,6 +1,6 @@
 /**
  * `npm run bench`: this library against its peers, in turns, on this machine. Options: `--quick` (fewer repetitions),
- * `--only=runtime|pull|unpack|copy|import`, `--image=<reference>` (what to pull, of a registry on this machine).
+ * `--only=runtime|engines|pull|unpack|copy|import`, `--image=<reference>` (what to pull, of a registry on this machine).
  * Prints a table, and writes it as JSON to bench/results/.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { benchCopy } from './copy.ts'
+import { benchEngines } from './engines.ts'
 import { benchImport } from './import.ts'
 import { benchPull } from './pull.ts'
 import { format, type Part, verdict } from './result.ts'
@@ -20,6 +21,7 @@ const { values } = parseArgs({
 })
 const parts: Readonly<Record<string, (directory: string) => Promise<Part | readonly Part[]>>> = {
   runtime: (directory) => benchRuntime(directory, values.quick),
+  engines: (directory) => benchEngines(directory, values.quick),
   pull: (directory) => benchPull(directory, values.quick, values.image),
   unpack: (directory) => benchUnpack(directory, values.quick),
   copy: (directory) => benchCopy(directory, values.quick),

@@ -1,4 +1,4 @@
-import { accessSync, constants, readFileSync, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs'
 import { release } from 'node:os'
 import { type Hierarchies, hostHierarchies } from './cgroups/hierarchies.ts'
 
@@ -49,6 +49,8 @@ function kernelVersion(text: string): readonly [number, number] {
 }
 
 function textOf(path: string): string | undefined {
+  // To be told so costs less than an error, and cgroups that are to be made are looked for each time.
+  if (!existsSync(path)) return undefined
   try {
     return readFileSync(path, 'utf8')
   } catch {

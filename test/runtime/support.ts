@@ -108,10 +108,15 @@ export class Sandbox {
 
   /** Makes a container; the test deletes it. */
   async create(spec: Spec, options: Partial<CreateOptions> = {}): Promise<RuntimeContainer> {
-    const { bundle, stateRoot } = this
-    const container = await createContainer({ id: this.id(), spec, bundle, stateRoot, ...options })
+    const container = await this.createUnlisted(spec, options)
     this.containers.push(container)
     return container
+  }
+
+  /** {@link create} for a test that makes so many that it must not keep them all. */
+  createUnlisted(spec: Spec, options: Partial<CreateOptions> = {}): Promise<RuntimeContainer> {
+    const { bundle, stateRoot } = this
+    return createContainer({ id: this.id(), spec, bundle, stateRoot, ...options })
   }
 
   /** Runs a container to its end, and deletes it. */

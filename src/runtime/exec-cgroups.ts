@@ -58,7 +58,7 @@ export function planExecCgroups(options: ExecCgroupOptions): CgroupCalls {
   let v2: CgroupCalls['v2']
   for (const { directory, version } of cgroups) {
     const path = join(directory, sub)
-    const make = sub === '' ? [] : makeSubCgroup(options.host, directory, path)
+    const make = sub === '' ? [] : makeSubCgroup(options.host, { directory, version }, path)
     if (make[0] !== undefined) made.push({ path, made: make[0] })
     if (version === 2) {
       // By whoever makes the process: inside the container's cgroup namespace it would be out of reach.
@@ -73,10 +73,11 @@ export function planExecCgroups(options: ExecCgroupOptions): CgroupCalls {
 }
 
 /** The first call makes the directory. A cpuset of version 1 takes no process before it has processors and memory. */
-function makeSubCgroup(host: Pick<Host, 'read'>, above: string, path: string): readonly Call[] {
+function makeSubCgroup(host: Pick<Host, 'read'>, above: ExecCgroup, path: string): readonly Call[] {
   const why = { step: `make the cgroup ${path}` }
-  const inherited = ['cpuset.cpus', 'cpuset.mems'].flatMap((name) => {
-    const value = host.read(join(above, name))?.trim()
+  const files = above.version === 1 ? ['cpuset.cpus', 'cpuset.mems'] : []
+  const inherited = files.flatMap((name) => {
+    const value = host.read(join(above.directory, name))?.trim()
     if (value === undefined || value === '') return []
     const file = openat(AT_FDCWD, join(path, name), O.WRONLY, 0, why)
     return [file, write(file, value, why), close(file)]

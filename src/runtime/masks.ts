@@ -62,10 +62,10 @@ export function protectCalls(found: readonly FoundTarget[]): readonly Call[] {
   const calls: Call[] = []
   if (directories.length > 0) {
     const empty = newFilesystem('tmpfs', ['source=tmpfs', 'nr_blocks=1', 'nr_inodes=1'], MOUNT_ATTR.RDONLY, why)
-    const last = directories.at(-1) as FoundTarget
-    calls.push(...empty.calls, ...directories.slice(0, -1).flatMap((f) => cover(f, empty.tree)))
-    // Itself and no copy: a mount that ends up nowhere is taken down, for which the kernel waits.
-    calls.push(...put(empty.tree, last))
+    const [first, ...others] = directories as [FoundTarget, ...FoundTarget[]]
+    calls.push(...empty.calls, attachMount(empty.tree, first.descriptor, maskOf(first)), close(first.descriptor))
+    // Copied where it is in its place: what is attached nowhere can't be before Linux 6.15.
+    calls.push(...others.flatMap((f) => cover(f, empty.tree)), close(empty.tree))
   }
   const files = masked.filter((f) => !f.isDirectory)
   if (files.length > 0) {
@@ -79,11 +79,7 @@ export function protectCalls(found: readonly FoundTarget[]): readonly Call[] {
 /** Puts a copy of the mount that `over` is open on over a path. */
 function cover(found: FoundTarget, over: Call): readonly Call[] {
   const tree = cloneTree(over, '', false, maskOf(found))
-  return [tree, ...put(tree, found)]
-}
-
-function put(tree: Call, found: FoundTarget): readonly Call[] {
-  return [attachMount(tree, found.descriptor, maskOf(found)), close(tree), close(found.descriptor)]
+  return [tree, attachMount(tree, found.descriptor, maskOf(found)), close(tree), close(found.descriptor)]
 }
 
 function maskOf({ target }: FoundTarget): CallOptions {

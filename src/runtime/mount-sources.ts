@@ -71,9 +71,11 @@ export class MountSources {
   }
 
   private needsHost(options: MountOptions, idMap: IdMapSource | undefined): boolean {
-    const { namespaces, host } = this.context
+    const { namespaces, host, linux } = this.context
     if (idMap !== undefined) return true
-    const isPeer = options.propagation.some(({ type }) => type === MS.SHARED)
+    // As runc has it: mounts made inside come to the host only where the root says so, too.
+    const isPeer =
+      /^r?shared$/.test(linux.rootfsPropagation ?? '') && options.propagation.some(({ type }) => type === MS.SHARED)
     return host.uid === 0 && (isPeer || namespaces.has('user'))
   }
 

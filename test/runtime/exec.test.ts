@@ -1,15 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import {
-  chownSync,
-  closeSync,
-  existsSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { chownSync, closeSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Spec } from '../../src/bundle/index.ts'
@@ -178,27 +168,6 @@ describe.skipIf(cannotRun)(`exec (${cannotRun ?? 'in real containers'})`, () => 
       expect([stdout, stderr]).toEqual(['Seccomp:\t2\n', expect.stringContaining('Operation not permitted')])
       await container.delete({ force: true })
     }
-  })
-
-  it('is in the cgroup of the container, or in one below it that is removed at the end', async () => {
-    const container = await running({
-      linux: {
-        ...specOf([]).linux,
-        resources: { memory: { limit: 64 << 20 }, pids: { limit: 10 }, cpu: { cpus: '0' } },
-      },
-    })
-    const cgroups = (pid: number): string => readFileSync(`/proc/${pid}/cgroup`, 'utf8')
-    const plain = await container.exec({ args: ['sleep', '1000'] })
-    expect(cgroups(plain.pid)).toBe(cgroups(container.pid))
-    const below = await container.exec({ args: ['sleep', '1000'] }, { cgroup: '/sub/' })
-    const memory = cgroups(below.pid).match(/memory:(.*)/)?.[1] ?? ''
-    expect(memory).toMatch(/\/sub$/)
-    for (const one of [plain, below]) {
-      one.kill('SIGKILL')
-      await one.exited
-    }
-    expect(existsSync(join('/sys/fs/cgroup/memory', memory))).toBe(false)
-    await container.delete({ force: true })
   })
 
   it('has no descriptor but its own, and those that are handed to it', async () => {

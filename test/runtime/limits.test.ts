@@ -41,6 +41,24 @@ describe.skipIf(cannotRun)(`limits (${cannotRun ?? 'of real containers'})`, () =
     expect(status).toEqual({ code: 0, signal: undefined, oomKilled: false })
   })
 
+  it('hold for further processes, also in a cgroup below that is removed at the end', async () => {
+    const resources = { memory: { limit: 64 << 20 }, pids: { limit: 10 }, cpu: { cpus: '0' } }
+    const container = await sandbox.create(specOf(['sleep', '1000'], { linux: { resources } }))
+    await container.start()
+    const cgroups = (pid: number): string => readFileSync(`/proc/${pid}/cgroup`, 'utf8')
+    const plain = await container.exec({ args: ['sleep', '1000'] })
+    expect(cgroups(plain.pid)).toBe(cgroups(container.pid))
+    const below = await container.exec({ args: ['sleep', '1000'] }, { cgroup: '/sub/' })
+    const [, controller, path] = /:(memory)?:(.*\/sub)$/m.exec(cgroups(below.pid)) ?? []
+    expect(path).toMatch(/\/sub$/)
+    for (const one of [plain, below]) {
+      one.kill('SIGKILL')
+      await one.exited
+    }
+    expect(existsSync(join('/sys/fs/cgroup', controller ?? '', path ?? ''))).toBe(false)
+    await container.delete({ force: true })
+  })
+
   it('of processes stop a fork bomb', async () => {
     const resources = { pids: { limit: 20 } }
     const bomb = 'bomb() { bomb | bomb & }; bomb 2>/dev/null; while :; do sleep 1000 & done 2>/dev/null'

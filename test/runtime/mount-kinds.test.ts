@@ -149,14 +149,14 @@ describe.skipIf(cannotRun)(`kinds of mounts (${cannotRun ?? 'in real containers'
       await until('it has mounted', () => existsSync(join(host, 'done')))
     }
 
-    it('of a peer, a mount inside shows outside', async () => {
-      const container = await waiting('rshared')
+    it('of a peer, a mount inside shows outside where the root is shared', async () => {
+      const container = await waiting('rshared', { rootfsPropagation: 'rshared' })
       await finished()
       expect(isMountedOnHost()).toBe(true)
       await container.delete({ force: true })
     })
 
-    it.each(['rslave', 'rprivate'])('%s, a mount inside does not show outside', async (option) => {
+    it.each(['rshared', 'rslave', 'rprivate'])('%s, a mount inside does not show outside', async (option) => {
       const container = await waiting(option)
       await finished()
       expect(isMountedOnHost()).toBe(false)

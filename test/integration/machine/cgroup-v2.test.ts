@@ -5,12 +5,18 @@ import { cannotBoot, runInMachine } from './machine.ts'
 const tests = [
   'runtime/cgroups/device-kernel.test.ts',
   'runtime/cgroups/delegation.test.ts',
+  'runtime/defaults.test.ts',
+  'runtime/isolation.test.ts',
   'runtime/limits.test.ts',
+  'runtime/mounts.test.ts',
+  'runtime/terminal.test.ts',
   'runtime/verbs.test.ts',
 ]
 
 const { results } =
-  cannotBoot === undefined ? await runInMachine({ tests, programs: ['runtime/outcome.ts'] }) : { results: [] }
+  cannotBoot === undefined
+    ? await runInMachine({ tests, programs: ['runtime/outcome.ts'], timeout: 300_000 })
+    : { results: [] }
 
 describe.skipIf(cannotBoot)(`a machine with cgroup version 2 alone (${cannotBoot ?? 'booted'})`, () => {
   it('runs all test files', () => {

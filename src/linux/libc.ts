@@ -1,4 +1,4 @@
-import { readdirSync, readlinkSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { isMainThread } from 'node:worker_threads'
 import { InvalidArgumentError, UnsupportedError } from '../errors.ts'
@@ -22,6 +22,7 @@ interface FfiRs {
     paramsType: readonly number[]
     paramsValue: readonly unknown[]
     errno: boolean
+    freeResultMemory: boolean
   }): unknown
   createExternalBuffer(pointer: unknown, length: number): Buffer
 }
@@ -98,7 +99,7 @@ function load(): Libc {
       },
     )
   }
-  const ffi = loadFfi()
+  const ffi = loadBinding(architecture) ?? loadFfi()
   if (isMainThread) ffi.open({ library, path: '' })
   const door = new FfiLibc(ffi, architecture)
   if (isMainThread) {
@@ -108,6 +109,21 @@ function load(): Libc {
   return door
 }
 
+/**
+ * The compiled part of ffi-rs, which is all that is used of it. ffi-rs finds the right one by a diagnostic report, which
+ * takes longer than all else until the first system call. Undefined where it is not beside ffi-rs.
+ */
+function loadBinding(architecture: Architecture): FfiRs | undefined {
+  try {
+    const kind = readFileSync('/proc/self/maps', 'latin1').includes('/ld-musl-') ? 'musl' : 'gnu'
+    const beside = createRequire(createRequire(import.meta.url).resolve('ffi-rs'))
+    return beside(`@yuuang/ffi-rs-linux-${architecture}-${kind}`) as FfiRs
+  } catch {
+    return undefined
+  }
+}
+
+/** By way of ffi-rs itself, which also tells what is wrong. */
 function loadFfi(): FfiRs {
   // ffi-rs asks for a diagnostic report to tell glibc from musl; with connections open, Node would
   // look up the name of every peer for it, and block meanwhile.
@@ -159,6 +175,7 @@ class FfiLibc implements Libc {
         paramsType: new Array<number>(count).fill(I64),
         paramsValue: [],
         errno: name === 'syscall',
+        freeResultMemory: false,
       })
     }
   }

@@ -1,7 +1,8 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { InvalidArgumentError, LimitError, SyscallError } from '../../src/errors.ts'
 import { call, out } from '../../src/linux/call.ts'
@@ -127,6 +128,18 @@ describe('libc', () => {
   it('leaves what it changed for loading as it was', () => {
     libc()
     expect(Reflect.get(process.report, 'excludeNetwork')).not.toBe(true)
+  })
+
+  it('is loaded without a diagnostic report, which takes long', () => {
+    const libc = fileURLToPath(new URL('../../src/linux/libc.ts', import.meta.url))
+    const script = `process.report.getReport = () => { throw new Error('asked for a report') }
+      const { libc } = await import(${JSON.stringify(libc)})
+      console.log(libc().syscall(39) === process.pid)`
+    const { stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+      cwd: dirname(libc),
+      encoding: 'utf8',
+    })
+    expect({ stdout, stderr }).toEqual({ stdout: 'true\n', stderr: '' })
   })
 
   it('is one for the process', () => {

@@ -1,9 +1,10 @@
 import type { Readable, Writable } from 'node:stream'
 import { type LimitOptions, specLimits } from '../bundle/resources.ts'
+import type { Mount } from '../bundle/spec.ts'
 import { ConflictError, type ExitStatus, NotFoundError } from '../errors.ts'
 import { delay } from '../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
-import type { ContainerEvent, ContainerStats, EventsOptions, ProcessInfo } from '../runtime/index.ts'
+import type { AuditFinding, ContainerEvent, ContainerStats, EventsOptions, ProcessInfo } from '../runtime/index.ts'
 import { signalNumber } from '../runtime/processes.ts'
 import type { CopyFilesOptions } from './container-files.ts'
 import { execIn, spawnIn } from './exec.ts'
@@ -253,6 +254,35 @@ export class Container implements AsyncDisposable {
    */
   events(options: Omit<EventsOptions, 'stateRoot'> = {}): AsyncGenerator<ContainerEvent, void, void> {
     return this.runner.live.events({ interval: 0, ...options })
+  }
+
+  /**
+   * Mounts something in it while it runs: a directory of the host, or a new file system. It is there until the
+   * container ends, or {@link removeMount}.
+   * @param mount As config.json has it: `{ destination: '/data', type: 'bind', source: '/srv', options: ['rbind', 'ro'] }`.
+   * @throws ConflictError when it does not run. @throws InvalidArgumentError for a destination that protects the host.
+   * @throws UnsupportedError for what can be mounted only when the container is made. @throws RuntimeError naming the step
+   * that failed.
+   */
+  addMount(mount: Mount): Promise<void> {
+    return this.runner.live.addMount(mount)
+  }
+
+  /**
+   * Takes a mount away while it runs.
+   * @throws NotFoundError when nothing is mounted there. @throws ConflictError when it does not run.
+   * @throws InvalidArgumentError for what protects the container or the host.
+   */
+  removeMount(destination: string): Promise<void> {
+    return this.runner.live.removeMount(destination)
+  }
+
+  /**
+   * Compares what it is with what was asked for: namespaces, mounts, rights, limits. The list is empty when all is so.
+   * @throws ConflictError when it does not run.
+   */
+  audit(): Promise<readonly AuditFinding[]> {
+    return this.runner.live.audit()
   }
 
   /**

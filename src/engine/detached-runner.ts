@@ -2,6 +2,8 @@ import type { Spec } from '../bundle/spec.ts'
 import { ConflictError, type ExitStatus, NotFoundError } from '../errors.ts'
 import { killedWithMonitor } from '../runtime/exit.ts'
 import {
+  addMount,
+  audit,
   deleteContainer,
   type ExecOptions,
   type ExecProcess,
@@ -11,6 +13,7 @@ import {
   type LookupOptions,
   pause,
   type RuntimeProcess,
+  removeMount,
   resume,
   state,
   stats,
@@ -106,6 +109,9 @@ function liveById(id: string, where: LookupOptions): LiveContainer {
     stats: () => stats(id, where),
     top: () => top(id, where),
     events: (options) => events(id, { ...options, ...where }),
+    addMount: (mount) => addMount(id, mount, where),
+    removeMount: (destination) => removeMount(id, destination, where),
+    audit: () => audit(id, where),
   }
 }
 

@@ -1,8 +1,9 @@
 import type { Readable, Writable } from 'node:stream'
-import type { Spec } from '../bundle/spec.ts'
+import type { Mount, Spec } from '../bundle/spec.ts'
 import type { LinuxResources } from '../bundle/spec-resources.ts'
 import type { ExitStatus } from '../errors.ts'
 import type {
+  AuditFinding,
   ContainerEvent,
   ContainerStats,
   EventsOptions,
@@ -34,6 +35,9 @@ export interface LiveContainer {
   stats(): Promise<ContainerStats>
   top(): Promise<readonly ProcessInfo[]>
   events(options?: Omit<EventsOptions, 'stateRoot'>): AsyncGenerator<ContainerEvent, void, void>
+  addMount(mount: Mount): Promise<void>
+  removeMount(destination: string): Promise<void>
+  audit(): Promise<readonly AuditFinding[]>
 }
 
 /** What runs a container: this process, or a monitor that lives on without it. */

@@ -31,6 +31,16 @@ describe.skipIf(cannotRunAsRoot)(`a running container (${cannotRunAsRoot ?? 'a r
       expect((await box.top()).map(({ command }) => command)).toEqual([busy])
     })
 
+    it(`gets and loses mounts, and is what was asked for (${kind})`, async () => {
+      await using box = await sandbox.run(['sleep', '1000'], { detach })
+      await box.addMount({ destination: '/added', type: 'tmpfs', source: 'tmpfs', options: ['size=64k'] })
+      expect((await box.exec(['grep', ' /added tmpfs ', '/proc/mounts'])).exitCode).toBe(0)
+      await box.removeMount('/added')
+      expect((await box.exec(['grep', ' /added tmpfs ', '/proc/mounts'])).exitCode).toBe(1)
+      expect((await box.audit()).filter(({ severity }) => severity === 'weaker')).toEqual([])
+      await expect(box.removeMount('/proc')).rejects.toMatchObject({ code: 'ERR_OCI_INVALID_ARGUMENT' })
+    })
+
     it(`stands still while it is paused (${kind})`, async () => {
       await using box = await sandbox.run(busy, { detach })
       await box.pause()

@@ -51,6 +51,8 @@ async function benchIn(directory: string, quick: boolean): Promise<Omit<Part, 't
         peer: { name, value: timesOf(name) },
         target: fifteenth,
       })
+    } catch (error) {
+      notes.push(`${peer.contestant.name}: ${(error as Error).message}`)
     } finally {
       await peer.close()
     }
@@ -101,7 +103,9 @@ async function podman(directory: string, archive: string): Promise<Running | str
   mkdirSync(directory)
   const globals = ['--root', join(directory, 'root'), '--runroot', join(directory, 'run')]
   must(program, [...globals, 'load', '--input', archive])
-  const command = [program, ...globals, 'run', '--rm', '--network', 'none', image]
+  // More descriptors than it would ask for itself may be more than this machine allows.
+  const limits = ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1024:1024']
+  const command = [program, ...globals, 'run', '--rm', '--network', 'none', ...limits, image]
   const contestant = new Peer('podman run --rm', command, join(directory, 'errors'), () => '/bin/true')
   return {
     contestant,

@@ -34,6 +34,7 @@ export {
   check,
   containers,
   createEngine,
+  createPool,
   diskUsage,
   type Engine,
   type EngineOptions,
@@ -59,6 +60,7 @@ export type { ImportOptions } from './engine/import.ts'
 export type { LogLine, OutputName } from './engine/line-splitter.ts'
 export type { NewImageOptions } from './engine/new-image.ts'
 export type { LogOptions } from './engine/output.ts'
+export { ContainerPool, type ContainerPoolOptions, type PooledRunOptions } from './engine/pool.ts'
 export { ContainerProcess } from './engine/process.ts'
 export type { PruneOptions, PruneReport } from './engine/prune.ts'
 export type { FetchProgress, PullOperation, PullOptions, PullProgress, UnpackProgress } from './engine/pull.ts'

@@ -21,6 +21,7 @@ import type { Container } from './container.ts'
 import type { ContainerSummary } from './detached.ts'
 import type { Image } from './image.ts'
 import { type ImageVerbs, imageVerbs } from './image-verbs.ts'
+import type { ContainerPool, ContainerPoolOptions } from './pool.ts'
 import type { PruneOptions, PruneReport } from './prune.ts'
 import { type PullOperation, type PullOptions, pullInto } from './pull.ts'
 import { type PushOperation, type PushOptions, pushFrom } from './push.ts'
@@ -47,6 +48,8 @@ export interface Engine extends ImageVerbs {
   push(image: Image | string, options?: PushOptions): PushOperation
   /** See {@link run}. */
   run(image: Image | string, options?: RunOptions): Promise<Container>
+  /** See {@link createPool}. */
+  createPool(image: Image | string, options: ContainerPoolOptions): Promise<ContainerPool>
   /** See {@link attach}. */
   attach(container: string): Promise<Container>
   /** See {@link containers}. */
@@ -110,6 +113,8 @@ export function createEngine(options: EngineOptions = {}): Engine {
     pull: (reference, pullOptions = {}) => pullInto(store, reference, pullOptions),
     push: (image, pushOptions = {}) => pushFrom(store, image, pushOptions),
     run: (image, runOptions = {}) => runContainer({ store, stateRoot: options.state }, image, runOptions),
+    createPool: async (image, poolOptions) =>
+      (await import('./pool.ts')).createContainerPool({ store, stateRoot: options.state }, image, poolOptions),
     attach: async (container) => (await import('./detached.ts')).attachTo(await store(), container),
     containers: async () => (await import('./detached.ts')).listDetached(await store()),
     images: async (listOptions) => (await store()).images(listOptions),
@@ -178,6 +183,16 @@ export function push(image: Image | string, options?: PushOptions): PushOperatio
  */
 export function run(image: Image | string, options?: RunOptions): Promise<Container> {
   return defaultEngine().run(image, options)
+}
+
+/**
+ * Keeps containers of an image ready: layer made and mounted, namespaces and cgroup in place. What a run does is then one
+ * batch of system calls; it chooses command, environment, user, directory and streams, all else is the pool's. Killed
+ * ones are replaced. Resolves when the first is ready. Nothing of it outlives this process, nor keeps it alive.
+ * @throws what {@link run} throws. @throws InvalidArgumentError for options that containers of a pool can't have.
+ */
+export function createPool(image: Image | string, options: ContainerPoolOptions): Promise<ContainerPool> {
+  return defaultEngine().createPool(image, options)
 }
 
 /**

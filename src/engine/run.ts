@@ -1,7 +1,5 @@
 import { randomBytes } from 'node:crypto'
 import { resolve } from 'node:path'
-import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import type { Spec } from '../bundle/spec.ts'
 import { NotFoundError, PlatformError, StartupError, UnsupportedError } from '../errors.ts'
 import type { Digest } from '../image/digest.ts'
@@ -12,8 +10,7 @@ import type { CreateOptions, RuntimeContainer } from '../runtime/index.ts'
 import { signalNumber } from '../runtime/processes.ts'
 import { defaultStateRoot } from '../runtime/state-directory.ts'
 import type { Store, WritableLayer } from '../store/index.ts'
-import { AttachedRunner } from './attached-runner.ts'
-import { Container } from './container.ts'
+import type { Container } from './container.ts'
 import type { DetachedRecord } from './detached-record.ts'
 import { sortHooks } from './hooks.ts'
 import { assertRunnable, findImage, type Image, unpack } from './image.ts'
@@ -23,6 +20,7 @@ import { pullInto } from './pull.ts'
 import { untilReady } from './ready.ts'
 import { type RunOptions, type RunSettings, settingsOf } from './run-options.ts'
 import { buildSpec, hostUid, idsOf } from './spec.ts'
+import { handleOf } from './started.ts'
 import { openStdio, type Stdio, terminalStdio } from './stdio.ts'
 import { fillVolumes, type ResolvedMounts, resolveMounts } from './volume-mounts.ts'
 
@@ -91,7 +89,10 @@ class Run {
     const { options, signal } = this
     signal.throwIfAborted()
     const store = await untilAborted(this.context.store(), signal)
-    const image = typeof wanted === 'string' ? await this.find(store, wanted) : wanted
+    const image =
+      typeof wanted === 'string'
+        ? await findOrPull(store, wanted, this.settings.pull, options.pullOptions, signal)
+        : wanted
     assertRunnable(image, hostPlatform())
     const stopSignal = options.stopSignal ?? stopSignalOf(image)
     const { chainId, layers } = await unpack(store, image, signal)
@@ -127,19 +128,9 @@ class Run {
     const output = new Output(stdio.outputs, settings.logSize)
     stdio.handOver()
     await untilAborted(runtime.start(), signal)
-    this.feed(stdio)
     const offersInput = settings.stdin === 'pipe' || pipes === undefined
-    const ids = idsOf(spec)
-    const runner = new AttachedRunner({ runtime, output, stdio, store, layer, ids, offersInput })
-    const container = new Container({ name, image, runner, stopSignal, stopTimeout: settings.stopTimeout })
-    if (options.ready !== undefined) {
-      output.start()
-      await untilReady(container, output, options.ready, signal)
-    }
-    signal.throwIfAborted()
-    // Not before our caller has had its turn: who asks for a stream then gets all of it.
-    setImmediate(() => output.start())
-    return container
+    const made = { name, image, store, layer, runtime, stdio, output }
+    return handleOf({ ...made, offersInput, stopSignal, settings, options, signal })
   }
 
   private async detached(store: Store, birth: Birth): Promise<Container> {
@@ -196,34 +187,30 @@ class Run {
     })
     return this.runtime
   }
+}
 
-  private async find(store: Store, text: string): Promise<Image> {
-    const { signal } = this
-    const { pull } = this.settings
-    const { pullOptions = {} } = this.options
-    const name = formatReference(withDefaultTag(parseReference(text)))
-    if (pull !== 'always') {
-      try {
-        return await findImage(store, name, pullOptions.platform, signal)
-      } catch (error) {
-        const isMissing = error instanceof NotFoundError || error instanceof PlatformError
-        if (!isMissing || pull === 'never') throw error
-      }
+/** An image of the store; pulls it when `pull` says so. */
+export async function findOrPull(
+  store: Store,
+  text: string,
+  pull: RunSettings['pull'],
+  pullOptions: RunOptions['pullOptions'] = {},
+  signal?: AbortSignal,
+): Promise<Image> {
+  const name = formatReference(withDefaultTag(parseReference(text)))
+  if (pull !== 'always') {
+    try {
+      return await findImage(store, name, pullOptions.platform, signal)
+    } catch (error) {
+      const isMissing = error instanceof NotFoundError || error instanceof PlatformError
+      if (!isMissing || pull === 'never') throw error
     }
-    return pullInto(async () => store, text, { ...pullOptions, signal })
   }
-
-  private feed(stdio: Pick<Stdio, 'stdin'>): void {
-    const { input } = this.options
-    if (input === undefined || stdio.stdin === undefined) return
-    // A container need not read what it is given.
-    if (input instanceof Readable) pipeline(input, stdio.stdin).catch(() => {})
-    else stdio.stdin.end(input)
-  }
+  return pullInto(async () => store, text, { ...pullOptions, signal })
 }
 
 /** The signal that an image wants to be stopped with. @throws InvalidArgumentError when it is none. */
-function stopSignalOf({ config }: Image): string {
+export function stopSignalOf({ config }: Image): string {
   const signal = config.config?.StopSignal
   if (signal === undefined || signal === '') return 'SIGTERM'
   signalNumber(signal)

@@ -5,7 +5,7 @@ import { type CreateOptions, createParked } from './create.ts'
 import type { ParkedContainer, PoolProcess, PoolRunOptions } from './parked.ts'
 import { specOfRun } from './parked.ts'
 import { checkId } from './state-directory.ts'
-import { WarmPool } from './warm-pool.ts'
+import { checkSize, WarmPool } from './warm-pool.ts'
 
 /** Options of {@link createPool}: what all its containers have in common. */
 export interface PoolOptions
@@ -18,8 +18,6 @@ export interface PoolOptions
   /** What the ids of its containers begin with. Default `pool-` and 8 random digits. */
   readonly id?: string | undefined
 }
-
-const largest = 1000
 
 /**
  * Keeps containers ready: namespaces made, cgroup joined, root and mounts in place. A run then is one batch of system calls.
@@ -59,9 +57,9 @@ export class Pool implements AsyncDisposable {
     return this.spares.ready
   }
 
-  /** Resolves when it is full for the first time. @throws what making a container throws. */
+  /** Resolves when it is full. @throws what making a container throws. */
   full(): Promise<void> {
-    return this.spares.whenFull()
+    return this.spares.whenReady()
   }
 
   /**
@@ -86,12 +84,6 @@ export class Pool implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
-}
-
-/** @throws InvalidArgumentError for what is no size of a pool. */
-export function checkSize(size: number): void {
-  if (Number.isInteger(size) && size >= 1 && size <= largest) return
-  throw new InvalidArgumentError(`a pool has 1 to ${largest} containers, not ${size}`, { subject: 'size' })
 }
 
 /** Refuses what only one container can have. */

@@ -1,4 +1,4 @@
-import { ConflictError } from '../errors.ts'
+import { ConflictError, InvalidArgumentError } from '../errors.ts'
 import { untilAborted } from '../internal/abort.ts'
 
 /** Something that is kept ready. */
@@ -21,13 +21,22 @@ interface Waiting<T> {
   readonly reject: (error: unknown) => void
 }
 
+/** Most spares that a pool keeps. */
+const largest = 1000
+
+/** @throws InvalidArgumentError for what is no size of a pool. */
+export function checkSize(size: number): void {
+  if (Number.isInteger(size) && size >= 1 && size <= largest) return
+  throw new InvalidArgumentError(`a pool has 1 to ${largest} containers, not ${size}`, { subject: 'size' })
+}
+
 /** Keeps `size` spares ready: makes them in the background, and again when they are taken or lost. */
 export class WarmPool<T extends Spare> {
   private readonly size: number
   private readonly make: () => Promise<T>
   private readonly idle: T[] = []
   private readonly waiting = new Set<Waiting<T>>()
-  private readonly untilFull = new Set<Waiting<void>>()
+  private readonly awaiting = new Set<Waiting<void> & { readonly count: number }>()
   private readonly making = new Set<Promise<void>>()
   private readonly removing = new Set<Promise<void>>()
   private refill: NodeJS.Timeout | undefined
@@ -60,12 +69,12 @@ export class WarmPool<T extends Spare> {
     return spare
   }
 
-  /** Resolves when all are ready. @throws what making one throws. */
-  async whenFull(): Promise<void> {
+  /** Resolves when `count` are ready; by default all. @throws what making one throws. */
+  async whenReady(count: number = this.size): Promise<void> {
     if (this.closing !== undefined) throw closed()
-    if (this.idle.length >= this.size) return
+    if (this.idle.length >= count) return
     await new Promise<void>((resolve, reject) => {
-      this.untilFull.add({ resolve, reject })
+      this.awaiting.add({ count, resolve, reject })
       this.fill()
     })
   }
@@ -79,7 +88,11 @@ export class WarmPool<T extends Spare> {
     const [first] = this.waiting
     if (first === undefined) {
       this.idle.push(spare)
-      if (this.idle.length >= this.size) for (const { resolve } of drain(this.untilFull)) resolve()
+      for (const entry of this.awaiting) {
+        if (this.idle.length < entry.count) continue
+        this.awaiting.delete(entry)
+        entry.resolve()
+      }
       return
     }
     this.waiting.delete(first)
@@ -133,7 +146,7 @@ export class WarmPool<T extends Spare> {
         this.waiting.delete(first)
         first.reject(error)
       }
-      for (const { reject } of drain(this.untilFull)) reject(error)
+      for (const { reject } of drain(this.awaiting)) reject(error)
     }
     this.fillLater(this.losses === 0 ? 0 : this.lossPause)
   }
@@ -154,7 +167,7 @@ export class WarmPool<T extends Spare> {
 
   private fillLater(after: number): void {
     if (this.closing !== undefined) return
-    if (this.waiting.size > 0 || this.untilFull.size > 0) {
+    if (this.waiting.size > 0 || this.awaiting.size > 0) {
       setImmediate(() => this.fill())
       return
     }
@@ -173,7 +186,7 @@ export class WarmPool<T extends Spare> {
 
   private async end(): Promise<void> {
     clearTimeout(this.refill)
-    for (const { reject } of [...drain(this.waiting), ...drain(this.untilFull)]) reject(closed())
+    for (const { reject } of [...drain(this.waiting), ...drain(this.awaiting)]) reject(closed())
     for (const spare of this.idle.splice(0)) this.remove(spare)
     await Promise.all(this.making)
     await Promise.all(this.removing)

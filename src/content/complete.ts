@@ -3,9 +3,11 @@ import type { Readable } from 'node:stream'
 import { DigestMismatchError, UnsupportedError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import { createDigester, type Digester, digestAlgorithm } from '../image/digest.ts'
+import { hasCode } from '../internal/file-error.ts'
+import { appendStream } from './append-stream.ts'
 import type { ReceiveOptions } from './interfaces.ts'
-import { verifiedFrom } from './verify.ts'
-import { writeStream } from './write-stream.ts'
+import { destroyOnAbort } from './stream-abort.ts'
+import { type Begun, Verification } from './verify.ts'
 
 /** Options of {@link complete}. */
 export interface CompleteOptions extends Omit<ReceiveOptions, 'onWritten'> {
@@ -52,21 +54,30 @@ export async function complete(
 async function append(
   file: FileHandle,
   descriptor: Descriptor,
-  begun: { readonly digester: Digester; readonly bytes: number },
+  begun: Begun,
   source: Readable,
   { signal, onBytes, onWritten }: CompleteOptions,
 ): Promise<void> {
-  const content = verifiedFrom(descriptor, begun, source, { signal, onBytes })
+  const verification = new Verification(descriptor, begun)
+  let written = begun.bytes
   try {
-    let written = begun.bytes
-    const note = (bytes: number): void => {
-      written += bytes
-      onWritten?.(written)
-    }
-    await writeStream(file, content, { keep: true, onWritten: note })
+    await appendStream(file, destroyOnAbort(source, signal), {
+      onChunk(chunk) {
+        verification.add(chunk)
+        onBytes?.(chunk.byteLength)
+      },
+      onWritten(bytes) {
+        written += bytes
+        onWritten?.(written)
+      },
+    })
+  } catch (error) {
+    const isShort = source.errored === null && hasCode(error, 'ERR_STREAM_PREMATURE_CLOSE')
+    throw isShort ? verification.shortage() : error
   } finally {
-    content.destroy()
+    source.destroy()
   }
+  verification.end()
 }
 
 function assertDigest({ digest }: Descriptor, digester: Digester): void {

@@ -27,21 +27,7 @@ export function verified(descriptor: Descriptor, source: Readable, options: Veri
   if (source instanceof Verifier && source.checks(descriptor) && options.onBytes === undefined) {
     return destroyOnAbort(source, options.signal)
   }
-  const digester = isVerifiable(descriptor.digest) ? createDigester(digestAlgorithm(descriptor.digest)) : undefined
-  return verifiedFrom(descriptor, { digester, bytes: 0 }, source, options)
-}
-
-/** The first bytes of content. */
-export interface Begun {
-  /** Has them; undefined when they can't be hashed. */
-  readonly digester: Digester | undefined
-  /** How many they are. */
-  readonly bytes: number
-}
-
-/** Like {@link verified}, for a source that goes on where some bytes have been before. */
-export function verifiedFrom(descriptor: Descriptor, begun: Begun, source: Readable, options: VerifyOptions): Readable {
-  const verifier = new Verifier(descriptor, begun, options.onBytes)
+  const verifier = new Verifier(descriptor, options.onBytes)
   // Who reads the stream learns of its error also when it comes before they have begun to listen.
   verifier.on('error', () => {})
   const onSourceError = (error: Error): void => {
@@ -92,40 +78,75 @@ export async function collect(stream: Readable): Promise<Uint8Array> {
   return Buffer.concat(chunks)
 }
 
-class Verifier extends Transform {
-  readonly #descriptor: Descriptor
+/** The first bytes of content. */
+export interface Begun {
+  /** Has them; undefined when they can't be hashed. */
+  readonly digester: Digester | undefined
+  /** How many they are. */
+  readonly bytes: number
+}
+
+/** Checks content against its descriptor piece by piece, from its beginning or from where it was left. */
+export class Verification {
+  readonly descriptor: Descriptor
   readonly #digester: Digester | undefined
-  readonly #onBytes: ((bytes: number) => void) | undefined
-  readonly #first: number
   #seen: number
 
-  constructor(descriptor: Descriptor, { digester, bytes }: Begun, onBytes: ((bytes: number) => void) | undefined) {
-    super({ decodeStrings: true })
-    this.#descriptor = descriptor
-    this.#digester = digester
-    this.#first = bytes
-    this.#seen = bytes
+  constructor(descriptor: Descriptor, begun?: Begun) {
+    this.descriptor = descriptor
+    this.#digester = begun === undefined ? digesterOf(descriptor) : begun.digester
+    this.#seen = begun?.bytes ?? 0
+  }
+
+  /** Takes the next piece. @throws SizeMismatchError when it goes beyond the size. */
+  add(chunk: Uint8Array): void {
+    const { digest, size } = this.descriptor
+    if (this.#seen + chunk.byteLength > size) throw new SizeMismatchError(digest, size, size + 1)
+    this.#seen += chunk.byteLength
+    this.#digester?.update(chunk)
+  }
+
+  /** To be called once, when all has been taken. @throws SizeMismatchError @throws DigestMismatchError */
+  end(): void {
+    const { digest, size } = this.descriptor
+    if (this.#seen < size) throw this.shortage()
+    const actual = this.#digester?.digest() ?? digest
+    if (actual !== digest) throw new DigestMismatchError(digest, actual)
+  }
+
+  /** What is wrong when nothing more comes. */
+  shortage(): SizeMismatchError {
+    return new SizeMismatchError(this.descriptor.digest, this.descriptor.size, this.#seen)
+  }
+}
+
+function digesterOf({ digest }: Descriptor): Digester | undefined {
+  return isVerifiable(digest) ? createDigester(digestAlgorithm(digest)) : undefined
+}
+
+class Verifier extends Transform {
+  readonly #verification: Verification
+  readonly #onBytes: ((bytes: number) => void) | undefined
+
+  constructor(descriptor: Descriptor, onBytes: ((bytes: number) => void) | undefined) {
+    super({ decodeStrings: true, highWaterMark: 256 * 1024 })
+    this.#verification = new Verification(descriptor)
     this.#onBytes = onBytes
   }
 
   /** Whether it gives the whole content of a descriptor. */
   checks({ digest, size }: Descriptor): boolean {
-    return this.#first === 0 && digest === this.#descriptor.digest && size === this.#descriptor.size
+    const { descriptor } = this.#verification
+    return digest === descriptor.digest && size === descriptor.size
   }
 
   shortage(): SizeMismatchError {
-    return new SizeMismatchError(this.#descriptor.digest, this.#descriptor.size, this.#seen)
+    return this.#verification.shortage()
   }
 
   override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
-    const { digest, size } = this.#descriptor
-    if (this.#seen + chunk.byteLength > size) {
-      done(new SizeMismatchError(digest, size, size + 1))
-      return
-    }
-    this.#seen += chunk.byteLength
-    this.#digester?.update(chunk)
     try {
+      this.#verification.add(chunk)
       this.#onBytes?.(chunk.byteLength)
     } catch (error) {
       done(error instanceof Error ? error : new Error(String(error)))
@@ -135,11 +156,11 @@ class Verifier extends Transform {
   }
 
   override _flush(done: TransformCallback): void {
-    if (this.#seen < this.#descriptor.size) {
-      done(this.shortage())
-      return
+    try {
+      this.#verification.end()
+      done(null)
+    } catch (error) {
+      done(error as Error)
     }
-    const actual = this.#digester?.digest() ?? this.#descriptor.digest
-    done(actual === this.#descriptor.digest ? null : new DigestMismatchError(this.#descriptor.digest, actual))
   }
 }

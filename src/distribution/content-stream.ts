@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream'
+import { markOwnPieces } from '../content/own-pieces.ts'
 import { destroyOnAbort } from '../content/stream-abort.ts'
 import { NetworkError, ProtocolError, SizeMismatchError, TimeoutError } from '../errors.ts'
 import { delay } from '../internal/abort.ts'
@@ -113,6 +114,7 @@ class ContentStream extends Readable {
     if (this.destroyed) return response.discard()
     this.ranged = response.status === 206
     const start = startOf(response, this.#source, this.#position)
+    if (response.ownPieces) markOwnPieces(this)
     if (start === from || start === 0) return this.#attach(response, this.#position - start)
     response.discard()
     if (from === undefined) throw new ProtocolError(redactUrl(response.url), 'answered a plain GET with a range')

@@ -33,6 +33,8 @@ export interface ResponseLike {
   readonly status: number
   readonly headers: HeadersLike
   readonly body: Readable | ReadableStream<Uint8Array> | null
+  /** Whether the pieces of the body are its reader's alone, to be freed once they are done with. Default false. */
+  readonly ownPieces?: boolean
 }
 
 /**
@@ -65,7 +67,8 @@ export function createPooledFetch(options: NetworkOptions): PooledFetch {
           compress: false,
           agent,
         })
-        return response as typeof response & { readonly body: Readable | null }
+        const { status, headers, body } = response as typeof response & { readonly body: Readable | null }
+        return { status, headers, body, ownPieces: true }
       } catch (error) {
         throw withoutUrl(error)
       }

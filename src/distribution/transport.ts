@@ -40,6 +40,8 @@ export interface HttpResponse {
   readonly headers: HeadersLike
   /** Must be read to its end, destroyed, or discarded. Nothing but its reader watches it. */
   readonly body: Readable
+  /** Whether the pieces of the body are its reader's alone. */
+  readonly ownPieces: boolean
   /** Milliseconds of silence after which a reader of the body should give up. */
   readonly stallTimeout: number
   /** Lets go of the body; a short one is read, so that the connection can be used again. */
@@ -176,6 +178,7 @@ export class Transport {
       status: response.status,
       headers: response.headers,
       body,
+      ownPieces: response.ownPieces ?? false,
       stallTimeout,
       discard: () => drain(body, stallTimeout),
     }

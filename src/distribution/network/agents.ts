@@ -1,6 +1,7 @@
 import type { Agent as HttpAgent } from 'node:http'
 import type { Agent as HttpsAgent } from 'node:https'
 import { guardedLookup, HomeAddresses, type Lookup, notingLookup } from './address-guard.ts'
+import { largeReadConnector } from './large-reads.ts'
 import { type ProxyProvider, parseProxy } from './proxy.ts'
 import { type TlsProvider, tlsContext } from './tls.ts'
 import { tunnelConnector } from './tunnel.ts'
@@ -63,11 +64,12 @@ export class Agents {
     home: string | undefined,
     tls: Awaited<ReturnType<TlsProvider>>,
   ): Promise<Agent> {
-    const [http, https, { connect }, dns] = await Promise.all([
+    const [http, https, { connect }, dns, { createConnection }] = await Promise.all([
       import('node:http'),
       import('node:https'),
       import('node:tls'),
       import('node:dns'),
+      import('node:net'),
     ])
     const secure = url.protocol === 'https:'
     const lookup: Lookup =
@@ -84,7 +86,9 @@ export class Agents {
           timeout: idleTimeout,
           lookup: lookup as never,
         })
-    if (proxy === undefined) return agent
+    if (proxy === undefined) {
+      return secure ? agent : Object.assign(agent, { createConnection: largeReadConnector(createConnection) })
+    }
     const encrypt = secure
       ? (socket: import('node:stream').Duplex, options: object) => connect({ ...options, socket } as never)
       : undefined

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { hostHierarchies } from '../../../src/runtime/cgroups/hierarchies.ts'
 import { keepsNothing, run } from '../../cli/support.ts'
 import { cannotRun, makeRootfs } from '../../runtime/support.ts'
 
@@ -22,11 +23,31 @@ export function cannotRunWith(programs: Readonly<Record<string, string>>): strin
 /** A program that ends with 9 when it is told to, and lives until then. */
 export const untilTold: readonly string[] = ['/bin/sh', '-c', 'trap "exit 9" TERM; while :; do sleep 0.05; done']
 
+/** Cgroups that engines put those of containers in, the inner ones first. */
+const parents: readonly string[] = ['docker', 'libpod_parent/conmon', 'libpod_parent', 'default']
+
+/** What engines make outside of their own directories and never remove. */
+function traces(): readonly string[] {
+  const { v1, v2 } = hostHierarchies()
+  const roots = [...v1, ...(v2 === undefined ? [] : [v2])].map(({ mountPoint }) => mountPoint)
+  const cgroups = roots.flatMap((root) => parents.map((name) => join(root, name)))
+  const others = ['/run/containerd', '/run/docker'].flatMap(below)
+  return [...cgroups.filter((path) => existsSync(path)), ...others]
+}
+
+/** A directory behind all directories in it. */
+function below(path: string): readonly string[] {
+  if (!existsSync(path)) return [] // gone since its parent was read
+  const inside = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory())
+  return [...inside.flatMap(({ name }) => below(join(path, name))), path]
+}
+
 /** A directory for an engine, with the root filesystem of busybox, and the daemons that use it. */
 export class Place {
   readonly directory: string
   readonly rootfs: string
   private readonly daemons: ChildProcess[] = []
+  private readonly before: ReadonlySet<string> = new Set(traces())
 
   constructor(name: string) {
     this.directory = mkdtempSync(join(tmpdir(), `oci-ts-${name}-`))
@@ -66,8 +87,15 @@ export class Place {
     }
     // What an engine left mounted there, the last first.
     const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
-    const below = mounts.map((line) => line.split(' ')[4] ?? '').filter((path) => path.startsWith(this.directory))
-    for (const path of below.reverse()) run('umount', ['-l', path])
+    const mounted = mounts.map((line) => line.split(' ')[4] ?? '').filter((path) => path.startsWith(this.directory))
+    for (const path of mounted.reverse()) run('umount', ['-l', path])
     rmSync(this.directory, { recursive: true, force: true })
+    for (const path of traces().filter((each) => !this.before.has(each))) {
+      try {
+        rmdirSync(path)
+      } catch {
+        // Somebody else's engine uses it.
+      }
+    }
   }
 }

@@ -1,6 +1,7 @@
 import { ConflictError, NotFoundError, UnsupportedError } from '../errors.ts'
 import { withContent, writeLayer } from '../layer/diff/layer-stream.ts'
 import { type DiffWarning, upperEntries } from '../layer/diff/upper.ts'
+import type { Container } from './container.ts'
 import { type ContainerRoot, marksOf, openUpper } from './container-root.ts'
 import type { Image } from './image.ts'
 import {
@@ -23,18 +24,19 @@ export interface CommitOptions extends NewImageOptions {
    * it goes on: an ordinary user's may have none.
    */
   readonly pause?: boolean | undefined
-  /** Told of what can't be part of a layer: sockets, names that begin with `.wh.`, what went away meanwhile. */
+  /** Told of what can't be part of a layer: sockets, names that begin with `.wh.`, attributes with `=` in their name, what went away meanwhile. */
   readonly onWarning?: ((warning: DiffWarning) => void) | undefined
 }
 
-/** Makes an image of a container's image and what the container has changed. */
-export async function commitContainer(runner: Runner, image: Image, options: CommitOptions): Promise<Image> {
+/** Makes an image of a container's image, what was given to `run`, and what the container has changed. */
+export async function commitContainer(container: Container, options: CommitOptions): Promise<Image> {
+  const { runner, image, execution } = container
   const { store } = runner
   const { signal, pause = true, onWarning } = options
   signal?.throwIfAborted()
   imageName(options.name)
   const time = imageTime(options)
-  const config = changedConfig(image.config, options, time)
+  const config = changedConfig({ ...image.config, config: execution }, options, time)
   const root = await runner.root()
   const resume = pause && root.pid !== undefined ? await standStill(runner, signal) : undefined
   await using lease = await store.lease({ signal })

@@ -2,6 +2,7 @@ import type { Readable, Writable } from 'node:stream'
 import { type LimitOptions, specLimits } from '../bundle/resources.ts'
 import type { Mount } from '../bundle/spec.ts'
 import { ConflictError, type ExitStatus, NotFoundError } from '../errors.ts'
+import type { ExecutionConfig } from '../image/config.ts'
 import { delay } from '../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
 import type { AuditFinding, ContainerEvent, ContainerStats, EventsOptions, ProcessInfo } from '../runtime/index.ts'
@@ -37,6 +38,8 @@ export interface StatsOptions {
 export interface ContainerParts {
   readonly name: string
   readonly image: Image
+  /** The image's config with what was given to `run`. */
+  readonly execution: ExecutionConfig
   readonly runner: Runner
   readonly stopSignal: string | number
   /** Milliseconds. */
@@ -58,6 +61,8 @@ export class Container implements AsyncDisposable {
   readonly warnings: readonly string[]
   /** @internal */
   readonly runner: Runner
+  /** @internal */
+  readonly execution: ExecutionConfig
   private readonly parts: ContainerParts
   private stopping: Promise<ExitStatus> | undefined
   private removal: Promise<void> | undefined
@@ -67,6 +72,7 @@ export class Container implements AsyncDisposable {
     const { runner } = parts
     this.parts = parts
     this.runner = runner
+    this.execution = parts.execution
     this.id = runner.id
     this.name = parts.name
     this.image = parts.image

@@ -2,6 +2,7 @@ import { closeSync, fsyncSync, openSync, renameSync, writeFileSync } from 'node:
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConflictError } from '../errors.ts'
+import type { ExecutionConfig } from '../image/config.ts'
 import { hasCode } from '../internal/file-error.ts'
 import { isJsonObject } from '../internal/json.ts'
 import { quote } from '../internal/text.ts'
@@ -21,6 +22,8 @@ export interface DetachedRecord {
   readonly name: string
   /** As a whole: the handle must work when the image has been removed. */
   readonly image: Image
+  /** The image's config with what was given to `run`. */
+  readonly execution: ExecutionConfig
   readonly stopSignal: string | number
   /** Milliseconds. */
   readonly stopTimeout: number
@@ -103,7 +106,13 @@ async function readRecord(directory: string): Promise<DetachedRecord | undefined
 
 function isRecord(value: unknown): value is DetachedRecord {
   if (!isJsonObject(value) || value.version !== 1) return false
-  const { id, name, image, stopTimeout, stateRoot, created } = value
+  const { id, name, image, execution, stopTimeout, stateRoot, created } = value
   const texts = [id, name, stateRoot].every((text) => typeof text === 'string')
-  return texts && isJsonObject(image) && typeof stopTimeout === 'number' && typeof created === 'number'
+  return (
+    texts &&
+    isJsonObject(image) &&
+    isJsonObject(execution) &&
+    typeof stopTimeout === 'number' &&
+    typeof created === 'number'
+  )
 }

@@ -47,8 +47,8 @@ export async function attachTo(store: Store, wanted: string): Promise<Container>
 
 /** The handle of a detached container. */
 export function handle(runner: DetachedRunner, record: DetachedRecord): Container {
-  const { name, image, stopSignal, stopTimeout } = record
-  return new Container({ name, image, runner, stopSignal, stopTimeout })
+  const { name, image, execution, stopSignal, stopTimeout } = record
+  return new Container({ name, image, execution, runner, stopSignal, stopTimeout })
 }
 
 async function runtimeRecord({ id, stateRoot }: DetachedRecord): Promise<ContainerRecord | undefined> {

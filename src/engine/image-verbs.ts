@@ -43,8 +43,7 @@ export function imageVerbs(store: () => Promise<Store>): ImageVerbs {
       const [{ imageOf }, { historyOf }] = await Promise.all([import('./find.ts'), import('./history.ts')])
       return historyOf(await imageOf(await store(), image, options))
     },
-    commit: async (container, options = {}) =>
-      (await import('./commit.ts')).commitContainer(container.runner, container.image, options),
+    commit: async (container, options = {}) => (await import('./commit.ts')).commitContainer(container, options),
     importRootfs: async (source, options = {}) =>
       (await import('./import.ts')).importImage(await store(), source, options),
     squash: async (image, options = {}) => (await import('./squash.ts')).squashImage(await store(), image, options),

@@ -7,6 +7,7 @@ import type { ParkedContainer, PoolProcess } from '../runtime/parked.ts'
 import { checkSize, type Spare, WarmPool } from '../runtime/warm-pool.ts'
 import type { Store, WritableLayer } from '../store/index.ts'
 import type { Container } from './container.ts'
+import { executionConfig } from './execution-config.ts'
 import { sortHooks } from './hooks.ts'
 import { assertRunnable, type Image, unpack } from './image.ts'
 import { Output } from './output.ts'
@@ -155,6 +156,7 @@ export class ContainerPool implements AsyncDisposable {
       stdio.handOver()
       return await handleOf({
         ...{ image, store, layer, runtime, stdio, output, settings, options, signal },
+        execution: executionConfig(image, all),
         name: options.name ?? id.slice(0, 12),
         offersInput: settings.stdin === 'pipe',
         stopSignal: options.stopSignal ?? common.stopSignal ?? this.parts.stopSignal,

@@ -12,6 +12,7 @@ import { defaultStateRoot } from '../runtime/state-directory.ts'
 import type { Store, WritableLayer } from '../store/index.ts'
 import type { Container } from './container.ts'
 import type { DetachedRecord } from './detached-record.ts'
+import { executionConfig } from './execution-config.ts'
 import { sortHooks } from './hooks.ts'
 import { assertRunnable, findImage, type Image, unpack } from './image.ts'
 import { createLogFiles } from './log-files.ts'
@@ -129,7 +130,8 @@ class Run {
     stdio.handOver()
     await untilAborted(runtime.start(), signal)
     const offersInput = settings.stdin === 'pipe' || pipes === undefined
-    const made = { name, image, store, layer, runtime, stdio, output }
+    const execution = executionConfig(image, options)
+    const made = { name, image, execution, store, layer, runtime, stdio, output }
     return handleOf({ ...made, offersInput, stopSignal, settings, options, signal })
   }
 
@@ -145,7 +147,8 @@ class Run {
     const { stopTimeout } = settings
     const created = Date.now()
     const ids = idsOf(spec)
-    const own = { id, name, image, stopSignal, stopTimeout, stateRoot, created }
+    const execution = executionConfig(image, options)
+    const own = { id, name, image, execution, stopSignal, stopTimeout, stateRoot, created }
     const record: DetachedRecord = { version: 1, ...own, ...(ids === undefined ? {} : { ids }) }
     const volumes = birth.volumes.map(({ volume }) => volume)
     const makeLayer = (): Promise<WritableLayer> => store.createWritable(chainId, { id, image: image.digest, volumes })

@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import type { ExecutionConfig } from '../image/config.ts'
 import type { RuntimeContainer } from '../runtime/index.ts'
 import type { Store, WritableLayer } from '../store/index.ts'
 import { AttachedRunner } from './attached-runner.ts'
@@ -15,6 +16,8 @@ import type { Stdio } from './stdio.ts'
 export interface Started {
   readonly name: string
   readonly image: Image
+  /** The image's config with what was given to `run`. */
+  readonly execution: ExecutionConfig
   readonly store: Store
   readonly layer: WritableLayer
   readonly runtime: RuntimeContainer
@@ -30,14 +33,27 @@ export interface Started {
 
 /** The handle to a container that dies with this process, when it is ready. */
 export async function handleOf(started: Started): Promise<Container> {
-  const { name, image, store, layer, runtime, stdio, output, offersInput, stopSignal, settings, options, signal } =
-    started
+  const {
+    name,
+    image,
+    execution,
+    store,
+    layer,
+    runtime,
+    stdio,
+    output,
+    offersInput,
+    stopSignal,
+    settings,
+    options,
+    signal,
+  } = started
   feed(stdio, options.input)
   const runner = new AttachedRunner({
     ...{ runtime, output, stdio, store, layer, offersInput },
     ids: idsOf(runtime.config),
   })
-  const container = new Container({ name, image, runner, stopSignal, stopTimeout: settings.stopTimeout })
+  const container = new Container({ name, image, execution, runner, stopSignal, stopTimeout: settings.stopTimeout })
   if (options.ready !== undefined) {
     output.start()
     await untilReady(container, output, options.ready, signal)

@@ -158,6 +158,55 @@ describe.skipIf(missing)(`a container becomes an image (${missing ?? 'real ones'
     expect(handle.id).toBe(box.id)
   })
 
+  it.each([false, true])('with what was given to run, as Docker has it; detached: %s', async (detach) => {
+    await using box = await sandbox.engine.run('changing', {
+      entrypoint: ['/bin/sh', '-c'],
+      command: ['true'],
+      env: { A: '1=2', PATH: '/bin:/data', GONE: undefined },
+      user: '1000:50',
+      workingDir: '/data',
+      stopSignal: 'SIGINT',
+      mounts: [{ type: 'volume', target: '/anonymous' }],
+      detach,
+      pull: 'never',
+      cgroupsPath: sandbox.cgroup(),
+    })
+    await box.exited
+    const same = detach ? await sandbox.engine.attach(box.id) : box
+    const image = await sandbox.engine.commit(same, { changes: ['LABEL c=d'] })
+    expect(image.config.config).toEqual({
+      Entrypoint: ['/bin/sh', '-c'],
+      Cmd: ['true'],
+      Env: ['PATH=/bin:/data', 'A=1=2'],
+      User: '1000:50',
+      WorkingDir: '/data',
+      StopSignal: 'SIGINT',
+      Volumes: { '/anonymous': {} },
+      Labels: { a: 'b', c: 'd' },
+    })
+    expect(box.image.config.config?.Env).toEqual(['PATH=/bin'])
+  })
+
+  it('without the command of the image when another entrypoint was given', async () => {
+    const command = { config: { Cmd: ['of', 'the image'], Entrypoint: ['/bin/echo'], Env: ['PATH=/bin', 'B=1'] } }
+    await sandbox.put('commanding', busyboxImage(command))
+    const options = { pull: 'never', cgroupsPath: sandbox.cgroup() } as const
+    const given = [{ entrypoint: ['/bin/true'] }, { command: ['mine'] }, { env: { B: null, C: 'x' } }]
+    const configs: unknown[] = []
+    for (const each of given) {
+      await using box = await sandbox.engine.run('commanding', { ...options, ...each })
+      await box.exited
+      configs.push((await sandbox.engine.commit(box)).config.config)
+    }
+    const { config } = command
+    const { Cmd: _, ...others } = config
+    expect(configs).toEqual([
+      { ...others, Entrypoint: ['/bin/true'] },
+      { ...config, Cmd: ['mine'] },
+      { ...config, Env: ['PATH=/bin', 'C=x'] },
+    ])
+  })
+
   it('fails before anything is done for what can not be', async () => {
     await using box = await changed()
     const store = await sandbox.engine.store()

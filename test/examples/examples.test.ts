@@ -132,9 +132,9 @@ describe.skipIf(!canRun)('examples (need Linux)', () => {
     expect(await node(tsx('pull-and-run.ts', image))).toMatchObject({ code: 0, stdout: 'nothing to do\n' })
   })
 
-  it('volumes.mjs keeps data from one container to the next', async () => {
+  it('volumes.ts keeps data from one container to the next', async () => {
     const backup = join(directory, 'backup.tar')
-    const { code, stdout, stderr } = await node(['examples/volumes.mjs', image, backup])
+    const { code, stdout, stderr } = await node(tsx('volumes.ts', image, backup))
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     expect(stdout.split('\n')).toEqual([
       'first',
@@ -147,8 +147,8 @@ describe.skipIf(!canRun)('examples (need Linux)', () => {
     expect(statSync(backup).size).toBeGreaterThan(1024)
   })
 
-  it('keep-tidy.mjs finds a store in order, and says so', async () => {
-    const { code, stdout, stderr } = await node(['examples/keep-tidy.mjs'])
+  it('keep-tidy.ts finds a store in order, and says so', async () => {
+    const { code, stdout, stderr } = await node(tsx('keep-tidy.ts'))
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     expect(stdout).toMatch(/^\d+ images, 0 containers, 0 volumes\n\d+ blobs and \d+ layers checked: 0 findings\n/)
     expect(stdout).toMatch(/tidy\n$/)

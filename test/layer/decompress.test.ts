@@ -50,6 +50,12 @@ describe('decompress', () => {
     expect((await all(source(Buffer.concat([...members, Buffer.alloc(600)])))).equals(content)).toBe(true)
   })
 
+  it.each([1, 777, 65_536])('refuses anything else behind gzip, as Go does, in pieces of %i', async (size) => {
+    const short = zlib.gzipSync(content.subarray(0, 2000))
+    const garbage = Buffer.concat([short, Buffer.from('garbage behind it')])
+    await expect(all(source(garbage, size))).rejects.toThrow(LayerError)
+  })
+
   it('takes nothing for nothing', async () => {
     expect(await all(source(Buffer.alloc(0)))).toEqual(Buffer.alloc(0))
   })

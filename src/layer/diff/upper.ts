@@ -5,9 +5,9 @@ import { baseOf, EntryMaker, type EntryOptions, opaqueEntry, whiteoutEntry } fro
 import type { TreeNode } from './tree-node.ts'
 import type { TreeReader } from './tree-reader.ts'
 import { walkTree } from './walk.ts'
-import { type OverlayMarks, overlayMark } from './xattrs.ts'
+import { cannotBeNamed, type OverlayMarks, overlayMark } from './xattrs.ts'
 
-/** Something that can't be part of a layer, which is made without it. */
+/** Something that can't be part of a layer, which is made without it: a name, a socket, an extended attribute. */
 export interface DiffWarning {
   /** Path in the tree. */
   readonly path: string
@@ -74,7 +74,7 @@ function checkWhole({ path, xattrs }: TreeNode, marks: OverlayMarks): void {
   }
 }
 
-/** Whether a layer can have that name, and an archive that type. */
+/** Whether a layer can have that name, and an archive that type; what it can't have is told, also of its attributes. */
 export function canBeHeld(node: TreeNode, onWarning: UpperOptions['onWarning']): boolean {
   const { type, path } = node
   const isMark = baseOf(path).startsWith(whiteoutPrefix)
@@ -83,7 +83,13 @@ export function canBeHeld(node: TreeNode, onWarning: UpperOptions['onWarning']):
     : type === 'socket'
       ? "a layer can't hold a socket"
       : undefined
-  if (message === undefined) return true
+  if (message === undefined) {
+    for (const { name } of node.xattrs.filter(cannotBeNamed)) {
+      const reason = `a layer can't hold the extended attribute ${name}: there is an equals sign in its name`
+      onWarning?.({ path: `/${bytesToText(path)}`, message: reason })
+    }
+    return true
+  }
   onWarning?.({ path: `/${bytesToText(path)}`, message })
   return false
 }

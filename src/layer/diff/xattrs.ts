@@ -10,6 +10,11 @@ export function overlayMark(xattrs: readonly Xattr[], mark: string, marks: Overl
   return xattrs.find(({ name }) => name === full)?.value.toString('latin1')
 }
 
+/** Whether an attribute has no place in an archive: the keyword of a record ends at the first equals sign. */
+export function cannotBeNamed({ name }: Xattr): boolean {
+  return name.includes('=')
+}
+
 /**
  * The attributes of a node as they belong into a layer: without labels and ACLs of this machine, with file
  * capabilities as they are outside of a user namespace. Where the tree has overlayfs' marks (`marks`), those
@@ -17,9 +22,9 @@ export function overlayMark(xattrs: readonly Xattr[], mark: string, marks: Overl
  */
 export function imageXattrs(xattrs: readonly Xattr[], marks: OverlayMarks | undefined): readonly Xattr[] {
   if (xattrs.length === 0) return xattrs
-  return xattrs.flatMap(({ name, value }) => {
-    // A keyword of an extended header ends at the first equals sign.
-    if (foreignXattrs.has(name) || name.includes('=')) return []
+  return xattrs.flatMap((xattr) => {
+    const { name, value } = xattr
+    if (foreignXattrs.has(name) || cannotBeNamed(xattr)) return []
     const original = marks === undefined ? name : unescaped(name, marks)
     if (original === undefined) return []
     return [{ name: original, value: name === 'security.capability' ? portable(value) : value }]

@@ -124,6 +124,21 @@ describe.skipIf(missing)(`a layer of a tree (${missing ?? 'real ones'})`, () => 
     ])
   })
 
+  it('leaves out attributes with an equals sign in their name, and says so', async () => {
+    const directory = scratch.directory()
+    const file = join(directory, 'file')
+    writeFileSync(file, '')
+    for (const name of ['user.a=b', 'user.kept']) perform(lsetxattr(file, name, Buffer.from('value')))
+    const warnings: string[] = []
+    const entries = read(
+      await packTree(directory, { onWarning: ({ path, message }) => warnings.push(`${path}: ${message}`) }),
+    )
+    expect(entries.at(-1)?.xattrs.map(({ name }) => name)).toEqual(['user.kept'])
+    expect(warnings).toEqual([
+      "/file: a layer can't hold the extended attribute user.a=b: there is an equals sign in its name",
+    ])
+  })
+
   it('has file capabilities without the namespace that they were set in', async () => {
     const directory = scratch.directory()
     const path = join(directory, 'ping')

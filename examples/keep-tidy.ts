@@ -2,7 +2,7 @@
  * Says what images, containers and volumes take on the disk, checks that all of it is what it should be, repairs what is
  * not, and removes what is not used any more:
  *
- *     node examples/keep-tidy.mjs
+ *     npx tsx examples/keep-tidy.ts
  */
 import { check, diskUsage, prune, repair } from 'oci-ts'
 

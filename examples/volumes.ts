@@ -1,14 +1,14 @@
 /**
  * Keeps data in a volume from one container to the next, and takes a copy of it as a tar archive:
  *
- *     node examples/volumes.mjs docker.io/library/debian:12 backup.tar
+ *     npx tsx examples/volumes.ts docker.io/library/debian:12 backup.tar
  */
 import { createWriteStream } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
 import { diskUsage, run, volumes } from 'oci-ts'
 
 const [image = 'docker.io/library/debian:12', backup = 'backup.tar'] = process.argv.slice(2)
-const mounts = [{ type: 'volume', source: 'example-data', target: '/data' }]
+const mounts = [{ type: 'volume', source: 'example-data', target: '/data' }] as const
 
 for (const text of ['first', 'second']) {
   const box = await run(image, { mounts, command: ['sh', '-c', `echo ${text} >>/data/log; cat /data/log`] })

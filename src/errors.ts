@@ -7,7 +7,7 @@
  */
 
 import { describeOutcome, type ExecOutcome, type ExitStatus } from './internal/outcomes.ts'
-import { quote } from './internal/text.ts'
+import { firstOf, quote } from './internal/text.ts'
 
 export type { ExecOutcome, ExitStatus } from './internal/outcomes.ts'
 
@@ -128,11 +128,11 @@ export interface SpecIssue {
 
 /** A document (manifest, index, config, config.json, …) does not follow its specification. */
 export class SpecError extends OciError {
-  /** Every fault that was found. */
+  /** Every fault that was found; the message tells the first 20. */
   readonly issues: readonly SpecIssue[]
 
   constructor(document: string, issues: readonly SpecIssue[], options: OciErrorOptions = {}) {
-    const list = issues.map((issue) => `${issue.pointer || '/'}: ${issue.message}`).join('; ')
+    const list = firstOf(issues.map((issue) => `${issue.pointer || '/'}: ${issue.message}`))
     super('ERR_OCI_SPEC', `${document} is not valid: ${list}`, { subject: document, ...options })
     this.issues = issues
   }

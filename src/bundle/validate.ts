@@ -1,6 +1,6 @@
 import { SpecError } from '../errors.ts'
 import { isJsonObject } from '../internal/json.ts'
-import { maxIssues, type SchemaValidator, schemaIssues } from '../internal/schema.ts'
+import { type SchemaValidator, schemaIssues } from '../internal/schema.ts'
 import type { Features } from './features.ts'
 import { processRules, type Rule, resourcesRules, specRules } from './rules.ts'
 import type { Spec } from './spec.ts'
@@ -9,11 +9,14 @@ import type { LinuxResources } from './spec-resources.ts'
 import type { State } from './state.ts'
 import * as schemas from './validators.generated.ts'
 
+/** More than anybody corrects at once, and a bound for what a stranger sends. */
+const maxFaults = 1000
+
 /**
  * A value as a config.json, when it is one by runtime-spec 1.3. Unknown members and newer minor
  * versions are no faults; what is asked of the host (a namespace's path, a capability that can't be
  * granted) is not looked at. Members that are null count as absent, as they do for other runtimes.
- * @throws SpecError with the faults (at most 20), each with its JSON Pointer
+ * @throws SpecError with all the faults (at most 1,000), each with its JSON Pointer
  */
 export function validateSpec(value: unknown): Spec {
   return check<Spec>('config.json', value, schemas.validateConfig, specRules)
@@ -41,7 +44,7 @@ export function validateFeatures(value: unknown): Features {
 
 function check<T>(document: string, value: unknown, schema: SchemaValidator, rules: readonly Rule<T>[]): T {
   const present = withoutNulls(value)
-  const issues = [...schemaIssues(schema, withoutBigints(present))]
+  const issues = [...schemaIssues(schema, withoutBigints(present), maxFaults)]
   const typed = issues.length === 0
   const told = new Set(issues.map((issue) => issue.pointer))
   for (const rule of isJsonObject(present) ? rules : []) {
@@ -52,7 +55,7 @@ function check<T>(document: string, value: unknown, schema: SchemaValidator, rul
       if (typed) throw error
     }
   }
-  if (issues.length > 0) throw new SpecError(document, issues.slice(0, maxIssues))
+  if (issues.length > 0) throw new SpecError(document, issues.slice(0, maxFaults))
   return present as T
 }
 

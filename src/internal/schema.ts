@@ -16,16 +16,20 @@ export interface SchemaValidator {
   errors?: readonly SchemaFault[] | null
 }
 
-/** Faults that are reported of one document; the rest would only repeat them. */
+/** Faults that are reported of one document of an image; the rest would only repeat them. */
 export const maxIssues = 20
 
-/** The faults of a value against a compiled schema, at most {@link maxIssues}; empty when there are none. */
-export function schemaIssues(validate: SchemaValidator, value: unknown): readonly SpecIssue[] {
+/** The faults of a value against a compiled schema, at most `most`; empty when there are none. */
+export function schemaIssues(
+  validate: SchemaValidator,
+  value: unknown,
+  most: number = maxIssues,
+): readonly SpecIssue[] {
   if (validate(value)) return []
   const faults = validate.errors ?? []
   // The function is shared by all callers: what it found must not outlive this call.
   validate.errors = null
-  return faults.slice(0, maxIssues).map((fault) => ({ pointer: fault.instancePath, message: messageOf(fault) }))
+  return faults.slice(0, most).map((fault) => ({ pointer: fault.instancePath, message: messageOf(fault) }))
 }
 
 function messageOf({ keyword, params, message = keyword }: SchemaFault): string {

@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { RuntimeError } from '../errors.ts'
 import { delay, untilAborted } from '../internal/abort.ts'
-import { settled, unsettled } from '../internal/settled.ts'
+import { type Settled, settled, unsettled } from '../internal/settled.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import { out } from '../linux/call.ts'
 import { close } from '../linux/calls/files.ts'
@@ -28,6 +28,7 @@ import { hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { thisHost } from './host.ts'
 import { writeIdMaps, writeOomScore } from './id-maps.ts'
 import { foundTarget } from './masks.ts'
+import { withMissingTargets } from './missing-targets.ts'
 import { watcherCalls } from './monitor.ts'
 import type { Stage } from './namespaces.ts'
 import { moveNetDevices } from './net-devices.ts'
@@ -106,7 +107,7 @@ export class Creation {
     plan.cgroup.verify(placed ?? made)
     signal?.throwIfAborted()
     const startTime = processStat(pid)?.startTime ?? ''
-    const setup = unsettled(await (early ?? settled(init.run(plan.setup))))
+    const setup = await this.setUp(init, await (early ?? settled(init.run(plan.setup))))
     signal?.throwIfAborted()
     for (const examine of plan.examinations) {
       const examined = examine(setup, init)
@@ -157,6 +158,12 @@ export class Creation {
     await untilAborted(startScope(id, born, placement.scope, placement.properties), signal)
     this.isPlaced = true
     return monitor.run(placement.calls(born))
+  }
+
+  /** What the first batch gave, after what was missing in the image has been made. */
+  private async setUp(init: Channel, outcome: Settled<Results>): Promise<Results> {
+    if (!('error' in outcome)) return outcome.value
+    return await withMissingTargets(init, outcome.error, descriptor.root, this.plan.fileTargets)
   }
 
   /** What can be done only from outside of a new user namespace. */

@@ -39,6 +39,8 @@ export interface MountPlan {
   /** User namespaces that owners are mapped by, from {@link descriptor.userNamespaces} on. */
   readonly idMaps: MountSources['idMaps']
   readonly examinations: readonly Examination[]
+  /** Calls that open what a file is mounted on: where it is missing, it is a file that has to be made. */
+  readonly fileTargets: ReadonlySet<Call>
 }
 
 /** Plans `mounts` inside the container's root (runtime-spec, config.md, "Mounts"). */
@@ -46,7 +48,7 @@ export function planMounts(mounts: readonly Mount[], context: MountContext): Mou
   const planner = new MountPlanner(context)
   const calls = mounts.flatMap((mount, index) => planner.plan(mount, index))
   const { monitor, idMaps } = planner.sources
-  return { monitor, calls, idMaps, examinations: planner.examinations }
+  return { monitor, calls, idMaps, examinations: planner.examinations, fileTargets: planner.fileTargets }
 }
 
 /** Descriptors for more would be needed. */
@@ -57,6 +59,7 @@ const noChange: AttributeChange = { set: 0, clear: 0 }
 class MountPlanner {
   readonly sources: MountSources
   readonly examinations: Examination[] = []
+  readonly fileTargets = new Set<Call>()
   private readonly context: MountContext
   private copies = 0
 
@@ -90,7 +93,7 @@ class MountPlanner {
       ...attributeCalls(tree, options, why),
       ...make(this.context.root, mount.destination, why),
       ...this.isProc(tree, mount, why),
-      ...this.attach(tree, mount, why),
+      ...this.attach(tree, mount, why, !isDirectory),
       ...propagationCalls(tree, options, why),
       close(tree),
     ]
@@ -200,8 +203,9 @@ class MountPlanner {
   }
 
   /** Puts a detached mount on its destination. */
-  private attach(tree: Fd, mount: Mount, why: CallOptions): readonly Call[] {
+  private attach(tree: Fd, mount: Mount, why: CallOptions, onFile = false): readonly Call[] {
     const { calls, fd } = this.openTarget(mount, why)
+    if (onFile) this.fileTargets.add(fd)
     return [...calls, attachMount(tree, fd, why), close(fd)]
   }
 

@@ -26,9 +26,14 @@ import {
 import { schedulingCalls } from './scheduling.ts'
 
 /** What a container of a pool is told only when it is to run: what is not given is as the pool's config has it. */
-export type PoolProcess = Partial<Pick<Process, (typeof varying)[number]>>
+export type PoolProcess = Partial<
+  Pick<
+    Process,
+    'args' | 'env' | 'cwd' | 'user' | 'capabilities' | 'rlimits' | 'noNewPrivileges' | 'scheduler' | 'ioPriority'
+  >
+>
 
-const varying = [
+const varying: readonly string[] = [
   'args',
   'env',
   'cwd',
@@ -38,7 +43,7 @@ const varying = [
   'noNewPrivileges',
   'scheduler',
   'ioPriority',
-] as const
+] satisfies readonly (keyof PoolProcess)[]
 
 /** Options of a run. */
 export interface PoolRunOptions {
@@ -200,7 +205,7 @@ export class ParkedContainer {
  * @throws InvalidArgumentError for what can't differ from run to run.
  */
 export function specOfRun(spec: Spec, given: PoolProcess, hostname: string | undefined): Spec {
-  const fixed = Object.keys(given).find((name) => !(varying as readonly string[]).includes(name))
+  const fixed = Object.keys(given).find((name) => !varying.includes(name))
   if (fixed !== undefined) {
     throw new InvalidArgumentError(`process.${fixed} is the same for all containers of a pool`, {
       subject: fixed,

@@ -93,6 +93,8 @@ export interface Plan {
   readonly idMaps: MountPlan['idMaps']
   /** What `setup` has left to look at. */
   readonly examinations: readonly Examination[]
+  /** Calls of `setup` that open what files are mounted on. */
+  readonly fileTargets: ReadonlySet<Call>
   /** Paths that `setup` looked at, for {@link finish}. */
   readonly targets: readonly Target[]
   /** Places where the program may be, in order, and the calls of `finish` that look there. */
@@ -179,6 +181,9 @@ export function planContainer(options: PlanOptions): Plan {
     idMaps: forMonitor.idMaps,
     get examinations() {
       return [...mounts().examinations, ...devices().examinations]
+    },
+    get fileTargets() {
+      return mounts().fileTargets
     },
     get targets() {
       return [...masked().targets, ...readonly().targets]

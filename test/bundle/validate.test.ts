@@ -31,6 +31,17 @@ describe('validateSpec', () => {
     expect(validateSpec(spec)).toBe(spec)
   })
 
+  it('tells all of many faults, and a thousand of more', () => {
+    const mounts = (count: number) => ({
+      ...minimal,
+      mounts: Array.from({ length: count }, () => ({ destination: 7 })),
+    })
+    const pointers = faults(mounts(60))
+    for (let index = 0; index < 60; index++) expect(pointers).toContain(`/mounts/${index}/destination`)
+    expect(faults(mounts(5000))).toHaveLength(1000)
+    expect(() => validateSpec(mounts(60))).toThrow(/mounts\/0\/destination: .*; and 40 more$/)
+  })
+
   it('passes over what it does not know: members, annotations, newer minor versions', () => {
     const future = {
       ociVersion: '1.99.0-rc.1+dev',

@@ -1,8 +1,9 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Mount } from '../../src/bundle/index.ts'
-import { cannotRun, dockerMounts, Sandbox, specOf } from './support.ts'
+import { Racer } from '../security/support.ts'
+import { cannotRun, dockerMounts, makeRootfs, Sandbox, specOf } from './support.ts'
 
 describe.skipIf(cannotRun)(`mounts (${cannotRun ?? 'in real containers'})`, () => {
   let sandbox: Sandbox
@@ -73,6 +74,69 @@ describe.skipIf(cannotRun)(`mounts (${cannotRun ?? 'in real containers'})`, () =
   it('bind a file, on one that is made for it', async () => {
     const stdout = await sandbox.sh('cat /etc/deep/er/file', withMounts(bind('/etc/deep/er/file', join(host, 'file'))))
     expect(stdout).toBe('from the host\n')
+  })
+
+  describe('on a symlink of the image that leads to nothing', () => {
+    const onLink = async (link: string, to: string, script: string, mount: (destination: string) => Mount) => {
+      const rootfs = join(sandbox.directory, `dangling-${++count}`)
+      makeRootfs(rootfs)
+      mkdirSync(dirname(join(rootfs, link)), { recursive: true })
+      symlinkSync(to, join(rootfs, link))
+      return await sandbox.sh(script, { ...withMounts(mount(`/${link}`)), root: { path: rootfs } })
+    }
+    const onHost = '/oci-ts-dangling'
+    afterEach(() => expect(existsSync(onHost)).toBe(false))
+
+    it.each([
+      ['an absolute one', `${onHost}/resolve/stub.conf`, `${onHost}/resolve/stub.conf`],
+      ['a relative one', `..${onHost}/stub.conf`, `${onHost}/stub.conf`],
+      ['one that tries to climb out', `../../../../../..${onHost}/stub.conf`, `${onHost}/stub.conf`],
+    ])('a file is bound where it leads, inside the root: %s', async (_, to, there) => {
+      const script = `cat /etc/resolv.conf ${there}; grep -c ' ${there} ' /proc/self/mountinfo`
+      const stdout = await onLink('etc/resolv.conf', to, script, (path) => bind(path, join(host, 'file')))
+      expect(stdout).toBe('from the host\nfrom the host\n1\n')
+    })
+
+    it('a directory is bound, and a file system mounted', async () => {
+      const bound = await onLink('data', `${onHost}/a/b`, `cat ${onHost}/a/b/file`, (path) => bind(path, host))
+      expect(bound).toBe('from the host\n')
+      const tmpfs = (destination: string): Mount => ({ destination, type: 'tmpfs', source: 'tmpfs' })
+      expect(await onLink('data', `${onHost}/a`, `mount | grep -c ' ${onHost}/a type tmpfs'`, tmpfs)).toBe('1\n')
+    })
+
+    it('also when the link is on the way, and leads to others', async () => {
+      const rootfs = join(sandbox.directory, `dangling-${++count}`)
+      makeRootfs(rootfs)
+      mkdirSync(join(rootfs, 'var'))
+      symlinkSync('../run', join(rootfs, 'var/run'))
+      symlinkSync('second', join(rootfs, 'first'))
+      symlinkSync('/third/fourth', join(rootfs, 'second'))
+      const spec = withMounts(
+        bind('/var/run/deep/file', join(host, 'file')),
+        bind('/first/x', host),
+        bind('/first/y', host),
+      )
+      const script = 'cat /run/deep/file /third/fourth/x/file /third/fourth/y/file'
+      expect(await sandbox.sh(script, { ...spec, root: { path: rootfs } })).toBe('from the host\n'.repeat(3))
+    })
+
+    it('also while somebody else on the host mounts all the time', async () => {
+      const mounted = join(host, 'mounted')
+      mkdirSync(mounted)
+      await using _ = Racer.mounts(mounted)
+      for (let round = 0; round < 20; round++) {
+        const mount = (destination: string): Mount => bind(destination, join(host, 'file'))
+        expect(await onLink('etc/resolv.conf', `../run${onHost}/file`, 'cat /etc/resolv.conf', mount)).toBe(
+          'from the host\n',
+        )
+      }
+    })
+
+    it('is refused when the link goes in circles, or into /proc', async () => {
+      const failed = (to: string) => onLink('etc/resolv.conf', to, 'true', (path) => bind(path, join(host, 'file')))
+      await expect(failed('resolv.conf')).rejects.toMatchObject({ code: 'ERR_OCI_RUNTIME', pointer: '/mounts/7' })
+      await expect(failed('/proc/nothing')).rejects.toMatchObject({ code: 'ERR_OCI_RUNTIME', pointer: '/mounts/7' })
+    })
   })
 
   it('bind a source relative to the bundle', async () => {

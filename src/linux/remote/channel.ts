@@ -4,6 +4,7 @@ import type { Architecture } from '../architecture.ts'
 import type { Call } from '../call.ts'
 import { encode, type Layout } from '../encode.ts'
 import { syscallError } from '../errno.ts'
+import { interrupted } from '../resume.ts'
 import type { CallRunner, Results } from '../runner.ts'
 import { headerSize, messageAddress, messageCapacity } from './memory.ts'
 
@@ -176,12 +177,18 @@ function settle(batch: Batch, reply: Buffer): boolean {
       batch.reject(new RemoteExitError('the remote process gave an answer that makes no sense'))
       return false
     }
-    batch.reject(syscallError(failed, errno))
+    const results = resultsOf(calls, layout, reply)
+    batch.reject(interrupted(syscallError(failed, errno), { calls, position: index, results }))
     return true
   }
+  batch.resolve(resultsOf(calls, layout, reply))
+  return true
+}
+
+function resultsOf(calls: readonly Call[], layout: Batch['layout'], reply: Buffer): Results {
   // Whoever asks for several results mostly does so in their order.
   let next = 0
-  batch.resolve({
+  return {
     value(call) {
       let index = calls.indexOf(call, next)
       if (index === -1) index = calls.indexOf(call)
@@ -194,8 +201,7 @@ function settle(batch: Batch, reply: Buffer): boolean {
       if (at === undefined) throw new InvalidArgumentError('no call of the batch writes to that memory')
       return reply.subarray(at, at + out.size)
     },
-  })
-  return true
+  }
 }
 
 function resultAt(reply: Buffer, index: number): number {

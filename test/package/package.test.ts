@@ -50,7 +50,8 @@ describe('the packed package', () => {
 
   it('has no import() in its CommonJS files: Jest could not run it', () => {
     const files = project.files.filter((path) => path.endsWith('.cjs'))
-    const dynamic = files.filter((path) => /\bimport\(/.test(readFileSync(join(root, path), 'utf8')))
+    // A method may have that name: `volumes.import()`.
+    const dynamic = files.filter((path) => /(?<![.\w])import\(/.test(readFileSync(join(root, path), 'utf8')))
     expect(files.length).toBeGreaterThan(0)
     expect(dynamic).toEqual([])
   })

@@ -82,6 +82,12 @@ export type { PressureTrigger } from './runtime/cgroups/pressure.ts'
 export type { ContainerEvent, EventsOptions } from './runtime/events.ts'
 export type * from './runtime/stats/types.ts'
 export { isSupported, type Support } from './runtime/support.ts'
+export type {
+  SyscallAnswer,
+  SyscallHandler,
+  SyscallHandlers,
+  WaitingSyscall,
+} from './runtime/syscalls/types.ts'
 export type { ProcessInfo } from './runtime/top.ts'
 export type {
   BlobFinding,

@@ -43,7 +43,10 @@ export type PooledRunOptions = Pick<
 
 /** Options of `createPool`: how many containers are kept ready, and what they have in common. */
 export interface ContainerPoolOptions
-  extends Omit<RunOptions, 'detach' | 'tty' | 'name' | 'stdin' | 'input' | 'ready' | 'cgroupsPath'> {
+  extends Omit<
+    RunOptions,
+    'detach' | 'tty' | 'name' | 'stdin' | 'input' | 'ready' | 'cgroupsPath' | 'onSyscall' | 'syscallTimeout'
+  > {
   /** How many containers are kept ready. 1 to 1000. */
   readonly size: number
 }
@@ -55,7 +58,7 @@ export async function createContainerPool(
   options: ContainerPoolOptions,
 ): Promise<ContainerPool> {
   checkSize(options.size)
-  for (const name of ['detach', 'tty', 'cgroupsPath']) {
+  for (const name of ['detach', 'tty', 'cgroupsPath', 'onSyscall']) {
     if (!(name in options)) continue
     throw new InvalidArgumentError(`containers of a pool can't have ${name}`, { subject: name })
   }

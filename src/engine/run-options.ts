@@ -3,6 +3,7 @@ import type { BundleOptions } from '../bundle/options.ts'
 import type { Spec } from '../bundle/spec.ts'
 import { InvalidArgumentError } from '../errors.ts'
 import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/units.ts'
+import type { SyscallHandlers } from '../runtime/index.ts'
 import { signalNumber } from '../runtime/processes.ts'
 import type { TtyOption } from './exec-options.ts'
 import { terminalOf } from './exec-process.ts'
@@ -24,6 +25,13 @@ export interface RunOptions
    * their moment. Functions are not run for what happens to a detached container when this process is gone.
    */
   readonly hooks?: RunHooks | undefined
+  /**
+   * Functions of this process that answer system calls of the container, by the names of these; see `onSyscall` of
+   * oci-ts/runtime. Not for `detach`.
+   */
+  readonly onSyscall?: SyscallHandlers | undefined
+  /** How long such a function may take before the call fails with EPERM. Default 10 seconds. */
+  readonly syscallTimeout?: Duration | undefined
   /** Name for errors and logs, and for `attach`. Default the first 12 characters of the id. */
   readonly name?: string | undefined
   /**
@@ -74,6 +82,8 @@ export interface RunSettings {
   readonly logSize: number
   readonly stdin: 'none' | 'pipe' | 'input'
   readonly pull: 'missing' | 'always' | 'never'
+  /** Milliseconds. */
+  readonly syscallTimeout: number
 }
 
 /** Checks what can be checked before anything is done. @throws InvalidArgumentError naming the option. */
@@ -90,6 +100,14 @@ export function settingsOf(options: RunOptions): RunSettings {
   if (options.detach === true && (input !== undefined || stdin !== 'none')) {
     throw new InvalidArgumentError('a detached container has no standard input', { subject: 'detach' })
   }
+  if (options.detach === true && options.onSyscall !== undefined) {
+    throw new InvalidArgumentError(
+      'the functions of onSyscall end with this process, which a detached container does not',
+      {
+        subject: 'detach',
+      },
+    )
+  }
   terminalOf(options.tty)
   if (options.detach === true && options.tty !== undefined && options.tty !== false) {
     throw new InvalidArgumentError('a detached container has no terminal', { subject: 'detach' })
@@ -101,6 +119,7 @@ export function settingsOf(options: RunOptions): RunSettings {
     logSize: toBytes(options.logSize ?? '16m', 'logSize'),
     stdin: input === undefined ? stdin : 'input',
     pull,
+    syscallTimeout: toMilliseconds(options.syscallTimeout ?? '10s', 'syscallTimeout'),
   }
 }
 

@@ -185,6 +185,8 @@ class Run {
       ...(stdio === undefined ? {} : { stdio }),
       detach: this.options.detach,
       hooks: sortHooks(this.options.hooks).functions,
+      onSyscall: this.options.onSyscall,
+      syscallTimeout: this.settings.syscallTimeout,
       stateRoot: this.context.stateRoot,
       signal: this.signal,
     })

@@ -23,6 +23,13 @@ export function seccompNumbers(architecture: SeccompArchitecture): SeccompNumber
   }
 }
 
+/** All names of system calls that an architecture has. */
+export function seccompNames(architecture: SeccompArchitecture): readonly string[] {
+  if (architecture !== 'x32') return [...table(architecture).keys()]
+  const names = new Set([...table('x86_64').keys(), ...table('x32').keys()])
+  return [...names].filter((name) => !missingInX32.has(name))
+}
+
 const texts: Readonly<Record<SeccompArchitecture, string>> = {
   x86_64: x64Numbers,
   x86: x86Numbers,

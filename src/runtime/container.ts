@@ -7,8 +7,6 @@ import { ConflictError, type ExitStatus, InvalidArgumentError, NotFoundError, Re
 import type { Call } from '../linux/call.ts'
 import { pidfdSendSignal, SIGKILL } from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
-import type { Channel } from '../linux/remote/channel.ts'
-import type { Remote } from '../linux/remote/remote.ts'
 import type { Results } from '../linux/runner.ts'
 import { auditRecord } from './audit/audit.ts'
 import type { AuditFinding } from './audit/finding.ts'
@@ -16,20 +14,20 @@ import { isFrozen, thawV1 } from './cgroups/freezer.ts'
 import { hostHierarchies } from './cgroups/hierarchies.ts'
 import { locateCgroup } from './cgroups/location.ts'
 import { removeCgroup } from './cgroups/remove.ts'
+import type { ContainerParts } from './container-parts.ts'
 import { deleteContainer } from './delete.ts'
 import { type ContainerEvent, type EventsOptions, eventsOf } from './events.ts'
 import { type ExecOptions, type ExecProcess, execIn, notRunning } from './exec.ts'
 import { exitStatus, killedWithMonitor } from './exit.ts'
 import { awaitStartCalls, forgetStart, keepStart } from './handover.ts'
-import { type HookFunctions, type HookTarget, hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
+import { type HookTarget, hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { addMountTo, removeMountFrom } from './live-mounts.ts'
 import { farewellCalls, watchCalls } from './monitor.ts'
 import { pauseRecord, resumeRecord } from './pause.ts'
-import type { Plan } from './plan.ts'
 import { signalNumber } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
 import type { RuntimeProcess } from './runtime-process.ts'
-import { type ContainerRecord, readRecord, type StateDirectory, stateFiles } from './state-directory.ts'
+import { type ContainerRecord, readRecord, stateFiles } from './state-directory.ts'
 import { statsOf } from './stats/stats.ts'
 import type { ContainerStats } from './stats/types.ts'
 import { stepFailed } from './step-error.ts'
@@ -37,24 +35,6 @@ import { stopScope } from './systemd/scope.ts'
 import type { Terminal } from './terminal.ts'
 import { type ProcessInfo, processesOf } from './top.ts'
 import { updateRecord } from './update.ts'
-
-/** What `create` hands over. */
-export interface ContainerParts {
-  readonly record: ContainerRecord
-  readonly spec: Spec
-  readonly directory: StateDirectory
-  readonly plan: Plan
-  readonly program: string
-  readonly monitor: Remote
-  readonly init: Channel
-  /** Descriptor that stands for the first process. */
-  readonly pidfd: number
-  readonly terminal: Terminal | undefined
-  readonly hooks: HookFunctions | undefined
-  readonly warnings: readonly string[]
-  /** Whether it waits for what it is to run; until then it does not keep this process alive. */
-  readonly parked: boolean
-}
 
 /** A container of this process (runtime-spec, runtime.md, "Lifecycle"). */
 export class RuntimeContainer implements AsyncDisposable {
@@ -146,6 +126,8 @@ export class RuntimeContainer implements AsyncDisposable {
     try {
       monitor.hold()
       if (hasHooks('startContainer', spec, hooks)) await runHooks('startContainer', this.hookTarget(), hooks)
+      const { supervision, supervisor } = this.parts
+      if (supervisor !== undefined) supervision?.passOver(supervisor, calls)
       const started = init.run(calls)
       started.catch(() => {}) // it is looked at below, whatever comes before
       // While the kernel is at it. If it fails, the record is of a container that has stopped.
@@ -192,10 +174,10 @@ export class RuntimeContainer implements AsyncDisposable {
    * nothing is left behind. @throws InvalidArgumentError for what can't be used of the options and the process.
    */
   async exec(process: ExecProcess, options: ExecOptions = {}): Promise<RuntimeProcess> {
-    const { record, pidfd } = this.parts
+    const { record, pidfd, supervision } = this.parts
     const { spec } = this
     if (!this.pidfdOpen) throw notRunning(this.id)
-    return execIn({ record, spec, pidfd }, process, options)
+    return execIn({ record, spec, pidfd, supervision }, process, options)
   }
 
   /**
@@ -320,7 +302,7 @@ export class RuntimeContainer implements AsyncDisposable {
     monitor.hold()
     await this.exited
     monitor.hold()
-    await Promise.all([init.close(), this.cgroupsRemoved])
+    await Promise.all([init.close(), this.cgroupsRemoved, this.parts.supervision?.close()])
     this.terminal?.destroy()
     // At once and before its socket is closed: it must not take that for the end of this process.
     monitor.dismiss()
@@ -365,6 +347,7 @@ export class RuntimeContainer implements AsyncDisposable {
       this.signal(SIGKILL)
     }
     this.status = 'stopped'
+    void this.parts.supervision?.close()
     this.terminal?.finish()
     this.closePidfd()
     return status

@@ -1,4 +1,5 @@
 import type { Spec } from '../bundle/spec.ts'
+import { InvalidArgumentError } from '../errors.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import type { RuntimeContainer } from './container.ts'
 import { Creation } from './creation.ts'
@@ -11,6 +12,8 @@ import { seccompProgram } from './seccomp.ts'
 import { defaultStateRoot } from './state-directory.ts'
 import { stepFailed } from './step-error.ts'
 import { claim, sweep } from './sweep.ts'
+import { Supervision } from './syscalls/supervision.ts'
+import type { SyscallHandlers } from './syscalls/types.ts'
 import { type Scope, scopeOf } from './systemd/scope.ts'
 
 /** Options of {@link createContainer}. */
@@ -68,6 +71,15 @@ export interface CreateOptions {
    * process is gone, or has let go of the container, are not run.
    */
   readonly hooks?: HookFunctions | undefined
+  /**
+   * Functions of this process that answer system calls of the container and of what enters it, by the names of these:
+   * `{ mkdirat: async (call) => 'continue' }`. The config's filter gets a rule for each, before its own. A handler that
+   * fails, or takes longer than `syscallTimeout`, fails the call with EPERM; a warning (`process.on('warning')`, code
+   * `OCI_SYSCALL`) tells why. Not for `dup3` and `sendmsg`, nor together with `detach`, `handOver` or SCMP_ACT_NOTIFY.
+   */
+  readonly onSyscall?: SyscallHandlers | undefined
+  /** How long a handler of `onSyscall` may take, in milliseconds. Default 10,000. */
+  readonly syscallTimeout?: number | undefined
   /** File to write the pid of the first process to. */
   readonly pidFile?: string | undefined
   /** Aborting rejects with `signal.reason` and leaves nothing behind. */
@@ -97,21 +109,23 @@ interface Made {
   readonly streams: number | undefined
 }
 
-async function make(options: CreateOptions, parked: boolean): Promise<Made> {
-  const { id, signal } = options
+async function make(given: CreateOptions, parked: boolean): Promise<Made> {
+  const { id, signal } = given
   signal?.throwIfAborted()
+  const supervision = supervisionOf(given)
+  const options = supervision === undefined ? given : { ...given, spec: supervision.specOf(given.spec) }
   const root = options.stateRoot ?? defaultStateRoot()
   await sweep(root)
   const directory = await claim(root, id)
   let plan: Plan
   try {
     const bySystemd = options.cgroupManager === 'systemd' && options.cgroup !== false
-    plan = planOf(options, parked, bySystemd ? await scopeOf(id, options.spec) : undefined)
+    plan = planOf(options, parked, bySystemd ? await scopeOf(id, options.spec) : undefined, supervision !== undefined)
   } catch (cause) {
     directory.remove()
     throw cause
   }
-  const creation = new Creation({ ...options, parked }, plan, directory)
+  const creation = new Creation({ ...options, parked, supervision }, plan, directory)
   const interrupt = (): void => creation.interrupt()
   signal?.addEventListener('abort', interrupt, { once: true })
   try {
@@ -126,14 +140,24 @@ async function make(options: CreateOptions, parked: boolean): Promise<Made> {
   }
 }
 
-function planOf(options: CreateOptions, parked: boolean, scope: Scope | undefined): Plan {
+function supervisionOf({ id, onSyscall, syscallTimeout, detach, handOver }: CreateOptions): Supervision | undefined {
+  if (onSyscall === undefined || Object.keys(onSyscall).length === 0) return undefined
+  if (detach === true || handOver === true) {
+    throw new InvalidArgumentError('onSyscall is for containers that end with this process, as its functions do', {
+      subject: 'onSyscall',
+    })
+  }
+  return new Supervision(id, onSyscall, syscallTimeout)
+}
+
+function planOf(options: CreateOptions, parked: boolean, scope: Scope | undefined, supervised: boolean): Plan {
   const { id, spec } = options
   return planContainer({
     id,
     spec,
     bundle: options.bundle,
     overlay: options.overlay,
-    filter: seccompProgram(spec.linux?.seccomp, hostArchitecture()),
+    filter: seccompProgram(spec.linux?.seccomp, hostArchitecture(), { supervised }),
     outlive: options.detach === true || options.handOver === true,
     handOver: options.handOver === true,
     parked,

@@ -39,6 +39,8 @@ import { processStat } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
 import { connectListener } from './seccomp-listener.ts'
 import type { ContainerRecord, StateDirectory } from './state-directory.ts'
+import type { Supervision } from './syscalls/supervision.ts'
+import type { Supervisor } from './syscalls/supervisor.ts'
 import { startScope, stopScope } from './systemd/scope.ts'
 import type { Terminal } from './terminal.ts'
 import { TerminalLink } from './terminal-link.ts'
@@ -52,6 +54,8 @@ const patience = 5000
 export interface InternalCreateOptions extends CreateOptions {
   /** Whether what it runs is told only when it is to run. */
   readonly parked: boolean
+  /** Who answers its system calls. */
+  readonly supervision?: Supervision | undefined
 }
 
 /** The making of one container: what has been made so far, so that it can be undone. */
@@ -72,6 +76,7 @@ export class Creation {
   private isPlaced = false
   private terminal: Terminal | undefined
   private parkedSocket: number | undefined
+  private supervisor: Supervisor | undefined
 
   constructor(options: InternalCreateOptions, plan: Plan, directory: StateDirectory) {
     this.options = options
@@ -137,6 +142,8 @@ export class Creation {
       hooks: options.hooks,
       warnings,
       parked: options.parked,
+      supervision: options.supervision,
+      supervisor: this.supervisor,
     })
   }
 
@@ -209,6 +216,7 @@ export class Creation {
       await this.monitor.close().catch(() => {})
     }
     if (this.pidfd !== undefined) closeSync(this.pidfd)
+    await this.options.supervision?.close()
     this.terminal?.destroy()
     this.link?.close()
     if (this.parkedSocket !== undefined) closeSync(this.parkedSocket)
@@ -260,7 +268,8 @@ export class Creation {
         descriptors.set(plan.channel + 1, theirs)
       }
       if (plan.listener !== undefined) {
-        agent = connectListener(options.spec.linux?.seccomp?.listenerPath ?? '')
+        this.supervisor = options.supervision?.open()
+        agent = this.supervisor?.takeSocket() ?? connectListener(options.spec.linux?.seccomp?.listenerPath ?? '')
         descriptors.set(plan.listener, agent)
       }
       // The id maps of an ordinary user's namespace are written by way of /proc, which must show the process.

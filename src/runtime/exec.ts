@@ -14,6 +14,7 @@ import type { LookupOptions } from './lookup.ts'
 import type { RuntimeProcess } from './runtime-process.ts'
 import { seccompProgram } from './seccomp.ts'
 import { type ContainerRecord, defaultStateRoot, readConfig, readRecord } from './state-directory.ts'
+import type { Supervision } from './syscalls/supervision.ts'
 
 /** A process to run: what is not given is as the container's own process has it; never its terminal. */
 export type ExecProcess = Partial<Process> & { readonly args: readonly string[] }
@@ -60,6 +61,8 @@ export interface ExecTarget {
   readonly spec: Spec
   /** Descriptor that stands for the first process. */
   readonly pidfd: number
+  /** Who answers its system calls, where that are functions of this process. */
+  readonly supervision?: Supervision | undefined
 }
 
 /**
@@ -117,7 +120,9 @@ export async function execIn(
       version: v2 !== undefined && directory.startsWith(`${v2}/`) ? 2 : 1,
     })),
     subCgroup: options.cgroup,
-    filter: seccompProgram(spec.linux?.seccomp, hostArchitecture()),
+    filter: seccompProgram(spec.linux?.seccomp, hostArchitecture(), {
+      supervised: target.supervision !== undefined,
+    }),
     outlive: outlives(options),
     preserveFds,
     host: thisHost(),

@@ -3,7 +3,7 @@ import { RemoteExitError, SyscallError } from '../errors.ts'
 import { delay } from '../internal/abort.ts'
 import { type Settled, settled, unsettled } from '../internal/settled.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
-import { out } from '../linux/call.ts'
+import { type Call, out } from '../linux/call.ts'
 import { close } from '../linux/calls/files.ts'
 import { pidfdOpen, pidfdSendSignal, SIGKILL, siginfoSize, waitForAnyExit } from '../linux/calls/processes.ts'
 import { syscallError } from '../linux/errno.ts'
@@ -18,6 +18,7 @@ import { writePidFile } from './pid-file.ts'
 import { RuntimeProcess, removeDirectory } from './runtime-process.ts'
 import { connectListener } from './seccomp-listener.ts'
 import { stepFailed } from './step-error.ts'
+import type { Supervisor } from './syscalls/supervisor.ts'
 import type { Terminal } from './terminal.ts'
 import { TerminalLink } from './terminal-link.ts'
 
@@ -37,6 +38,7 @@ export class Execution {
   private pidfd: number | undefined
   private link: TerminalLink | undefined
   private terminal: Terminal | undefined
+  private supervisor: Supervisor | undefined
 
   constructor(target: ExecTarget, plan: ExecPlan, given: ExecProcess, options: ExecOptions) {
     this.target = target
@@ -73,7 +75,7 @@ export class Execution {
     const joined = await this.untilJoined(cloning, joining)
     const pid = joined.value(plan.clone)
     this.terminal = this.link?.receive(options.consoleSocket)
-    const becoming = early ?? settled(process.run(plan.become(pid)))
+    const becoming = early ?? this.become(process, plan.become(pid))
     this.pidfd = perform(pidfdOpen(pid, { step: 'get hold of the process' }))
     // It has nothing left to do, and ends; the monitor waits for that.
     await joiner.close()
@@ -97,6 +99,11 @@ export class Execution {
       subCgroups,
       terminal: this.terminal,
     })
+  }
+
+  private become(process: Channel, calls: readonly Call[]): Promise<Settled<Results>> {
+    if (this.supervisor !== undefined) this.target.supervision?.passOver(this.supervisor, calls)
+    return settled(process.run(calls))
   }
 
   /** What the joiner answers; when there is none, because it was not made, why not. */
@@ -130,7 +137,9 @@ export class Execution {
         [execDescriptor.become, processPair.there],
       ])
       if (this.plan.listener !== undefined) {
-        agent = connectListener(this.target.spec.linux?.seccomp?.listenerPath ?? '')
+        const { supervision, spec } = this.target
+        this.supervisor = supervision?.open()
+        agent = this.supervisor?.takeSocket() ?? connectListener(spec.linux?.seccomp?.listenerPath ?? '')
         descriptors.set(this.plan.listener, agent)
       }
       stdio?.forEach((fd, index) => {
@@ -183,6 +192,7 @@ export class Execution {
     }
     this.interrupt()
     this.terminal?.destroy()
+    await this.supervisor?.close()
     await this.joiner?.close()
     if (monitor !== undefined) {
       // Joiner and process have no batch left and end; their parent alone can tell when.

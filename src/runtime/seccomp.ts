@@ -8,21 +8,25 @@ import { announcing } from './seccomp-listener.ts'
  * Compiles `linux.seccomp`; a profile that was compiled before is not compiled again.
  * @throws InvalidArgumentError for what a profile can't have. @throws UnsupportedError for SCMP_ACT_NOTIFY on a call by
  * which the listener is handed over.
+ * @param options.supervised Whether functions of this process answer, instead of an agent at `listenerPath`. Default false.
  */
 export function seccompProgram(
   seccomp: LinuxSeccomp | undefined,
   architecture: Architecture,
+  options: { readonly supervised?: boolean } = {},
 ): SeccompFilter | undefined {
   if (seccomp === undefined) return undefined
   const filter = compileSeccomp(seccomp, architecture)
-  if (filter.notify) checkNotify(seccomp)
+  if (filter.notify && options.supervised !== true) checkNotify(seccomp)
   return filter
 }
 
 function checkNotify({ defaultAction, listenerPath = '', syscalls = [] }: LinuxSeccomp): void {
   const pointer = '/linux/seccomp'
   if (listenerPath === '') {
-    throw new InvalidArgumentError(`${pointer}/listenerPath must be present: the profile has SCMP_ACT_NOTIFY`)
+    throw new InvalidArgumentError(`${pointer}/listenerPath must be present: the profile has SCMP_ACT_NOTIFY`, {
+      hint: 'Of a container with onSyscall, the functions are in the process that has made it: exec there.',
+    })
   }
   if (defaultAction === 'SCMP_ACT_NOTIFY') {
     throw new InvalidArgumentError(`${pointer}/defaultAction can't be SCMP_ACT_NOTIFY: nobody could answer in time`)

@@ -73,6 +73,13 @@ describe.skipIf(missing)(`an ordinary user (${missing ?? 'real ones'})`, () => {
     expect(result.lines).toEqual(['0', ` 0 ${uid} 1`, ' 1 200000 65536', '1000:50'])
   })
 
+  it.each([undefined, 'tester:200000:65536\n'])('answers the system calls of its containers (ids: %j)', async (ids) => {
+    const script = 'mkdir /no || mkdir /yes && ls -d /yes /no'
+    const result = await pullAndRun(script, ids, JSON.stringify({ denied: '/no' }))
+    expect(result.error).toBeUndefined()
+    expect(result.lines).toEqual(expect.arrayContaining([expect.stringMatching(/\/no'?: .*quota exceeded/), '/yes']))
+  })
+
   it('runs containers that are detached', async () => {
     const result = await pullAndRun('id -u; exit 3', undefined, JSON.stringify({ detach: true }))
     expect(result).toMatchObject({ lines: ['0'], code: 3 })

@@ -29,7 +29,7 @@ beforeAll(async () => {
   if (!existsSync(join(root, 'dist/index.js'))) throw new Error('There is no dist/: run `npm run build` first')
   directory = mkdtempSync(join(tmpdir(), 'oci-ts-examples-'))
   registry = await createRegistryServer()
-  const made = await assembleHostImage(['cat', 'sleep'], ['sh', '-c', 'echo nothing to do'])
+  const made = await assembleHostImage(['cat', 'ls', 'mkdir', 'sleep'], ['sh', '-c', 'echo nothing to do'])
   await pushImage(made, `${registry.host}/host`, '1')
   image = `${registry.host}/host:1`
 })
@@ -145,6 +145,15 @@ describe.skipIf(!canRun)('examples (need Linux)', () => {
       '',
     ])
     expect(statSync(backup).size).toBeGreaterThan(1024)
+  })
+
+  it('on-syscall.ts decides what a container does', async () => {
+    const { code, stdout, stderr } = await node(tsx('on-syscall.ts', image))
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    const lines = stdout.trim().split('\n')
+    expect(lines).toContain('asked for /no')
+    expect(lines).toContainEqual(expect.stringMatching(/cannot create directory .?\/no.?: Disk quota exceeded/))
+    expect(lines.slice(-2)).toEqual(['/yes', 'read from a descriptor of the program outside'])
   })
 
   it('keep-tidy.ts finds a store in order, and says so', async () => {

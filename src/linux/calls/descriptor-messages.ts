@@ -3,6 +3,7 @@ import type { Fd } from './files.ts'
 
 const SOL_SOCKET = 1
 const SCM_RIGHTS = 1
+const MSG_PEEK = 2
 const MSG_DONTWAIT = 0x40
 const MSG_NOSIGNAL = 0x4000
 const MSG_CMSG_CLOEXEC = 0x40000000
@@ -32,6 +33,12 @@ export function descriptorOut(): Out {
 export function receiveMessage(socket: Fd, control: Out, options?: CallOptions): Call {
   const message = struct([0, 0, struct([out(1), 1]), 1, control, controlSize, 0])
   return call('recvmsg', [socket, message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC], options)
+}
+
+/** As {@link receiveMessage}, but it waits, and the message stays there for others who want the descriptor. */
+export function peekMessage(socket: Fd, control: Out, options?: CallOptions): Call {
+  const message = struct([0, 0, struct([out(1), 1]), 1, control, controlSize, 0])
+  return call('recvmsg', [socket, message, MSG_PEEK | MSG_CMSG_CLOEXEC], options)
 }
 
 /** The descriptor of a message; undefined when it has none. */

@@ -149,6 +149,14 @@ export function waitForEvent(
   return call('ppoll', [table, entries.length, 0, 0, 0], options)
 }
 
+/** ppoll(2) that does not wait: gives 1 when one of `events` is there, or the other side is gone; else 0. */
+export function pollNow(fd: number, events: number, options?: CallOptions): Call {
+  const table = Buffer.alloc(8)
+  table.writeInt32LE(fd, 0)
+  table.writeInt16LE(events, 4)
+  return call('ppoll', [table, 1, struct([0, 0]), 0, 0], options)
+}
+
 export function setsid(options?: CallOptions): Call {
   return call('setsid', [], options)
 }

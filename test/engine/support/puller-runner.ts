@@ -1,14 +1,15 @@
 /** A process of its own: `puller-runner.ts <root> <state> <reference> <script> <options>` pulls and runs, and writes what it saw as JSON. */
 
 import { anonymous } from '../../../src/distribution/index.ts'
-import { createEngine, OciError } from '../../../src/index.ts'
+import { createEngine, OciError, type SyscallAnswer, type WaitingSyscall } from '../../../src/index.ts'
 
 const [root = '', state = '', reference = '', script = 'id -u', options = '{}'] = process.argv.slice(2)
 const result: { lines: string[]; code?: number; warnings?: readonly string[]; error?: unknown } = { lines: [] }
 try {
   const engine = createEngine({ root, state, store: { durability: 'none' } })
   const image = await engine.pull(reference, { registry: { credentials: anonymous } })
-  const { exec, ...others } = JSON.parse(options)
+  const { exec, denied, ...others } = JSON.parse(options)
+  if (denied !== undefined) others.onSyscall = Object.fromEntries(['mkdir', 'mkdirat'].map((name) => [name, denyMkdir]))
   await using box = await engine.run(image, { command: ['sh', '-c', script], ...others })
   if (exec === undefined) {
     result.code = (await box.exited).code
@@ -24,3 +25,9 @@ try {
   result.error = { code: error.code, message: error.message }
 }
 process.stdout.write(JSON.stringify(result))
+
+/** Refuses to make the one directory whose path is `denied`. */
+async function denyMkdir({ name, args, readString }: WaitingSyscall): Promise<SyscallAnswer> {
+  const path = await readString(args[name === 'mkdirat' ? 1 : 0] as bigint)
+  return path === JSON.parse(options).denied ? { errno: 'EDQUOT' } : 'continue'
+}

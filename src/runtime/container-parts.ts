@@ -1,0 +1,30 @@
+import type { Spec } from '../bundle/spec.ts'
+import type { Channel } from '../linux/remote/channel.ts'
+import type { Remote } from '../linux/remote/remote.ts'
+import type { HookFunctions } from './hooks.ts'
+import type { Plan } from './plan.ts'
+import type { ContainerRecord, StateDirectory } from './state-directory.ts'
+import type { Supervision } from './syscalls/supervision.ts'
+import type { Supervisor } from './syscalls/supervisor.ts'
+import type { Terminal } from './terminal.ts'
+
+/** What `create` hands over. */
+export interface ContainerParts {
+  readonly record: ContainerRecord
+  readonly spec: Spec
+  readonly directory: StateDirectory
+  readonly plan: Plan
+  readonly program: string
+  readonly monitor: Remote
+  readonly init: Channel
+  /** Descriptor that stands for the first process. */
+  readonly pidfd: number
+  readonly terminal: Terminal | undefined
+  readonly hooks: HookFunctions | undefined
+  readonly warnings: readonly string[]
+  /** Whether it waits for what it is to run; until then it does not keep this process alive. */
+  readonly parked: boolean
+  /** Who answers its system calls, and those of the filter of its first process. */
+  readonly supervision: Supervision | undefined
+  readonly supervisor: Supervisor | undefined
+}

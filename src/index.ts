@@ -83,6 +83,7 @@ export type { ContainerEvent, EventsOptions } from './runtime/events.ts'
 export type * from './runtime/stats/types.ts'
 export { isSupported, type Support } from './runtime/support.ts'
 export type {
+  SeccompArchitecture,
   SyscallAnswer,
   SyscallHandler,
   SyscallHandlers,

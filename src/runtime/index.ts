@@ -45,7 +45,13 @@ export type {
   Stall,
 } from './stats/types.ts'
 export { isSupported, type Support } from './support.ts'
-export type { SyscallAnswer, SyscallHandler, SyscallHandlers, WaitingSyscall } from './syscalls/types.ts'
+export type {
+  SeccompArchitecture,
+  SyscallAnswer,
+  SyscallHandler,
+  SyscallHandlers,
+  WaitingSyscall,
+} from './syscalls/types.ts'
 export { Terminal } from './terminal.ts'
 export { type ProcessInfo, top } from './top.ts'
 export { update } from './update.ts'

@@ -1,5 +1,7 @@
 import type { SeccompArchitecture } from '../../linux/seccomp-numbers.ts'
 
+export type { SeccompArchitecture }
+
 /** A system call of a container that waits for the answer of a {@link SyscallHandler}. */
 export interface WaitingSyscall {
   /** As the kernel names it, for example `mkdirat`. */

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { defineConfig, type ViteUserConfig } from 'vitest/config'
+import { FlakyReporter } from './scripts/vitest-flaky.ts'
 import { supportNode20 } from './scripts/vitest-on-node-20.ts'
 
 supportNode20()
@@ -18,6 +19,7 @@ const config: ViteUserConfig = defineConfig({
     pool: 'forks',
     // On two cores vitest would use one; most of our tests wait for a process or a socket.
     maxWorkers: Math.max(2, availableParallelism() - 1),
+    reporters: ['default', new FlakyReporter()],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     projects: runLong

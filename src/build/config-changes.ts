@@ -13,6 +13,12 @@ type Change = (config: ExecutionConfig, rest: string, known: Variables) => Execu
  * @throws InvalidArgumentError for another instruction, and for what an instruction can't mean.
  */
 export function changeConfig(config: ExecutionConfig, instructions: readonly string[]): ExecutionConfig {
+  if (!Array.isArray(instructions) || !instructions.every((instruction) => typeof instruction === 'string')) {
+    throw new InvalidArgumentError('changes must be a list of instructions, each of them text', {
+      subject: 'changes',
+      hint: 'For example changes: [\'CMD ["node", "main.js"]\', "ENV PORT=80"].',
+    })
+  }
   let changed = config
   for (const instruction of instructions) {
     const [, name = '', argument = ''] = /^\s*([A-Za-z]+)(?:\s+(.*))?$/s.exec(instruction) ?? []

@@ -105,4 +105,11 @@ describe('changeConfig', () => {
   ])('refuses %j', (instruction) => {
     expect(() => changeConfig(base, [instruction])).toThrow(InvalidArgumentError)
   })
+
+  it.each([['ENV A=1'], [{ env: { A: '1' } }], [[['ENV', 'A=1']]], [null]])(
+    'refuses %j, which is no list of text',
+    (x) => {
+      expect(() => changeConfig(base, x as never)).toThrow(/must be a list of instructions/)
+    },
+  )
 })

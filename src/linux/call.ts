@@ -45,6 +45,17 @@ export interface Call {
   readonly path?: string
 }
 
+/**
+ * Stands, in strings of calls that are made again and again, for the text that differs: whoever makes them puts it in.
+ * Of a private use area: no path, name or value of anybody's has it.
+ */
+export const blank = '\ue0c1\ue1f0\ue0c1'
+
+/** A string with `text` in place of each {@link blank}. */
+export function filled(string: string, text: string): string {
+  return string.includes(blank) ? string.replaceAll(blank, text) : string
+}
+
 /** Options that every builder takes last. */
 export interface CallOptions {
   readonly tolerate?: string

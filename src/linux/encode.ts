@@ -1,7 +1,7 @@
 import { InvalidArgumentError, LimitError } from '../errors.ts'
 import { quote } from '../internal/text.ts'
 import type { Architecture } from './architecture.ts'
-import type { Arg, Call, Out, Struct, Word } from './call.ts'
+import { type Arg, blank, type Call, filled, type Out, type Struct, type Word } from './call.ts'
 import { errnoNumber } from './errno.ts'
 import { headerSize } from './remote/memory.ts'
 import { syscallNumber } from './syscall-numbers.ts'
@@ -45,6 +45,16 @@ export interface Target {
   readonly address: number
   /** Whether the process goes on when nobody reads its replies. */
   readonly outlive?: boolean
+  /** What is put in place of each {@link blank}. Default: it stays. */
+  readonly text?: string | undefined
+}
+
+/** A word of a message that is to become the address of a string. */
+export interface Gap {
+  /** Offset of the word. */
+  readonly at: number
+  /** The string, with one {@link blank} or more. */
+  readonly string: string
 }
 
 /**
@@ -55,6 +65,25 @@ export interface Target {
  */
 export function encode(calls: readonly Call[], memory: Buffer, target: Target): Layout {
   return new Encoder(calls, memory, target).encode()
+}
+
+/** As {@link encode}, but strings with a {@link blank} are left out; {@link fillGaps} puts them in. */
+export function encodeWithGaps(
+  calls: readonly Call[],
+  memory: Buffer,
+  target: Target,
+): { readonly layout: Layout; readonly gaps: readonly Gap[] } {
+  const gaps: Gap[] = []
+  const layout = new Encoder(calls, memory, target, gaps).encode()
+  return { layout, gaps }
+}
+
+/**
+ * Completes a message of {@link encodeWithGaps}, which is the first `size` bytes of `memory`.
+ * @returns its whole size. @throws as {@link encode} does.
+ */
+export function fillGaps(memory: Buffer, size: number, gaps: readonly Gap[], target: Target): number {
+  return new Encoder([], memory, target).fill(size, gaps)
 }
 
 /** How far back the result that a call uses is looked for before all calls are indexed. */
@@ -68,12 +97,15 @@ class Encoder {
   /** The same memory: all that is written in words lies on 8 bytes, and both architectures are little-endian. */
   private readonly words: Int32Array
   private readonly target: Target
+  /** Where strings are left out, when they are. */
+  private readonly gaps: Gap[] | undefined
   /** Positions of the calls, when one uses a result from far back. */
   private indexes: Map<Call, number> | undefined
   private end = headerSize
 
-  constructor(calls: readonly Call[], memory: Buffer, target: Target) {
+  constructor(calls: readonly Call[], memory: Buffer, target: Target, gaps?: Gap[]) {
     this.calls = calls
+    this.gaps = gaps
     this.memory = memory
     this.words = new Int32Array(memory.buffer, memory.byteOffset, memory.length >> 2)
     this.target = target
@@ -98,6 +130,13 @@ class Encoder {
     memory.writeUInt32LE((this.target.address + first) >>> 0, 20)
     memory.fill(0, 24, headerSize)
     return { size: this.end, replySize, outs: this.outs }
+  }
+
+  fill(size: number, gaps: readonly Gap[]): number {
+    this.end = size
+    for (const { at, string } of gaps) this.writeAddress(at, this.placeString(string, 'a batch'))
+    this.memory.writeUInt32LE(this.end - headerSize, 0)
+    return this.end
   }
 
   private reserve(size: number): number {
@@ -157,7 +196,9 @@ class Encoder {
 
   private writeWord(at: number, arg: Word, call: Call): void {
     if (typeof arg === 'number') this.writeNumber(at, arg, call)
-    else if (typeof arg !== 'bigint') this.writeAddress(at, this.place(arg, call))
+    else if (this.gaps !== undefined && typeof arg === 'string' && arg.includes(blank)) {
+      this.gaps.push({ at, string: arg })
+    } else if (typeof arg !== 'bigint') this.writeAddress(at, this.place(arg, call))
     else {
       if (arg < -(2n ** 63n) || arg >= 2n ** 64n) throw outOfRange(call, arg)
       this.memory.writeBigUInt64LE(BigInt.asUintN(64, arg), at)
@@ -166,24 +207,25 @@ class Encoder {
 
   /** Offset of what an argument points at; writes it there when it is not there yet. */
   private place(arg: Exclude<Word, number | bigint>, call: Call): number {
-    if (typeof arg === 'string') return this.placeString(arg, call)
+    if (typeof arg === 'string') return this.placeString(arg, call.name)
     if (arg instanceof Uint8Array) return this.placeBytes(arg)
     if (!isPlaceable(arg)) throw new InvalidArgumentError(`${call.name}: an argument is ${kindOf(arg)}`)
     return arg.kind === 'out' ? (this.outs.get(arg) as number) : this.placeStruct(arg, call)
   }
 
-  private placeString(text: string, call: Call): number {
-    const known = this.strings.get(text)
+  private placeString(string: string, where: string): number {
+    const known = this.strings.get(string)
     if (known !== undefined) return known
+    const text = this.target.text === undefined ? string : filled(string, this.target.text)
     // The kernel would silently cut the string there.
     if (text.includes('\0')) {
-      throw new InvalidArgumentError(`${call.name}: NUL byte in ${quote(text)}`, { subject: text })
+      throw new InvalidArgumentError(`${where}: NUL byte in ${quote(text)}`, { subject: text })
     }
     const size = Buffer.byteLength(text)
     const at = this.reserve(size + 1)
     this.memory.write(text, at)
     this.memory[at + size] = 0
-    this.strings.set(text, at)
+    this.strings.set(string, at)
     return at
   }
 

@@ -4,6 +4,7 @@ import type { Mount, Spec } from '../bundle/spec.ts'
 import type { LinuxResources } from '../bundle/spec-resources.ts'
 import type { State } from '../bundle/state.ts'
 import { ConflictError, type ExitStatus, InvalidArgumentError, NotFoundError, RemoteExitError } from '../errors.ts'
+import { stringifyJsonInt64 } from '../internal/json-int64.ts'
 import type { Call } from '../linux/call.ts'
 import { pidfdSendSignal, SIGKILL } from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
@@ -128,11 +129,11 @@ export class RuntimeContainer implements AsyncDisposable {
       if (hasHooks('startContainer', spec, hooks)) await runHooks('startContainer', this.hookTarget(), hooks)
       const { supervision, supervisor } = this.parts
       if (supervisor !== undefined) supervision?.passOver(supervisor, calls)
-      const started = init.run(calls)
+      const started = init.run(calls, { again: run === undefined })
       started.catch(() => {}) // it is looked at below, whatever comes before
       // While the kernel is at it. If it fails, the record is of a container that has stopped.
       directory.write({ ...record, cgroups: this.cgroups, started: true })
-      if (run !== undefined) directory.writeConfig(spec)
+      if (run !== undefined) directory.writeConfig(stringifyJsonInt64(spec))
       const results = await started
       if (run !== undefined) throw run.noneExecuted(results)
     } catch (cause) {

@@ -1,5 +1,6 @@
 import type { Spec } from '../bundle/spec.ts'
 import { InvalidArgumentError } from '../errors.ts'
+import { stringifyJsonInt64 } from '../internal/json-int64.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import type { RuntimeContainer } from './container.ts'
 import { Creation } from './creation.ts'
@@ -7,7 +8,8 @@ import type { HookFunctions } from './hooks.ts'
 import { thisHost } from './host.ts'
 import type { OverlayRootfs } from './overlay.ts'
 import { ParkedContainer } from './parked.ts'
-import { type Plan, planContainer } from './plan.ts'
+import type { Plan } from './plan.ts'
+import { planAgain } from './plan-memo.ts'
 import { seccompProgram } from './seccomp.ts'
 import { defaultStateRoot } from './state-directory.ts'
 import { stepFailed } from './step-error.ts'
@@ -117,15 +119,17 @@ async function make(given: CreateOptions, parked: boolean): Promise<Made> {
   const root = options.stateRoot ?? defaultStateRoot()
   await sweep(root)
   const directory = await claim(root, id)
+  const config = stringifyJsonInt64(options.spec)
   let plan: Plan
   try {
     const bySystemd = options.cgroupManager === 'systemd' && options.cgroup !== false
-    plan = planOf(options, parked, bySystemd ? await scopeOf(id, options.spec) : undefined, supervision !== undefined)
+    const scope = bySystemd ? await scopeOf(id, options.spec) : undefined
+    plan = planOf(options, config, parked, scope, supervision !== undefined)
   } catch (cause) {
     directory.remove()
     throw cause
   }
-  const creation = new Creation({ ...options, parked, supervision }, plan, directory)
+  const creation = new Creation({ ...options, config, parked, supervision }, plan, directory)
   const interrupt = (): void => creation.interrupt()
   signal?.addEventListener('abort', interrupt, { once: true })
   try {
@@ -150,23 +154,21 @@ function supervisionOf({ id, onSyscall, syscallTimeout, detach, handOver }: Crea
   return new Supervision(id, onSyscall, syscallTimeout)
 }
 
-function planOf(options: CreateOptions, parked: boolean, scope: Scope | undefined, supervised: boolean): Plan {
-  const { id, spec } = options
-  return planContainer({
-    id,
-    spec,
-    bundle: options.bundle,
-    overlay: options.overlay,
-    filter: seccompProgram(spec.linux?.seccomp, hostArchitecture(), { supervised }),
-    outlive: options.detach === true || options.handOver === true,
-    handOver: options.handOver === true,
-    parked,
-    preserveFds: options.preserveFds,
-    newKeyring: options.newKeyring,
-    noPivot: options.noPivot,
-    accounting: options.accounting,
-    cgroup: options.cgroup,
-    scope,
-    host: thisHost(),
-  })
+function planOf(
+  options: CreateOptions,
+  config: string,
+  parked: boolean,
+  scope: Scope | undefined,
+  supervised: boolean,
+): Plan {
+  const { id, spec, bundle, overlay, preserveFds, newKeyring, noPivot, accounting, cgroup } = options
+  const handOver = options.handOver === true
+  const outlive = options.detach === true || handOver
+  const others = { bundle, overlay, outlive, handOver, parked, preserveFds, newKeyring, noPivot, accounting, cgroup }
+  const filter = () => seccompProgram(spec.linux?.seccomp, hostArchitecture(), { supervised })
+  return planAgain(
+    { id, spec, scope, host: thisHost(), ...others },
+    filter,
+    `${supervised} ${scope !== undefined} ${JSON.stringify(others)} ${config}`,
+  )
 }

@@ -4,7 +4,7 @@ import { RuntimeError } from '../errors.ts'
 import { delay, untilAborted } from '../internal/abort.ts'
 import { type Settled, settled, unsettled } from '../internal/settled.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
-import { out } from '../linux/call.ts'
+import { filled, out } from '../linux/call.ts'
 import { close } from '../linux/calls/files.ts'
 import {
   pidfdOpen,
@@ -54,6 +54,8 @@ const patience = 5000
 export interface InternalCreateOptions extends CreateOptions {
   /** Whether what it runs is told only when it is to run. */
   readonly parked: boolean
+  /** The text of the config. */
+  readonly config: string
   /** Who answers its system calls. */
   readonly supervision?: Supervision | undefined
 }
@@ -64,6 +66,8 @@ export class Creation {
   private readonly plan: Plan
   private readonly directory: StateDirectory
   private readonly outlive: boolean
+  /** Directories of its cgroup. */
+  private readonly cgroups: readonly string[]
   private monitor: Remote | undefined
   private init: Channel | undefined
   private stage: Channel | undefined
@@ -83,6 +87,7 @@ export class Creation {
     this.plan = plan
     this.directory = directory
     this.outlive = options.detach === true || options.handOver === true
+    this.cgroups = directoriesOf(plan.cgroup).map((path) => filled(path, options.id))
   }
 
   /** Of a parked container: the socket by which its standard streams are handed over; whoever takes it closes it. */
@@ -94,14 +99,14 @@ export class Creation {
     const { options, plan, directory } = this
     const { signal } = options
     // Whoever finds the directory after a crash must learn of the cgroup; without one there is nothing to learn.
-    if (directoriesOf(plan.cgroup).length + plan.intelRdt.directories.length > 0) this.record({ pid: 0, startTime: '' })
+    if (this.cgroups.length + plan.intelRdt.directories.length > 0) this.record({ pid: 0, startTime: '' })
     if (plan.idMaps.length > 0) this.userNamespaces = await openUserNamespaces(plan.idMaps)
     const { monitor, init } = this.spawn()
     const maps = plan.namespaces.isNew('user')
-    const cloning = settled(monitor.run(plan.monitor))
+    const cloning = settled(monitor.run(plan.monitor, { again: true }))
     const waits = this.stage === undefined && (maps || plan.cgroup.placement !== undefined)
     // Handed over before there is anybody to read it: the first process finds it when it is born.
-    const early = waits ? undefined : settled(init.run(plan.setup))
+    const early = waits ? undefined : settled(init.run(plan.setup, { again: true }))
     this.planAhead()
     const made = unsettled(await cloning)
     const born = made.value(plan.clone)
@@ -112,7 +117,7 @@ export class Creation {
     plan.cgroup.verify(placed ?? made)
     signal?.throwIfAborted()
     const startTime = processStat(pid)?.startTime ?? ''
-    const setup = await this.setUp(init, await (early ?? settled(init.run(plan.setup))))
+    const setup = await this.setUp(init, await (early ?? settled(init.run(plan.setup, { again: true }))))
     signal?.throwIfAborted()
     for (const examine of plan.examinations) {
       const examined = examine(setup, init)
@@ -195,7 +200,7 @@ export class Creation {
   private planAhead(): void {
     void this.plan.lookups
     if (!this.options.parked) void this.plan.start
-    this.directory.writeConfig(this.options.spec)
+    this.directory.writeConfig(this.options.config)
   }
 
   /** Ends what goes on in the container's first process. What waits for it then fails. */
@@ -222,7 +227,7 @@ export class Creation {
     if (this.parkedSocket !== undefined) closeSync(this.parkedSocket)
     const { cgroup } = this.plan
     // A unit of that name that was there before is somebody else's.
-    if (cgroup.placement === undefined || this.isPlaced) await removeCgroup(directoriesOf(cgroup)).catch(() => {})
+    if (cgroup.placement === undefined || this.isPlaced) await removeCgroup(this.cgroups).catch(() => {})
     if (this.isPlaced) await stopScope(cgroup.placement?.scope).catch(() => {})
     await removeResctrl(this.plan.intelRdt.directories).catch(() => {})
     this.directory.remove()
@@ -233,10 +238,11 @@ export class Creation {
   private spawn(): { readonly monitor: Remote; readonly init: Channel } {
     const { options, plan, directory } = this
     const pair = socketPair()
-    const init = new Channel(pair.here, { architecture: hostArchitecture(), outlive: this.outlive })
+    const { id: text } = options
+    const init = new Channel(pair.here, { architecture: hostArchitecture(), outlive: this.outlive, text })
     this.init = init
     const between = plan.namespaces.stage === undefined ? undefined : socketPair()
-    if (between !== undefined) this.stage = new Channel(between.here, { architecture: hostArchitecture() })
+    if (between !== undefined) this.stage = new Channel(between.here, { architecture: hostArchitecture(), text })
     let listener: number | undefined
     let agent: number | undefined
     let theirs: number | undefined
@@ -275,7 +281,7 @@ export class Creation {
       // The id maps of an ordinary user's namespace are written by way of /proc, which must show the process.
       const dumpable = this.plan.namespaces.isNew('user')
       // It outlives this process always: by as long as it takes to end the container and to clean up.
-      this.monitor = Remote.spawn({ descriptors, outlive: true, dumpable })
+      this.monitor = Remote.spawn({ descriptors, outlive: true, dumpable, text })
       return { monitor: this.monitor, init }
     } finally {
       perform(close(pair.there))
@@ -294,7 +300,7 @@ export class Creation {
     const found = plan.targets
       .filter((target) => setup.value(target.handle) >= 0)
       .map((target) => foundTarget(target, setup.value(target.handle), setup.bytes(target.stat)))
-    const results = await init.run(plan.finish(found))
+    const results = await init.run(plan.finish(found), { again: true })
     if (options.parked) return ''
     const workingDirectory = results.bytes(plan.workingDirectory).toString('latin1')
     if (!workingDirectory.startsWith('/')) {
@@ -314,6 +320,7 @@ export class Creation {
     const { options, plan, directory } = this
     const { spec } = options
     const scope = plan.cgroup.placement?.scope
+    const oomCounter = oomCounterPath(plan.cgroup)
     const record: ContainerRecord = {
       ociVersion: spec.ociVersion,
       id: options.id,
@@ -323,10 +330,10 @@ export class Creation {
       annotations: spec.annotations,
       ...of,
       started: false,
-      cgroups: directoriesOf(plan.cgroup),
+      cgroups: this.cgroups,
       ...(scope === undefined ? {} : { scope: { unit: scope.unit, isUser: scope.isUser } }),
       ...(plan.intelRdt.directories.length === 0 ? {} : { resctrl: plan.intelRdt.directories }),
-      oomCounter: oomCounterPath(plan.cgroup),
+      ...(oomCounter === undefined ? {} : { oomCounter: filled(oomCounter, options.id) }),
       outlive: this.outlive,
       ...(options.handOver === true ? { handedOver: true } : {}),
       created: Date.now(),

@@ -2,6 +2,7 @@ import { isAbsolute, join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
 import type { Process } from '../bundle/spec-process.ts'
 import { InvalidArgumentError } from '../errors.ts'
+import { lastOf, lazy } from '../internal/lazy.ts'
 import { type Call, type Out, out } from '../linux/call.ts'
 import { chdir, close, closeRange, dup3, F_SETFD, FD_CLOEXEC, fcntl, getcwd } from '../linux/calls/files.ts'
 import {
@@ -196,7 +197,7 @@ export function planContainer(options: PlanOptions): Plan {
     },
     listener: listenerSocket(options),
     workingDirectory,
-    finish: (found) => [
+    finish: lastOf(keyOfFound, (found) => [
       ...protectCalls(found),
       ...rootChangeCalls(descriptor.root, rootChange(options, namespaces), {
         readonly: spec.root?.readonly === true,
@@ -212,7 +213,7 @@ export function planContainer(options: PlanOptions): Plan {
             getcwd(workingDirectory, { step: 'check the working directory', pointer: '/process/cwd' }),
             ...lookups(),
           ]),
-    ],
+    ]),
     get start() {
       return start()
     },
@@ -222,18 +223,13 @@ export function planContainer(options: PlanOptions): Plan {
   }
 }
 
+function keyOfFound(found: readonly FoundTarget[]): string {
+  return found.map(({ target, descriptor, isDirectory }) => `${target.pointer} ${descriptor} ${isDirectory}`).join()
+}
+
 function ownTerminal(process: Process): readonly Call[] {
   const numbers = { socket: descriptor.terminal, master: descriptor.terminalMaster }
   return [...terminalCalls(process, numbers), ...consoleCalls(), ...controlCalls()]
-}
-
-/** Made at the first use, and kept. */
-function lazy<T>(make: () => T): () => T {
-  let made: { readonly value: T } | undefined
-  return () => {
-    made ??= { value: make() }
-    return made.value
-  }
 }
 
 function cgroupOf({ id, spec, scope, accounting, host }: PlanOptions): CgroupPlan {
@@ -291,8 +287,11 @@ function planStart(options: PlanOptions, namespaces: NamespacePlan): Plan['start
   const { process } = spec
   if (process === undefined) return undefined
   const scheduling = schedulingCalls(process, spec.linux)
-  const calls = startCalls(process, startContext(options, namespaces))
-  return (program, pid) => [...scheduling, ...calls(program, pid)]
+  const context = startContext(options, namespaces)
+  const calls = startCalls(process, context)
+  // Only a listener is told the pid.
+  const keyOf = (program: string, pid: number) => (context.listener === undefined ? program : `${pid} ${program}`)
+  return lastOf(keyOf, (program, pid) => [...scheduling, ...calls(program, pid)])
 }
 
 function startContext(options: PlanOptions, namespaces: NamespacePlan): StartContext {

@@ -14,7 +14,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
 import { ConflictError, InvalidArgumentError, NotFoundError, type SyscallError } from '../errors.ts'
-import { parseJsonInt64, stringifyJsonInt64 } from '../internal/json-int64.ts'
+import { parseJsonInt64 } from '../internal/json-int64.ts'
 import { flock, LOCK } from '../linux/calls/files.ts'
 import { perform } from '../linux/local.ts'
 import type { ScopeRecord } from './systemd/scope.ts'
@@ -147,9 +147,9 @@ export class StateDirectory {
     renameSync(temporary, join(this.path, 'state.json'))
   }
 
-  /** Keeps the container's config, for whoever runs something in it by its id. */
-  writeConfig(spec: Spec): void {
-    writeFileSync(join(this.path, 'config.json'), stringifyJsonInt64(spec), { mode: 0o600 })
+  /** Keeps the container's config, which is the text of a config.json, for whoever runs something in it by its id. */
+  writeConfig(config: string): void {
+    writeFileSync(join(this.path, 'config.json'), config, { mode: 0o600 })
   }
 
   /** Removes the directory and lets go of the lock. Idempotent. */

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { InvalidArgumentError, LimitError } from '../../src/errors.ts'
-import { type Arg, type Call, call, out, struct } from '../../src/linux/call.ts'
+import { type Arg, blank, type Call, call, out, struct } from '../../src/linux/call.ts'
 import { AT_FDCWD, close, O, openat, write } from '../../src/linux/calls/files.ts'
 import { clone, stringTable } from '../../src/linux/calls/processes.ts'
-import { encode } from '../../src/linux/encode.ts'
+import { encode, encodeWithGaps, fillGaps } from '../../src/linux/encode.ts'
 
 const address = 0x100000
 const memory = Buffer.alloc(1 << 16)
@@ -170,5 +170,32 @@ describe('encode refuses', () => {
   it('more calls than there is memory for', () => {
     const calls = Array.from({ length: 2000 }, () => call('getpid', []))
     expect(() => encoded(calls)).toThrow(/a batch of system calls exceeds the limit of 65536 bytes/)
+  })
+})
+
+describe('a batch with blanks', () => {
+  const calls = [call('chdir', [`/x/${blank}`]), call('symlinkat', [`${blank}/${blank}`, AT_FDCWD, 'plain'])]
+  const target = { architecture: 'x64', address } as const
+
+  it('is encoded with what stands for them', () => {
+    const layout = encode(calls, memory, { ...target, text: 'ünï' })
+    const at = memory.readUInt32LE(layout.replySize + 8) - address
+    expect(memory.toString('utf8', at, memory.indexOf(0, at))).toBe('/x/ünï')
+  })
+
+  it('can be encoded once and filled each time', () => {
+    const { layout, gaps } = encodeWithGaps(calls, memory, target)
+    const kept = Buffer.from(memory.subarray(0, layout.size))
+    for (const text of ['a', 'a longer one']) {
+      memory.set(kept)
+      const size = fillGaps(memory, layout.size, gaps, { ...target, text })
+      expect(memory.readUInt32LE(0)).toBe(size - header)
+      const strings = [0, callSize, callSize + 16].map((offset) => {
+        const at = memory.readUInt32LE(layout.replySize + 8 + offset) - address
+        return memory.toString('utf8', at, memory.indexOf(0, at))
+      })
+      expect(strings).toEqual([`/x/${text}`, `${text}/${text}`, 'plain'])
+    }
+    expect(() => fillGaps(memory, layout.size, gaps, { ...target, text: 'a\0b' })).toThrow(InvalidArgumentError)
   })
 })

@@ -1,12 +1,13 @@
 import { Socket } from 'node:net'
 import { InvalidArgumentError, RemoteExitError } from '../../errors.ts'
 import type { Architecture } from '../architecture.ts'
-import type { Call } from '../call.ts'
-import { encode, type Layout } from '../encode.ts'
+import { type Call, filled } from '../call.ts'
+import { encode, type Layout, type Target } from '../encode.ts'
 import { syscallError } from '../errno.ts'
 import { interrupted } from '../resume.ts'
 import type { CallRunner, Results } from '../runner.ts'
 import { headerSize, messageAddress, messageCapacity } from './memory.ts'
+import { RepeatedBatch } from './repeated.ts'
 
 export type { Results } from '../runner.ts'
 
@@ -26,8 +27,18 @@ export interface ChannelOptions {
   readonly outlive?: boolean | undefined
   /** Calls put before the first batch, in the same message. */
   readonly prelude?: readonly Call[] | undefined
+  /** What is put in place of each {@link blank} in strings of the calls. Default: it stays. */
+  readonly text?: string | undefined
   /** Bytes that the process sends first: the answer to a batch that somebody else has handed over. Default none. */
   readonly greeting?: number | undefined
+}
+
+/** How a batch is made. */
+export interface RunOptions {
+  /** Whether this process may end without the answer. Default false. */
+  readonly background?: boolean | undefined
+  /** Whether the same array of calls is made often, and so is to be encoded once. It must not change. Default false. */
+  readonly again?: boolean | undefined
 }
 
 /** Bytes of the answer to a batch of `calls` calls that write to no memory. */
@@ -37,6 +48,8 @@ export function replySize(calls: number): number {
 
 /** Largest errno; results from -4095 to -1 are failures. */
 const maxErrno = 4095
+
+const nothing: readonly Call[] = []
 
 // One for all channels: a message is encoded and handed to the kernel in one go.
 let scratch: Buffer | undefined
@@ -87,16 +100,16 @@ export class Channel implements CallRunner {
    * Makes `calls` in the remote process, in order, in one round trip. It stops at the first call that
    * fails with an errno which the call does not tolerate.
    * @throws SyscallError for that call. @throws RemoteExitError when the process ends before it has answered.
-   * @param options.background Whether this process may end without the answer. Default false.
    * @throws LimitError for more than {@link Channel.capacity} bytes; InvalidArgumentError for what can't be encoded.
    */
-  run(calls: readonly Call[], options: { readonly background?: boolean } = {}): Promise<Results> {
+  run(calls: readonly Call[], options: RunOptions = {}): Promise<Results> {
     return new Promise((resolve, reject) => {
       if (!this.isOpen) throw new RemoteExitError('the remote process has ended')
       if (calls.length === 0) throw new InvalidArgumentError('a batch must have at least one call')
-      const all = this.started ? calls : [...(this.options.prelude ?? []), ...calls]
       const holds = options.background !== true
-      this.write(all, (layout) => this.waiting.push({ calls: all, layout, holds, resolve, reject }))
+      this.write(calls, options.again === true, (all, layout) => {
+        this.waiting.push({ calls: all, layout, holds, resolve, reject })
+      })
       this.started = true
       if (holds) this.socket.ref() // an answer is on its way
     })
@@ -116,25 +129,39 @@ export class Channel implements CallRunner {
     return this.closed
   }
 
-  private write(calls: readonly Call[], encoded: (layout: Layout) => void): void {
+  private write(
+    calls: readonly Call[],
+    again: boolean,
+    encoded: (all: readonly Call[], layout: Batch['layout']) => void,
+  ): void {
     const memory = scratch ?? Buffer.allocUnsafeSlow(headerSize + messageCapacity)
     scratch = undefined
-    const { architecture, outlive } = this.options
-    let layout: Layout
+    const { architecture, outlive, text, prelude = nothing } = this.options
+    const before = this.started ? nothing : prelude
+    const target: Target = { architecture, address: messageAddress, outlive: outlive === true, text }
+    let size: number
     try {
-      layout = encode(calls, memory, { architecture, address: messageAddress, outlive: outlive === true })
+      if (again) {
+        const batch = RepeatedBatch.of(calls, before, memory, target)
+        size = batch.write(memory, text)
+        encoded(batch.calls, batch.layout)
+      } else {
+        const all = before.length === 0 ? calls : [...before, ...calls]
+        const layout = encode(all, memory, target)
+        size = layout.size
+        encoded(all, layout)
+      }
     } catch (error) {
       scratch = memory
       throw error
     }
-    encoded(layout)
     let returned = false
     const giveBack = (): void => {
       // Once: another batch may be on its way from that memory by the time of the second.
       if (!returned) scratch = memory
       returned = true
     }
-    this.socket.write(memory.subarray(0, layout.size), giveBack)
+    this.socket.write(memory.subarray(0, size), giveBack)
     // What the kernel does not take at once is still to be read from that memory.
     if (this.socket.writableLength === 0) giveBack()
   }
@@ -154,7 +181,7 @@ export class Channel implements CallRunner {
       this.receivedSize = rest.length
       this.waiting.shift()
       if (!this.waiting.some((each) => each.holds)) this.socket.unref()
-      if (!settle(batch, reply)) this.socket.destroy()
+      if (!settle(batch, reply, this.options.text)) this.socket.destroy()
     }
   }
 
@@ -166,7 +193,7 @@ export class Channel implements CallRunner {
 }
 
 /** Hands the answer over. @returns false when it is none: then the other end is no longer our program. */
-function settle(batch: Batch, reply: Buffer): boolean {
+function settle(batch: Batch, reply: Buffer, text: string | undefined): boolean {
   const { calls, layout } = batch
   const notMade = reply.readInt32LE(12)
   if (notMade !== -1) {
@@ -178,11 +205,22 @@ function settle(batch: Batch, reply: Buffer): boolean {
       return false
     }
     const results = resultsOf(calls, layout, reply)
-    batch.reject(interrupted(syscallError(failed, errno), { calls, position: index, results }))
+    const error = syscallError(text === undefined ? failed : named(failed, text), errno)
+    batch.reject(interrupted(error, { calls, position: index, results }))
     return true
   }
   batch.resolve(resultsOf(calls, layout, reply))
   return true
+}
+
+/** A call as errors tell of it: with what stood for its blanks. */
+function named(call: Call, text: string): Call {
+  const { path, step } = call
+  return {
+    ...call,
+    ...(path === undefined ? {} : { path: filled(path, text) }),
+    ...(step === undefined ? {} : { step: filled(step, text) }),
+  }
 }
 
 function resultsOf(calls: readonly Call[], layout: Batch['layout'], reply: Buffer): Results {

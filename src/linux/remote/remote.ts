@@ -5,7 +5,7 @@ import { close, closeRange } from '../calls/files.ts'
 import { checkPeer, kill, PR, prctl, SIGKILL, SOCK_CLOEXEC, SOCK_STREAM, socketpair } from '../calls/processes.ts'
 import { perform, performFor } from '../local.ts'
 import type { CallRunner, Results } from '../runner.ts'
-import { Channel } from './channel.ts'
+import { Channel, type RunOptions } from './channel.ts'
 import { orphan, reap, reapOrphans, reapSoon } from './reap.ts'
 import { type Descriptors, spawnProgram } from './spawn.ts'
 
@@ -23,6 +23,8 @@ export interface RemoteOptions {
    * user must allow it until the id maps of a user namespace are written.
    */
   readonly dumpable?: boolean | undefined
+  /** See `text` of ChannelOptions. */
+  readonly text?: string | undefined
 }
 
 /**
@@ -58,7 +60,8 @@ export class Remote implements CallRunner, AsyncDisposable {
     try {
       const prelude = preludeOf(options, [0, 1, 2, ...descriptors.keys()])
       const pid = spawnProgram(descriptors)
-      const channel = new Channel(here, { architecture: hostArchitecture(), outlive: options.outlive, prelude })
+      const { outlive, text } = options
+      const channel = new Channel(here, { architecture: hostArchitecture(), outlive, prelude, text })
       return new Remote(pid, channel)
     } catch (error) {
       perform(close(here))
@@ -69,7 +72,7 @@ export class Remote implements CallRunner, AsyncDisposable {
   }
 
   /** See {@link Channel.run}. Batches may be handed over before earlier ones are answered. */
-  run(calls: readonly Call[], options?: { readonly background?: boolean }): Promise<Results> {
+  run(calls: readonly Call[], options?: RunOptions): Promise<Results> {
     return this.channel.run(calls, options)
   }
 
@@ -135,7 +138,21 @@ function checkDescriptors(descriptors: Descriptors = new Map()): void {
   }
 }
 
+const mostPreludes = 64
+// Few differ; a batch that is made often is found again only behind the same array.
+const preludes = new Map<string, readonly Call[]>()
+
 function preludeOf(options: RemoteOptions, kept: readonly number[]): readonly Call[] {
+  const key = `${options.outlive === true} ${options.dumpable === true} ${kept}`
+  let prelude = preludes.get(key)
+  if (prelude === undefined) {
+    prelude = makePrelude(options, kept)
+    if (preludes.size < mostPreludes) preludes.set(key, prelude)
+  }
+  return prelude
+}
+
+function makePrelude(options: RemoteOptions, kept: readonly number[]): readonly Call[] {
   const step = 'prepare the remote process'
   const calls: Call[] = []
   const ascending = [...new Set(kept)].sort((a, b) => a - b)

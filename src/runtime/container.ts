@@ -3,8 +3,7 @@ import { dirname } from 'node:path'
 import type { Mount, Spec } from '../bundle/spec.ts'
 import type { LinuxResources } from '../bundle/spec-resources.ts'
 import type { State } from '../bundle/state.ts'
-import { ConflictError, type ExitStatus, InvalidArgumentError, NotFoundError, RemoteExitError } from '../errors.ts'
-import { stringifyJsonInt64 } from '../internal/json-int64.ts'
+import { ConflictError, type ExitStatus, InvalidArgumentError, NotFoundError } from '../errors.ts'
 import type { Call } from '../linux/call.ts'
 import { pidfdSendSignal, SIGKILL } from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
@@ -106,12 +105,17 @@ export class RuntimeContainer implements AsyncDisposable {
 
   /**
    * The start by a batch after which the first process is the program.
-   * @param run Of a parked container: the config with what it runs, and the error for a batch that was made to its end.
+   * @param run Of a parked container: the config with what it runs, its text where that is another one than before, and
+   * the error for a batch that was made to its end.
    * @internal
    */
   async startWith(
     calls: readonly Call[],
-    run?: { readonly spec: Spec; readonly noneExecuted: (results: Results) => unknown },
+    run?: {
+      readonly spec: Spec
+      readonly config: string | undefined
+      readonly noneExecuted: (results: Results) => unknown
+    },
   ): Promise<void> {
     const { init, record, directory, monitor } = this.parts
     if (this.status !== 'created') {
@@ -129,16 +133,15 @@ export class RuntimeContainer implements AsyncDisposable {
       if (hasHooks('startContainer', spec, hooks)) await runHooks('startContainer', this.hookTarget(), hooks)
       const { supervision, supervisor } = this.parts
       if (supervisor !== undefined) supervision?.passOver(supervisor, calls)
-      const started = init.run(calls, { again: run === undefined })
+      const started = init.become(calls, { again: true })
       started.catch(() => {}) // it is looked at below, whatever comes before
       // While the kernel is at it. If it fails, the record is of a container that has stopped.
       directory.write({ ...record, cgroups: this.cgroups, started: true })
-      if (run !== undefined) directory.writeConfig(stringifyJsonInt64(spec))
+      if (run?.config !== undefined) directory.writeConfig(run.config)
       const results = await started
-      if (run !== undefined) throw run.noneExecuted(results)
+      if (results !== undefined && run !== undefined) throw run.noneExecuted(results)
     } catch (cause) {
-      // On success the process is another program, and the socket is closed.
-      if (!(cause instanceof RemoteExitError)) throw await this.startFailed(cause)
+      throw await this.startFailed(cause)
     }
     if (!hasHooks('poststart', spec, hooks)) return
     await runHooks('poststart', this.hookTarget(), hooks).catch(async (cause: unknown) => {
@@ -327,7 +330,7 @@ export class RuntimeContainer implements AsyncDisposable {
     const { outlive, cgroups, resctrl, oomCounter } = record
     const handedOver = record.handedOver === true
     const watch = watchCalls({
-      ...{ pid: this.pid, outlive, oomCounter, cgroups, resctrl, handedOver },
+      ...{ pid: this.pid, outlive, oomCounter, cgroups, resctrl, handedOver, keepsMounts: this.parts.parked },
       record: directory.exitRecord,
     })
     const watched = monitor.run(watch.calls, { background: this.parts.parked })

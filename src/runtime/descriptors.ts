@@ -19,6 +19,8 @@ export const descriptor = {
   lock: 6,
   /** The monitor: the first process (pidfd). */
   process: 8,
+  /** The monitor of a container of a pool: the container's mount namespace. */
+  mounts: 9,
   /** The first process: what mount(2) is to mount on, which takes a path. */
   target: 101,
   /** The first of the two that lead to groups of resctrl. */

@@ -71,7 +71,7 @@ export class Execution {
     // Handed over before there is anybody to read it: each process finds it when it is born.
     const joining = settled(joiner.run(plan.joiner))
     this.joining = joining
-    const early = plan.listener === undefined ? settled(process.run(plan.become(0))) : undefined
+    const early = plan.listener === undefined ? settled(process.become(plan.become(0))) : undefined
     const joined = await this.untilJoined(cloning, joining)
     const pid = joined.value(plan.clone)
     this.terminal = this.link?.receive(options.consoleSocket)
@@ -80,10 +80,9 @@ export class Execution {
     // It has nothing left to do, and ends; the monitor waits for that.
     await joiner.close()
     const made = unsettled(await cloning)
-    const outcome = await becoming
+    const outcome = unsettled(await becoming)
     // When it is the program, its socket is closed.
-    if (!('error' in outcome)) throw this.noneExecuted(joined, outcome.value)
-    if (!(outcome.error instanceof RemoteExitError)) throw outcome.error
+    if (outcome !== undefined) throw this.noneExecuted(joined, outcome)
     options.signal?.throwIfAborted()
     if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
     const subCgroups = plan.subCgroups
@@ -101,9 +100,9 @@ export class Execution {
     })
   }
 
-  private become(process: Channel, calls: readonly Call[]): Promise<Settled<Results>> {
+  private become(process: Channel, calls: readonly Call[]): Promise<Settled<Results | undefined>> {
     if (this.supervisor !== undefined) this.target.supervision?.passOver(this.supervisor, calls)
-    return settled(process.run(calls))
+    return settled(process.become(calls))
   }
 
   /** What the joiner answers; when there is none, because it was not made, why not. */

@@ -64,6 +64,11 @@ export interface WatchOptions {
   readonly record: string
   /** Whether the container's end is another process's business: then it is only looked at. */
   readonly handedOver: boolean
+  /**
+   * Whether its mounts are kept until after the answer. Taking them down waits for all processors, and the end of the
+   * first process would wait for that.
+   */
+  readonly keepsMounts: boolean
 }
 
 /** The batches that wait for the end of a container. They are made also when nobody is there to hear of it. */
@@ -73,7 +78,10 @@ export interface Watch {
   readonly siginfo: Out
   readonly rusage: Out
   readonly oomText: Out
-  /** The batch behind it: the calls that remove the directories of the cgroup, in their order, and of resctrl. Nobody has to wait. */
+  /**
+   * The batch behind it: the calls that remove the directories of the cgroup, in their order, and of resctrl, and one
+   * that lets go of the mounts. Nobody has to wait.
+   */
   readonly removals: readonly Call[]
 }
 
@@ -87,7 +95,7 @@ export function watchCalls(options: WatchOptions): Watch {
   const rusage = out(rusageSize)
   const oomText = out(oomTextSize)
   const step = 'wait for the container'
-  const calls: Call[] = []
+  const calls: Call[] = options.keepsMounts ? [...holdMounts(options.pid)] : []
   if (!options.outlive) {
     const ends = [
       { fd: descriptor.process, events: POLLIN },
@@ -106,7 +114,14 @@ export function watchCalls(options: WatchOptions): Watch {
   calls.push(file, writev(file, [siginfo, rusage, oomText], any), close(file, any))
   const directories = [...options.cgroups, ...(options.resctrl ?? [])]
   const removals = directories.map((directory) => unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any))
+  if (options.keepsMounts) removals.push(close(descriptor.mounts, any))
   return { calls, siginfo, rusage, oomText, removals }
+}
+
+/** Where that is refused, as it may be to an ordinary user, the end takes as long as it takes. */
+function holdMounts(pid: number): readonly Call[] {
+  const opened = openat(AT_FDCWD, `/proc/${pid}/ns/mnt`, O.RDONLY, 0, any)
+  return [opened, dup3(opened, descriptor.mounts, O.CLOEXEC, any), close(opened, any)]
 }
 
 /**

@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto'
 import { InvalidArgumentError } from '../errors.ts'
 import type { RuntimeContainer } from './container.ts'
 import { type CreateOptions, createParked } from './create.ts'
-import type { ParkedContainer, PoolProcess, PoolRunOptions } from './parked.ts'
-import { specOfRun } from './parked.ts'
+import type { ParkedContainer } from './parked.ts'
+import { checkRun, type PoolProcess, type PoolRunOptions } from './run-plan.ts'
 import { checkId } from './state-directory.ts'
 import { checkSize, WarmPool } from './warm-pool.ts'
 
@@ -70,7 +70,7 @@ export class Pool implements AsyncDisposable {
    * be used. @throws ConflictError when the pool is closed.
    */
   async run(process: PoolProcess = {}, options: PoolRunOptions = {}): Promise<RuntimeContainer> {
-    specOfRun(this.options.spec, process, options.hostname)
+    checkRun(this.options.spec, process, options.hostname)
     const parked = await this.spares.take(options.signal)
     return parked.run(process, options)
   }

@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
-import { ConflictError, InvalidArgumentError, RemoteExitError, SyscallError } from '../errors.ts'
+import { ConflictError, InvalidArgumentError, SyscallError } from '../errors.ts'
 import { SIGKILL } from '../linux/calls/processes.ts'
 import type { Channel } from '../linux/remote/channel.ts'
 import { connectToStart, forgetStart, keptStart } from './handover.ts'
@@ -44,13 +44,12 @@ async function startHandedOver(record: ContainerRecord, spec: Spec, directory: S
   const init = connect(record, directory)
   try {
     await hook('startContainer', record, spec)
-    const started = init.run(calls)
+    const started = init.become(calls)
     started.catch(() => {}) // it is looked at below, whatever comes before
     directory.write({ ...record, started: true })
     await started
   } catch (cause) {
-    // On success the process is another program, and the socket is closed.
-    if (!(cause instanceof RemoteExitError)) throw await startFailed(record, cause)
+    throw await startFailed(record, cause)
   } finally {
     await init.close()
     forgetStart(directory)

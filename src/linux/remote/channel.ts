@@ -18,6 +18,8 @@ interface Batch {
   holds: boolean
   readonly resolve: (results: Results) => void
   readonly reject: (error: unknown) => void
+  /** What is done instead of `reject` when the other end is closed. */
+  ended?: (() => void) | undefined
 }
 
 /** How a channel treats its process. */
@@ -83,6 +85,11 @@ export class Channel implements CallRunner {
     this.socket.on('data', (chunk: Buffer) => this.receive(chunk))
     // The end is told by 'close'; what broke a stream between two local processes is that one of them died.
     this.socket.on('error', () => {})
+    // Nobody is there to be told that this end closes, too: whoever waits for the end hears of it at once.
+    this.socket.once('end', () => {
+      this.socket.destroy()
+      this.abandon()
+    })
     this.closed = new Promise((resolve) => {
       this.socket.once('close', () => {
         this.abandon()
@@ -113,6 +120,22 @@ export class Channel implements CallRunner {
       this.started = true
       if (holds) this.socket.ref() // an answer is on its way
     })
+  }
+
+  /**
+   * As {@link run}, for calls by which the process becomes another program. Resolves with undefined when the other end
+   * is closed: it is that program, or has ended.
+   */
+  async become(calls: readonly Call[], options: Parameters<Channel['run']>[1] = {}): Promise<Results | undefined> {
+    if (!this.isOpen) return undefined
+    const before = this.waiting.length
+    const results = this.run(calls, options)
+    const batch = this.waiting[before]
+    if (batch === undefined) return results // they could not be encoded
+    const ended = new Promise<undefined>((resolve) => {
+      batch.ended = () => resolve(undefined)
+    })
+    return Promise.race([results, ended])
   }
 
   /** From now on the answer that comes next keeps this process alive, also when its batch was one in the background. */
@@ -187,7 +210,8 @@ export class Channel implements CallRunner {
 
   private abandon(): void {
     for (const batch of this.waiting.splice(0)) {
-      batch.reject(new RemoteExitError('the remote process ended before it had answered'))
+      if (batch.ended !== undefined) batch.ended()
+      else batch.reject(new RemoteExitError('the remote process ended before it had answered'))
     }
   }
 }

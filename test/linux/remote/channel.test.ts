@@ -4,6 +4,7 @@ import { InvalidArgumentError, RemoteExitError } from '../../../src/errors.ts'
 import { hostArchitecture } from '../../../src/linux/architecture.ts'
 import { call } from '../../../src/linux/call.ts'
 import { encode } from '../../../src/linux/encode.ts'
+import { perform } from '../../../src/linux/local.ts'
 import { Channel } from '../../../src/linux/remote/channel.ts'
 import { headerSize, messageAddress, messageCapacity } from '../../../src/linux/remote/memory.ts'
 import { reap } from '../../../src/linux/remote/reap.ts'
@@ -117,6 +118,23 @@ describe('a channel whose other end is not the program', () => {
     await channel.closed
     expect(channel.isOpen).toBe(false)
     await expect(channel.run([call('getpid', [])])).rejects.toBeInstanceOf(RemoteExitError)
+  })
+
+  it('tells of a process that became another program by the end of its socket, and of one that did not', async () => {
+    const getpid = call('getpid', [])
+    const { channel, other } = start()
+    const stayed = channel.become([getpid])
+    writeSync(other, reply(-1, 42n))
+    expect((await stayed)?.value(getpid)).toBe(42)
+    const failed = channel.become([getpid])
+    writeSync(other, reply(0, -2n))
+    await expect(failed).rejects.toMatchObject({ errnoName: 'ENOENT' })
+    await expect(channel.become([])).rejects.toBeInstanceOf(InvalidArgumentError)
+    const became = channel.become([getpid])
+    perform(call('shutdown', [other, 2]))
+    expect(await became).toBeUndefined()
+    expect(channel.isOpen).toBe(false)
+    expect(await channel.become([getpid])).toBeUndefined()
   })
 
   it('is closed when it says more than it was asked', async () => {

@@ -26,6 +26,7 @@ import { farewellCalls, watchCalls } from './monitor.ts'
 import { pauseRecord, resumeRecord } from './pause.ts'
 import { signalNumber } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
+import { removeRootMount } from './root-mount.ts'
 import type { RuntimeProcess } from './runtime-process.ts'
 import { type ContainerRecord, readRecord, stateFiles } from './state-directory.ts'
 import { statsOf } from './stats/stats.ts'
@@ -313,6 +314,7 @@ export class RuntimeContainer implements AsyncDisposable {
     await removeCgroup([...this.cgroups, ...(await this.joinedByOthers())])
     await removeResctrl(this.parts.record.resctrl)
     await stopScope(this.parts.record.scope)
+    removeRootMount(this.parts.record.rootMount)
     directory.remove()
     await runPoststopHooks(this.hookTarget(), this.parts.hooks)
   }
@@ -335,7 +337,8 @@ export class RuntimeContainer implements AsyncDisposable {
     })
     const watched = monitor.run(watch.calls, { background: this.parts.parked })
     if (watch.removals.length > 0) this.cgroupsRemoved = this.untilRemoved(watch.removals)
-    if (!outlive) monitor.run(farewellCalls(directory.path, stateFiles), { background: true }).catch(() => {})
+    if (!outlive)
+      monitor.run(farewellCalls(directory.path, stateFiles, record.rootMount), { background: true }).catch(() => {})
     let status = killedWithMonitor
     try {
       const results = await watched

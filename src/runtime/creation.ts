@@ -37,6 +37,7 @@ import { writePidFile } from './pid-file.ts'
 import type { Plan } from './plan.ts'
 import { processStat } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
+import { planRootMount, type RootMount, removeRootMount } from './root-mount.ts'
 import { connectListener } from './seccomp-listener.ts'
 import type { ContainerRecord, StateDirectory } from './state-directory.ts'
 import type { Supervision } from './syscalls/supervision.ts'
@@ -75,6 +76,7 @@ export class Creation {
   private pidfd: number | undefined
   /** The record that hooks have been told of. */
   private hooked: ContainerRecord | undefined
+  private rootMount: RootMount | undefined
   private link: TerminalLink | undefined
   /** Whether systemd has made the cgroup. */
   private isPlaced = false
@@ -99,7 +101,10 @@ export class Creation {
     const { options, plan, directory } = this
     const { signal } = options
     // Whoever finds the directory after a crash must learn of the cgroup; without one there is nothing to learn.
-    if (this.cgroups.length + plan.intelRdt.directories.length > 0) this.record({ pid: 0, startTime: '' })
+    if (plan.isRootOnHost) this.rootMount = planRootMount(this.rootfs)
+    if (this.cgroups.length + plan.intelRdt.directories.length > 0 || plan.isRootOnHost) {
+      this.record({ pid: 0, startTime: '' })
+    }
     if (plan.idMaps.length > 0) this.userNamespaces = await openUserNamespaces(plan.idMaps)
     const { monitor, init } = this.spawn()
     const maps = plan.namespaces.isNew('user')
@@ -230,6 +235,7 @@ export class Creation {
     if (cgroup.placement === undefined || this.isPlaced) await removeCgroup(this.cgroups).catch(() => {})
     if (this.isPlaced) await stopScope(cgroup.placement?.scope).catch(() => {})
     await removeResctrl(this.plan.intelRdt.directories).catch(() => {})
+    removeRootMount(this.rootMount)
     this.directory.remove()
     const { spec, hooks } = this.options
     if (this.hooked !== undefined) await runPoststopHooks({ record: this.hooked, spec, pidfd: undefined }, hooks)
@@ -316,6 +322,11 @@ export class Creation {
     return chooseProgram(options, plan, results)
   }
 
+  private get rootfs(): string {
+    const { bundle, spec } = this.options
+    return resolve(bundle, spec.root?.path ?? 'rootfs')
+  }
+
   private record(of: { readonly pid: number; readonly startTime: string }): ContainerRecord {
     const { options, plan, directory } = this
     const { spec } = options
@@ -325,7 +336,7 @@ export class Creation {
       ociVersion: spec.ociVersion,
       id: options.id,
       bundle: options.bundle,
-      rootfs: resolve(options.bundle, spec.root?.path ?? 'rootfs'),
+      rootfs: this.rootfs,
       owner: thisHost().uid,
       annotations: spec.annotations,
       ...of,
@@ -333,6 +344,7 @@ export class Creation {
       cgroups: this.cgroups,
       ...(scope === undefined ? {} : { scope: { unit: scope.unit, isUser: scope.isUser } }),
       ...(plan.intelRdt.directories.length === 0 ? {} : { resctrl: plan.intelRdt.directories }),
+      rootMount: this.rootMount,
       ...(oomCounter === undefined ? {} : { oomCounter: filled(oomCounter, options.id) }),
       outlive: this.outlive,
       ...(options.handOver === true ? { handedOver: true } : {}),

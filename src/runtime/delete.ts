@@ -8,6 +8,7 @@ import { runPoststopHooks } from './hooks.ts'
 import { signalFirstProcess } from './kill.ts'
 import { type LookupOptions, statusOf } from './lookup.ts'
 import { removeResctrl } from './resctrl.ts'
+import { removeRootMount } from './root-mount.ts'
 import { defaultStateRoot, readConfig, readRecord, removeStateDirectory, StateDirectory } from './state-directory.ts'
 import { sweepOne } from './sweep.ts'
 import { stopScope } from './systemd/scope.ts'
@@ -50,6 +51,7 @@ export async function deleteContainer(id: string, options: DeleteOptions = {}): 
   await removeCgroup(record.cgroups)
   await removeResctrl(record.resctrl)
   await stopScope(record.scope)
+  removeRootMount(record.rootMount)
   // One that was abandoned while it was made need not have it.
   const spec = await readConfig(root, id).catch(() => undefined)
   await removeStateDirectory(root, id)

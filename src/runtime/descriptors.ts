@@ -35,6 +35,8 @@ export const descriptor = {
   terminalMaster: 102,
   /** The first of those of mounts with tmpcopyup, three for each: what is copied, where to, and the mount. */
   copies: 550,
+  /** The first of the tmpfs that are to get the mode of the directory below them. */
+  tmpfs: 800,
   /** The first of those that lead to the cgroup. */
   cgroup: 110,
 } as const

@@ -28,7 +28,21 @@ export function refuseHostChanges(spec: Spec, overlay: OverlayRootfs | undefined
   if (Object.keys(spec.linux?.netDevices ?? {}).length > 0 && !has('network')) {
     throw new InvalidArgumentError('/linux/netDevices needs a network namespace to move devices to')
   }
-  if (has('mount')) return
+  const mounted = has('user') ? hostMounts(spec, overlay)[0] : undefined
+  if (mounted !== undefined) {
+    const reason = 'without a mount namespace it is mounted on the host, where a user namespace has no rights'
+    throw new UnsupportedError(mounted, reason, { hint: 'Give the container a mount namespace.' })
+  }
+}
+
+/** Whether mounts of the container are made on the host, for want of a mount namespace. */
+export function mountsOnHost(spec: Spec, overlay: OverlayRootfs | undefined): boolean {
+  return hostMounts(spec, overlay).length > 0
+}
+
+/** What asks for mounts on the host. */
+function hostMounts(spec: Spec, overlay: OverlayRootfs | undefined): readonly string[] {
+  if (namespacesOf(spec)('mount')) return []
   const needing = [
     [(spec.mounts ?? []).length > 0, '/mounts'],
     [spec.root?.readonly === true, '/root/readonly'],
@@ -36,9 +50,7 @@ export function refuseHostChanges(spec: Spec, overlay: OverlayRootfs | undefined
     [(spec.linux?.maskedPaths ?? []).length > 0, '/linux/maskedPaths'],
     [(spec.linux?.readonlyPaths ?? []).length > 0, '/linux/readonlyPaths'],
   ] as const
-  for (const [asked, what] of needing) {
-    if (asked) throw new UnsupportedError(what, 'without a mount namespace it would be mounted on the host')
-  }
+  return needing.flatMap(([asked, what]) => (asked ? [what] : []))
 }
 
 /**

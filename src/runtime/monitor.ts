@@ -12,6 +12,7 @@ import {
   unlinkat,
   writev,
 } from '../linux/calls/files.ts'
+import { MNT_DETACH, UMOUNT_NOFOLLOW, umount2 } from '../linux/calls/mounts.ts'
 import {
   POLLIN,
   POLLRDHUP,
@@ -25,6 +26,7 @@ import {
   waitForExit,
 } from '../linux/calls/processes.ts'
 import { descriptor } from './descriptors.ts'
+import type { RootMount } from './root-mount.ts'
 
 /** Bytes of the controller's file that are kept. */
 export const oomTextSize = 512
@@ -128,9 +130,10 @@ function holdMounts(pid: number): readonly Call[] {
  * The batch behind {@link watchCalls}, handed over with it: when the container's maker was killed, nobody
  * else is there to remove the state. A maker that lives ends the monitor before it closes the socket.
  */
-export function farewellCalls(directory: string, files: readonly string[]): readonly Call[] {
+export function farewellCalls(directory: string, files: readonly string[], mount?: RootMount): readonly Call[] {
   return [
     waitForEvent([{ fd: descriptor.monitor, events: POLLRDHUP }]),
+    ...(mount === undefined ? [] : [umount2(mount.path, MNT_DETACH | UMOUNT_NOFOLLOW, any)]),
     ...files.map((file) => unlinkat(AT_FDCWD, `${directory}/${file}`, 0, any)),
     unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any),
   ]

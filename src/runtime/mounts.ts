@@ -2,12 +2,31 @@ import type { Mount } from '../bundle/spec.ts'
 import { InvalidArgumentError, UnsupportedError } from '../errors.ts'
 import type { Call, CallOptions, Out } from '../linux/call.ts'
 import { out } from '../linux/call.ts'
-import { close, dup3, type Fd, fstatfs, O, O_DIRECTORY, openat } from '../linux/calls/files.ts'
+import {
+  AT_EMPTY_PATH,
+  close,
+  dup3,
+  type Fd,
+  fchmod,
+  fstatfs,
+  O,
+  O_DIRECTORY,
+  openat,
+  statx,
+} from '../linux/calls/files.ts'
 import { attachMount, cloneTree, MOUNT_ATTR, MS, mount as mountCall, mountSetattr } from '../linux/calls/mounts.ts'
 import { type CgroupView, cgroupMounts } from './cgroups/mount.ts'
 import { copyUp } from './copy-up.ts'
 import { descriptor } from './descriptors.ts'
-import { type Examination, fileSystemKind, foundWrong, PROC_SUPER_MAGIC, statfsSize } from './examine.ts'
+import {
+  type Examination,
+  fileKind,
+  fileSystemKind,
+  foundWrong,
+  PROC_SUPER_MAGIC,
+  statfsSize,
+  statxSize,
+} from './examine.ts'
 import { fitsFsconfig, newFilesystem } from './filesystem.ts'
 import {
   adapted,
@@ -54,6 +73,11 @@ export function planMounts(mounts: readonly Mount[], context: MountContext): Mou
 /** Descriptors for more would be needed. */
 const maxCopies = 16
 
+/** STATX_MODE of statx(2). */
+const statxMode = 2
+/** Mode of a tmpfs for which nobody has asked for another one. */
+const tmpfsMode = 0o1777
+
 const noChange: AttributeChange = { set: 0, clear: 0 }
 
 class MountPlanner {
@@ -62,6 +86,7 @@ class MountPlanner {
   readonly fileTargets = new Set<Call>()
   private readonly context: MountContext
   private copies = 0
+  private kept = 0
 
   constructor(context: MountContext) {
     this.context = context
@@ -111,6 +136,11 @@ class MountPlanner {
       const { calls, tree } = newFilesystem(type, [...source, ...parameters], 0, why)
       return [...calls, ...made, ...this.copiedUp(tree, mount, options, why), close(tree)]
     }
+    if (type === 'tmpfs' && !parameters.some((parameter) => parameter.startsWith('mode='))) {
+      const { calls, tree } = newFilesystem(type, [...source, ...parameters], 0, why)
+      const mapped = this.sources.mapOwn(tree, mount, options, why)
+      return [...calls, ...mapped, ...this.withModeBelow(tree, made, mount, options, why), close(tree)]
+    }
     const { calls, tree } = newFilesystem(type, [...source, ...parameters], options.own.set, why)
     return [
       ...calls,
@@ -120,6 +150,43 @@ class MountPlanner {
       ...this.attach(tree, mount, why),
       ...propagationCalls(tree, options, why),
       close(tree),
+    ]
+  }
+
+  /**
+   * Puts a new tmpfs over a directory and gives it the mode of that, if it was there before: as other runtimes have it. It
+   * becomes read-only, where it is to be, after that.
+   */
+  private withModeBelow(
+    tree: Call,
+    made: readonly Call[],
+    mount: Mount,
+    options: MountOptions,
+    why: CallOptions,
+  ): readonly Call[] {
+    const kept = descriptor.tmpfs + this.kept++
+    const root = openat(tree, '.', O.RDONLY | O_DIRECTORY, 0, why)
+    const { calls, fd } = this.openTarget(mount, why)
+    const below = out(statxSize)
+    const making = made.findLast(({ name }) => name === 'mkdirat')
+    this.examinations.push(async (results, runner) => {
+      const wasThere = making === undefined || results.value(making) !== 0
+      const mode = wasThere ? fileKind(results, below).mode & 0o7777 : tmpfsMode
+      await runner.run([
+        // A later mount of the config may have made it read-only.
+        ...(mode === tmpfsMode ? [] : [fchmod(kept, mode, { ...why, tolerate: 'EROFS' })]),
+        ...attributeCalls(kept, options, why),
+        close(kept, why),
+      ])
+    })
+    return [
+      ...[root, dup3(root, kept, O.CLOEXEC, why), close(root)],
+      ...made,
+      ...calls,
+      statx(fd, '', AT_EMPTY_PATH, statxMode, below, why),
+      attachMount(tree, fd, why),
+      close(fd),
+      ...propagationCalls(tree, options, why),
     ]
   }
 

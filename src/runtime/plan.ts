@@ -25,7 +25,7 @@ import { descriptor } from './descriptors.ts'
 import { planDevices } from './devices.ts'
 import type { Examination } from './examine.ts'
 import type { Host } from './host.ts'
-import { refuseHostChanges, sysctlWrites } from './host-guard.ts'
+import { mountsOnHost, refuseHostChanges, sysctlWrites } from './host-guard.ts'
 import { type IntelRdtPlan, planIntelRdt } from './intel-rdt.ts'
 import { keyringCalls } from './keyring.ts'
 import { labelWrites, mountLabelOption } from './labels.ts'
@@ -84,6 +84,8 @@ export interface Plan {
   readonly cgroup: CgroupPlan
   readonly namespaces: NamespacePlan
   readonly intelRdt: IntelRdtPlan
+  /** Whether the root is mounted on the host: there is no mount namespace for it, and something is to be mounted in it. */
+  readonly isRootOnHost: boolean
   /** Number that the socket of the first process has there; that of the one where it waits follows. */
   readonly channel: number
   /** The call of `monitor` whose result is the pid of the first process, or of the stage before it. */
@@ -166,6 +168,7 @@ export function planContainer(options: PlanOptions): Plan {
     cgroup,
     namespaces,
     intelRdt,
+    isRootOnHost: mountsOnHost(spec, options.overlay),
     channel,
     clone: cloned,
     monitor: [
@@ -359,7 +362,8 @@ function setupCalls(
   if (options.newKeyring !== false) calls.push(...keyringCalls(options.id))
   const { overlay } = options
   const propagation = linux.rootfsPropagation
-  const where = { path: rootPath, descriptor: root, mountNamespace: namespaces.has('mount') }
+  const mounting = mountsOnHost(spec, overlay) ? 'host' : namespaces.has('mount') ? 'own' : undefined
+  const where = { path: rootPath, descriptor: root, mounting } as const
   calls.push(...rootfsCalls({ ...where, overlay, propagation, userNamespace: user, host }))
   calls.push(...files)
   calls.push(

@@ -26,27 +26,27 @@ export interface RootOptions {
   /** `linux.rootfsPropagation`. */
   readonly propagation: string | undefined
   readonly userNamespace: boolean
-  /** Whether there is a mount namespace to make it in; else the directory itself is the root. */
-  readonly mountNamespace: boolean
+  /** Whether it is made in a mount namespace of its own or on the host; undefined when the directory itself is the root. */
+  readonly mounting: 'own' | 'host' | undefined
   readonly host: Pick<Host, 'kernel'>
 }
 
 /**
  * The calls that make the mount which becomes the container's root, and open it. First of all nothing
- * that is mounted here may reach the host.
+ * that is mounted in a mount namespace of its own may reach the host.
  */
 export function rootfsCalls(options: RootOptions): readonly Call[] {
   const { path, descriptor, overlay, host } = options
-  if (!options.mountNamespace) {
+  if (options.mounting === undefined) {
     const opened = openat(AT_FDCWD, path, O.PATH | O_DIRECTORY, 0, why)
     return [opened, dup3(opened, descriptor, O.CLOEXEC, why), close(opened)]
   }
   // What is shared would pass on the container's mounts, and pivot_root(2) refuses it: that comes later.
   const type = /^r?slave$/.test(options.propagation ?? '') ? MS.SLAVE : MS.PRIVATE
   const detached = overlay === undefined ? bindRoot(path) : overlayTree(overlay, options.userNamespace, host, why)
-  const calls: Call[] = [
-    mountSetattr(AT_FDCWD, '/', { propagation: MS.SLAVE }, true, { ...why, step: 'cut the mounts off from the host' }),
-  ]
+  const cut = { ...why, step: 'cut the mounts off from the host' }
+  const calls: Call[] =
+    options.mounting === 'own' ? [mountSetattr(AT_FDCWD, '/', { propagation: MS.SLAVE }, true, cut)] : []
   let root: Call
   if (detached === undefined) {
     calls.push(...mountOverlay(overlay as OverlayRootfs, path, options.userNamespace, why))

@@ -17,6 +17,7 @@ import { ConflictError, InvalidArgumentError, NotFoundError, type SyscallError }
 import { parseJsonInt64 } from '../internal/json-int64.ts'
 import { flock, LOCK } from '../linux/calls/files.ts'
 import { perform } from '../linux/local.ts'
+import type { RootMount } from './root-mount.ts'
 import type { ScopeRecord } from './systemd/scope.ts'
 
 /** What oci-ts writes about a container; `state` of the runtime-spec is made of it. */
@@ -39,6 +40,8 @@ export interface ContainerRecord {
   readonly scope?: ScopeRecord | undefined
   /** Directories of resctrl that were made for it. */
   readonly resctrl?: readonly string[] | undefined
+  /** The mount of the host that is its root. */
+  readonly rootMount?: RootMount | undefined
   readonly oomCounter?: string | undefined
   /** Whether it lives without the process that made it. */
   readonly outlive: boolean

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { ConflictError } from '../errors.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import { removeResctrl } from './resctrl.ts'
+import { removeRootMount } from './root-mount.ts'
 import { listIds, readRecord, StateDirectory } from './state-directory.ts'
 import { stopScope } from './systemd/scope.ts'
 
@@ -48,6 +49,7 @@ export async function sweepOne(root: string, id: string): Promise<boolean> {
     await removeResctrl(record?.resctrl)
     // Its cgroup is gone, and with that the unit will be.
     await stopScope(record?.scope).catch(() => {})
+    removeRootMount(record?.rootMount)
     directory.remove()
     return true
   } finally {

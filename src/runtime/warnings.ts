@@ -8,8 +8,17 @@ import type { Plan } from './plan.ts'
 import { ungrantable } from './process.ts'
 
 /** What `spec` asks for and this host does not give, one sentence each; none of it is a failure. */
-export function warningsOf(spec: Spec, plan: Pick<Plan, 'namespaces'>, host: Host = thisHost()): readonly string[] {
+export function warningsOf(
+  spec: Spec,
+  plan: Pick<Plan, 'namespaces' | 'isRootOnHost'>,
+  host: Host = thisHost(),
+): readonly string[] {
   const warnings: string[] = []
+  if (plan.isRootOnHost) {
+    warnings.push(
+      'the container has no mount namespace: its mounts are made on the host, and the host has them until it is deleted',
+    )
+  }
   if (!plan.namespaces.has('user')) {
     for (const name of ungrantable(spec.process?.capabilities, host.capabilities)) {
       warnings.push(`${name} can't be granted: this process does not have it`)

@@ -1,10 +1,11 @@
-import { readFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Scheduler } from '../../src/bundle/index.ts'
 import { type Host, thisHost } from '../../src/runtime/host.ts'
-import { formatPlan, plan } from '../../src/runtime/index.ts'
+import { deleteContainer, formatPlan, plan } from '../../src/runtime/index.ts'
 import { warningsOf } from '../../src/runtime/warnings.ts'
-import { cannotRun, Sandbox, type SpecChanges, specOf } from './support.ts'
+import { cannotRun, dockerMounts, Sandbox, type SpecChanges, specOf } from './support.ts'
 
 describe.skipIf(cannotRun)(`attributes of the program's process (${cannotRun ?? 'real containers'})`, () => {
   let sandbox: Sandbox
@@ -166,14 +167,68 @@ describe.skipIf(cannotRun)(`attributes of the program's process (${cannotRun ?? 
     },
   )
 
-  it('shares the mounts of its maker when it has no mount namespace, and makes none there', async () => {
+  it('shares the mounts of its maker when it has no mount namespace, and makes none there when it has none', async () => {
     const namespaces = (specOf([]).linux?.namespaces ?? []).filter(({ type }) => type !== 'mount')
     const before = readFileSync('/proc/self/mountinfo', 'utf8')
     const { stdout, status } = await sandbox.run(specOf(['ls', '/bin/busybox'], { mounts: [], linux: { namespaces } }))
     expect([stdout, status.code]).toEqual(['/bin/busybox\n', 0])
     expect(readFileSync('/proc/self/mountinfo', 'utf8')).toBe(before)
-    const mounting = sandbox.create(specOf(['true'], { linux: { namespaces } }))
-    await expect(mounting).rejects.toMatchObject({ code: 'ERR_OCI_UNSUPPORTED', subject: '/mounts' })
+  })
+
+  describe('without a mount namespace, and with mounts', () => {
+    const namespaces = (specOf([]).linux?.namespaces ?? []).filter(({ type }) => type !== 'mount')
+    const spec = specOf(['sh', '-c', 'cat /proc/1/comm; touch /x; sleep 1000'], {
+      root: { path: 'rootfs', readonly: true },
+      linux: { namespaces },
+    })
+    /** Where something is mounted on the host. */
+    const mountPoints = (): readonly string[] =>
+      readFileSync('/proc/self/mountinfo', 'utf8')
+        .split('\n')
+        .flatMap((line) => line.split(' ')[4] ?? [])
+
+    it('has them on the host, with a warning, until it is deleted', async () => {
+      const before = mountPoints()
+      const container = await sandbox.create(spec)
+      await container.start()
+      expect(container.warnings).toContainEqual(expect.stringMatching(/^the container has no mount namespace/))
+      const made = mountPoints().filter((point) => point.startsWith(sandbox.rootfs))
+      expect(made).toContain(`${sandbox.rootfs}/dev/pts`)
+      expect(existsSync(`${sandbox.rootfs}/proc/1`)).toBe(true)
+      expect(existsSync(`${sandbox.rootfs}/x`)).toBe(false)
+      await container.delete({ force: true })
+      expect(mountPoints()).toEqual(before)
+    })
+
+    it('leaves none when it can not be made, and none of somebody else', async () => {
+      execFileSync('mount', ['--bind', sandbox.rootfs, sandbox.rootfs])
+      try {
+        const before = mountPoints()
+        const mounts = [...dockerMounts, { destination: '/tmp', type: 'bind', source: '/no/such', options: ['bind'] }]
+        await expect(sandbox.create({ ...spec, mounts })).rejects.toThrow(/no\/such/)
+        expect(mountPoints()).toEqual(before)
+        const container = await sandbox.create(spec, { handOver: true })
+        await container.release()
+        expect(mountPoints().length).toBeGreaterThan(before.length)
+        await deleteContainer(container.id, { stateRoot: sandbox.stateRoot, force: true })
+        expect(mountPoints()).toEqual(before)
+      } finally {
+        execFileSync('umount', [sandbox.rootfs])
+      }
+    })
+
+    it('refuses the root of the host, and a user namespace, which has no rights there', async () => {
+      const onHost = sandbox.create({ ...spec, root: { path: '/' } })
+      await expect(onHost).rejects.toMatchObject({ code: 'ERR_OCI_UNSUPPORTED', subject: '/mounts' })
+      const mappings = [{ containerID: 0, hostID: 0, size: 1 }]
+      const linux = {
+        namespaces: [...namespaces, { type: 'user' as const }],
+        uidMappings: mappings,
+        gidMappings: mappings,
+      }
+      const mapped = sandbox.create({ ...spec, linux })
+      await expect(mapped).rejects.toMatchObject({ code: 'ERR_OCI_UNSUPPORTED', subject: '/mounts' })
+    })
   })
 
   it('has its root without pivot_root when that is asked for', async () => {

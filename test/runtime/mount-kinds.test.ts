@@ -1,5 +1,15 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmdirSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { IdMapping, Mount } from '../../src/bundle/index.ts'
@@ -66,6 +76,17 @@ describe.skipIf(cannotRun)(`kinds of mounts (${cannotRun ?? 'in real containers'
     [['unbindable'], / unbindable - /],
   ])('have the options %j', async (options, expected) => {
     expect(await infoOf('/data', { destination: '/data', type: 'tmpfs', source: 'tmpfs', options })).toMatch(expected)
+  })
+
+  it('of type tmpfs have the mode of the directory below, unless that is new or another one is asked for', async () => {
+    const tmpfs = (destination: string, ...options: readonly string[]) => {
+      return { destination, type: 'tmpfs', source: 'tmpfs', options }
+    }
+    chmodSync(join(sandbox.rootfs, 'root'), 0o700)
+    const mounts = [tmpfs('/root'), tmpfs('/etc', 'ro'), tmpfs('/tmp', 'mode=711'), tmpfs('/new')]
+    const script = 'stat -c %a /root /etc /tmp /new; touch /etc/x 2>/dev/null || echo refused'
+    expect(await sandbox.sh(script, withMounts(...mounts))).toBe('700\n755\n711\n1777\nrefused\n')
+    rmdirSync(join(sandbox.rootfs, 'new'))
   })
 
   it('follow no symlink where they are not to', async () => {

@@ -1,10 +1,9 @@
 import { isAbsolute, join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
 import type { Process } from '../bundle/spec-process.ts'
-import { InvalidArgumentError } from '../errors.ts'
 import { lastOf, lazy } from '../internal/lazy.ts'
 import { type Call, type Out, out } from '../linux/call.ts'
-import { chdir, close, closeRange, dup3, F_SETFD, FD_CLOEXEC, fcntl, getcwd } from '../linux/calls/files.ts'
+import { chdir, close, F_SETFD, FD_CLOEXEC, fcntl, getcwd } from '../linux/calls/files.ts'
 import {
   CLONE,
   checkPeer,
@@ -36,6 +35,7 @@ import { type MountContext, type MountPlan, planMounts } from './mounts.ts'
 import { loopbackCalls, type NamespacePlan, planNamespaces } from './namespaces.ts'
 import type { OverlayRootfs } from './overlay.ts'
 import { makeDirectoryInRoot } from './paths.ts'
+import { channelOf, closeCalls, listenerSocket } from './plan-descriptors.ts'
 import { candidates, lookupCalls, type StartContext, startCalls } from './process.ts'
 import { type ProcWrite, procWrites } from './procfs.ts'
 import { type RootChange, rootChangeCalls, rootfsCalls } from './rootfs.ts'
@@ -115,9 +115,6 @@ export interface Plan {
 }
 
 const pathMax = 4096
-const lastDescriptor = 0xffffffff
-/** Most descriptors that fit below the numbers that the runtime's own have. */
-const maxPreserved = descriptor.initAbove - 10
 
 /**
  * Plans the creation of a container. Pure: it looks at nothing but its arguments. What the first process
@@ -246,43 +243,6 @@ function cgroupOf({ id, spec, scope, accounting, host }: PlanOptions): CgroupPla
     host,
     firstDescriptor: descriptor.cgroup,
   })
-}
-
-function channelOf(options: PlanOptions): number {
-  const { preserveFds = 0 } = options
-  if (!Number.isInteger(preserveFds) || preserveFds < 0 || preserveFds > maxPreserved) {
-    throw new InvalidArgumentError(`${preserveFds} descriptors can't be preserved: at most ${maxPreserved}`)
-  }
-  return preserveFds > 0 ? descriptor.initAbove : descriptor.init
-}
-
-/** Behind the sockets that the first process takes batches on. */
-function listenerSocket(options: PlanOptions): number | undefined {
-  if (options.filter?.notify !== true) return undefined
-  return lastSocket(options) + 1
-}
-
-/** Behind the socket of its batches the first process may have the one that it waits at, or gets descriptors by. */
-function lastSocket(options: PlanOptions): number {
-  return channelOf(options) + (options.handOver === true || options.parked === true ? 1 : 0)
-}
-
-/** Closes what is open besides the standard streams and the sockets, and puts in place what the program gets. */
-function closeCalls(options: PlanOptions): readonly Call[] {
-  const why = { step: "close what is not the container's" }
-  const first = channelOf(options)
-  const last = listenerSocket(options) ?? lastSocket(options)
-  const { preserveFds = 0 } = options
-  if (preserveFds === 0) return [closeRange(last + 1, lastDescriptor, 0, why)]
-  const moved = Array.from({ length: preserveFds }, (_, index) =>
-    dup3(descriptor.preserved + index, 3 + index, 0, { step: 'hand on the descriptors that are to be preserved' }),
-  )
-  return [
-    closeRange(3, first - 1, 0, why),
-    closeRange(last + 1, descriptor.preserved - 1, 0, why),
-    ...moved,
-    closeRange(descriptor.preserved, lastDescriptor, 0, why),
-  ]
 }
 
 function planStart(options: PlanOptions, namespaces: NamespacePlan): Plan['start'] {

@@ -1,0 +1,47 @@
+import { InvalidArgumentError } from '../errors.ts'
+import type { Call } from '../linux/call.ts'
+import { closeRange, dup3 } from '../linux/calls/files.ts'
+import { descriptor } from './descriptors.ts'
+import type { PlanOptions } from './plan.ts'
+
+const lastDescriptor = 0xffffffff
+/** Most descriptors that fit below the numbers that the runtime's own have. */
+const maxPreserved = descriptor.initAbove - 10
+
+/** Number of the socket of the first process. @throws InvalidArgumentError for descriptors that can not be preserved. */
+export function channelOf(options: PlanOptions): number {
+  const { preserveFds = 0 } = options
+  if (!Number.isInteger(preserveFds) || preserveFds < 0 || preserveFds > maxPreserved) {
+    throw new InvalidArgumentError(`${preserveFds} descriptors can't be preserved: at most ${maxPreserved}`)
+  }
+  return preserveFds > 0 ? descriptor.initAbove : descriptor.init
+}
+
+/** Behind the sockets that the first process takes batches on. */
+export function listenerSocket(options: PlanOptions): number | undefined {
+  if (options.filter?.notify !== true) return undefined
+  return lastSocket(options) + 1
+}
+
+/** Behind the socket of its batches the first process may have the one that it waits at, or gets descriptors by. */
+function lastSocket(options: PlanOptions): number {
+  return channelOf(options) + (options.handOver === true || options.parked === true ? 1 : 0)
+}
+
+/** Closes what is open besides the standard streams and the sockets, and puts in place what the program gets. */
+export function closeCalls(options: PlanOptions): readonly Call[] {
+  const why = { step: "close what is not the container's" }
+  const first = channelOf(options)
+  const last = listenerSocket(options) ?? lastSocket(options)
+  const { preserveFds = 0 } = options
+  if (preserveFds === 0) return [closeRange(last + 1, lastDescriptor, 0, why)]
+  const moved = Array.from({ length: preserveFds }, (_, index) =>
+    dup3(descriptor.preserved + index, 3 + index, 0, { step: 'hand on the descriptors that are to be preserved' }),
+  )
+  return [
+    closeRange(3, first - 1, 0, why),
+    closeRange(last + 1, descriptor.preserved - 1, 0, why),
+    ...moved,
+    closeRange(descriptor.preserved, lastDescriptor, 0, why),
+  ]
+}

@@ -22,7 +22,7 @@ import { exitStatus, killedWithMonitor } from './exit.ts'
 import { awaitStartCalls, forgetStart, keepStart } from './handover.ts'
 import { type HookTarget, hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { addMountTo, removeMountFrom } from './live-mounts.ts'
-import { farewellCalls, watchCalls } from './monitor.ts'
+import { farewellCalls, type Watch, watchCalls } from './monitor.ts'
 import { pauseRecord, resumeRecord } from './pause.ts'
 import { signalNumber } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
@@ -336,7 +336,7 @@ export class RuntimeContainer implements AsyncDisposable {
       record: directory.exitRecord,
     })
     const watched = monitor.run(watch.calls, { background: this.parts.parked })
-    if (watch.removals.length > 0) this.cgroupsRemoved = this.untilRemoved(watch.removals)
+    if (watch.afterwards.length > 0) this.cgroupsRemoved = this.untilRemoved(watch)
     if (!outlive)
       monitor.run(farewellCalls(directory.path, stateFiles, record.rootMount), { background: true }).catch(() => {})
     let status = killedWithMonitor
@@ -360,10 +360,10 @@ export class RuntimeContainer implements AsyncDisposable {
     return status
   }
 
-  private async untilRemoved(removals: readonly Call[]): Promise<void> {
+  private async untilRemoved({ afterwards, removals }: Watch): Promise<void> {
     const { cgroups } = this.parts.record
     try {
-      const results = await this.parts.monitor.run(removals, { background: true })
+      const results = await this.parts.monitor.run(afterwards, { background: true })
       this.cgroups = cgroups.filter((_, index) => results.value(removals[index] as Call) !== 0)
     } catch {
       // The monitor was killed: whoever deletes the container removes them.

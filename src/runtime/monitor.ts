@@ -20,6 +20,7 @@ import {
   pidfdSendSignal,
   rusageSize,
   SIGKILL,
+  schedYield,
   siginfoSize,
   WNOWAIT,
   waitForEvent,
@@ -80,10 +81,9 @@ export interface Watch {
   readonly siginfo: Out
   readonly rusage: Out
   readonly oomText: Out
-  /**
-   * The batch behind it: the calls that remove the directories of the cgroup, in their order, and of resctrl, and one
-   * that lets go of the mounts. Nobody has to wait.
-   */
+  /** The batch behind it. Nobody has to wait. */
+  readonly afterwards: readonly Call[]
+  /** Its calls that remove the directories of the cgroup, in their order, and of resctrl. */
   readonly removals: readonly Call[]
 }
 
@@ -111,13 +111,15 @@ export function watchCalls(options: WatchOptions): Watch {
     const counter = openat(AT_FDCWD, options.oomCounter, O.RDONLY, 0, any)
     calls.push(counter, read(counter, oomText, any), close(counter, any))
   }
-  if (options.handedOver) return { calls, siginfo, rusage, oomText, removals: [] }
+  if (options.handedOver) return { calls, siginfo, rusage, oomText, removals: [], afterwards: [] }
   const file = openat(AT_FDCWD, options.record, O.WRONLY | O.CREAT | O.EXCL, 0o600, any)
   calls.push(file, writev(file, [siginfo, rusage, oomText], any), close(file, any))
   const directories = [...options.cgroups, ...(options.resctrl ?? [])]
   const removals = directories.map((directory) => unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any))
-  if (options.keepsMounts) removals.push(close(descriptor.mounts, any))
-  return { calls, siginfo, rusage, oomText, removals }
+  if (!options.keepsMounts) return { calls, siginfo, rusage, oomText, removals, afterwards: removals }
+  // Whoever gets the answer comes first, also where it waits for the same processor.
+  const afterwards = [schedYield(any), ...removals, close(descriptor.mounts, any)]
+  return { calls, siginfo, rusage, oomText, removals, afterwards }
 }
 
 /** Where that is refused, as it may be to an ordinary user, the end takes as long as it takes. */

@@ -89,7 +89,7 @@ const known = new WeakMap<Spec, Map<string, PlannedRun>>()
  */
 export function plannedRun(spec: Spec, given: PoolProcess, surroundings: RunSurroundings): PlannedRun {
   const { hostname, streams, socket, context, pid } = surroundings
-  const key = stringifyJsonInt64([given, hostname, streams, socket, context.listener === undefined ? 0 : pid])
+  const key = keyOf([given, hostname, streams, socket, context.listener === undefined ? 0 : pid])
   const runs = known.get(spec) ?? new Map<string, PlannedRun>()
   known.set(spec, runs)
   const found = runs.get(key)
@@ -99,6 +99,15 @@ export function plannedRun(spec: Spec, given: PoolProcess, surroundings: RunSurr
   if (runs.size >= most) runs.delete(runs.keys().next().value as string)
   runs.set(key, run)
   return run
+}
+
+function keyOf(parts: readonly unknown[]): string {
+  try {
+    return JSON.stringify(parts)
+  } catch {
+    // A limit may be a bigint.
+    return stringifyJsonInt64(parts)
+  }
 }
 
 /** Plans the run of a program in a parked container. Pure. @throws as {@link plannedRun} does. */

@@ -69,6 +69,11 @@ export function execveat(fd: Fd, path: string, argv: Arg, env: Arg, flags: numbe
   return call('execveat', [fd, path, argv, env, flags], { path, ...options })
 }
 
+/** Lets others that wait for the same processor come first. */
+export function schedYield(options?: CallOptions): Call {
+  return call('sched_yield', [], options)
+}
+
 /** Operations of prctl(2). */
 export const PR = {
   SET_PDEATHSIG: 1,

@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { InvalidArgumentError, RemoteExitError } from '../../errors.ts'
 import type { Architecture } from '../architecture.ts'
@@ -66,6 +67,7 @@ export class Channel implements CallRunner {
    * which someone else still holds, such as the parent of a child, keeps it open.
    */
   readonly closed: Promise<void>
+  private readonly fd: number
   private readonly socket: Socket
   private readonly options: ChannelOptions
   private readonly waiting: Batch[] = []
@@ -76,6 +78,7 @@ export class Channel implements CallRunner {
   /** Takes over `fd`, a stream socket. */
   constructor(fd: number, options: ChannelOptions) {
     this.options = options
+    this.fd = fd
     this.socket = new Socket({ fd, readable: true, writable: true })
     this.socket.unref()
     if (options.greeting !== undefined) {
@@ -178,15 +181,31 @@ export class Channel implements CallRunner {
       scratch = memory
       throw error
     }
+    const written = this.writeNow(memory, size)
+    if (written === size) {
+      scratch = memory
+      return
+    }
     let returned = false
     const giveBack = (): void => {
       // Once: another batch may be on its way from that memory by the time of the second.
       if (!returned) scratch = memory
       returned = true
     }
-    this.socket.write(memory.subarray(0, size), giveBack)
+    this.socket.write(memory.subarray(written, size), giveBack)
     // What the kernel does not take at once is still to be read from that memory.
     if (this.socket.writableLength === 0) giveBack()
+  }
+
+  /** Past the stream, which takes as long as the kernel does. @returns how many bytes the kernel has taken. */
+  private writeNow(memory: Buffer, size: number): number {
+    if (this.socket.writableLength > 0) return 0
+    try {
+      return writeSync(this.fd, memory, 0, size)
+    } catch {
+      // The kernel has no room, or the other end is closed: the stream waits for the one and tells of the other.
+      return 0
+    }
   }
 
   private receive(chunk: Buffer): void {

@@ -1,6 +1,7 @@
 import type { Spec } from '../bundle/spec.ts'
 import type { Channel } from '../linux/remote/channel.ts'
 import type { Remote } from '../linux/remote/remote.ts'
+import type { Descriptors } from '../linux/remote/spawn.ts'
 import type { HookFunctions } from './hooks.ts'
 import type { Plan } from './plan.ts'
 import type { ContainerRecord, StateDirectory } from './state-directory.ts'
@@ -16,6 +17,8 @@ export interface ContainerParts {
   readonly plan: Plan
   readonly program: string
   readonly monitor: Remote
+  /** What the monitor was made with, when it can be another's afterwards. */
+  readonly lent: Descriptors | undefined
   readonly init: Channel
   /** Descriptor that stands for the first process. */
   readonly pidfd: number

@@ -7,6 +7,7 @@ import { ConflictError, type ExitStatus, InvalidArgumentError, NotFoundError } f
 import type { Call } from '../linux/call.ts'
 import { pidfdSendSignal, SIGKILL } from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
+import { giveBack } from '../linux/remote/spares.ts'
 import type { Results } from '../linux/runner.ts'
 import { auditRecord } from './audit/audit.ts'
 import type { AuditFinding } from './audit/finding.ts'
@@ -298,7 +299,7 @@ export class RuntimeContainer implements AsyncDisposable {
   }
 
   private async remove(): Promise<void> {
-    const { directory, monitor, init } = this.parts
+    const { directory, monitor, lent, init } = this.parts
     if (this.status !== 'stopped') {
       this.signal(SIGKILL)
       await thawV1(locateCgroup(this.cgroups))
@@ -310,7 +311,8 @@ export class RuntimeContainer implements AsyncDisposable {
     await Promise.all([init.close(), this.cgroupsRemoved, this.parts.supervision?.close()])
     this.terminal?.destroy()
     // At once and before its socket is closed: it must not take that for the end of this process.
-    monitor.dismiss()
+    if (lent === undefined) monitor.dismiss()
+    else giveBack(monitor, lent)
     await removeCgroup([...this.cgroups, ...(await this.joinedByOthers())])
     await removeResctrl(this.parts.record.resctrl)
     await stopScope(this.parts.record.scope)

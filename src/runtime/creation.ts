@@ -17,6 +17,8 @@ import {
 import { perform } from '../linux/local.ts'
 import { Channel } from '../linux/remote/channel.ts'
 import { Remote, socketPair } from '../linux/remote/remote.ts'
+import { borrowSpare } from '../linux/remote/spares.ts'
+import type { Descriptors } from '../linux/remote/spawn.ts'
 import type { Results } from '../linux/runner.ts'
 import { directoriesOf, oomCounterPath, type Placement } from './cgroups/plan.ts'
 import { removeCgroup } from './cgroups/remove.ts'
@@ -70,6 +72,8 @@ export class Creation {
   /** Directories of its cgroup. */
   private readonly cgroups: readonly string[]
   private monitor: Remote | undefined
+  /** What the monitor was made with, when it can be another's afterwards. */
+  private lent: Descriptors | undefined
   private init: Channel | undefined
   private stage: Channel | undefined
   private userNamespaces: number[] = []
@@ -138,7 +142,7 @@ export class Creation {
     if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
     const warnings = warningsOf(options.spec, plan)
     const { spec } = options
-    const { pidfd, terminal } = this
+    const { pidfd, terminal, lent } = this
     return new RuntimeContainer({
       record,
       spec,
@@ -146,6 +150,7 @@ export class Creation {
       plan,
       program,
       monitor,
+      lent,
       init,
       pidfd,
       terminal,
@@ -285,9 +290,12 @@ export class Creation {
         descriptors.set(plan.listener, agent)
       }
       // The id maps of an ordinary user's namespace are written by way of /proc, which must show the process.
-      const dumpable = this.plan.namespaces.isNew('user')
+      const dumpable = plan.namespaces.isNew('user')
+      const staysAsItIs = !dumpable && between === undefined && plan.namespaces.monitorCalls.length === 0
+      if (staysAsItIs && !this.outlive) this.lent = descriptors
       // It outlives this process always: by as long as it takes to end the container and to clean up.
-      this.monitor = Remote.spawn({ descriptors, outlive: true, dumpable, text })
+      const spare = this.lent === undefined ? undefined : borrowSpare(descriptors, text)
+      this.monitor = spare ?? Remote.spawn({ descriptors, outlive: true, dumpable, text })
       return { monitor: this.monitor, init }
     } finally {
       perform(close(pair.there))

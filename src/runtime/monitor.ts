@@ -26,6 +26,7 @@ import {
   waitForEvent,
   waitForExit,
 } from '../linux/calls/processes.ts'
+import { peek } from '../linux/calls/sockets.ts'
 import { descriptor } from './descriptors.ts'
 import type { RootMount } from './root-mount.ts'
 
@@ -130,11 +131,16 @@ function holdMounts(pid: number): readonly Call[] {
 
 /**
  * The batch behind {@link watchCalls}, handed over with it: when the container's maker was killed, nobody
- * else is there to remove the state. A maker that lives ends the monitor before it closes the socket.
+ * else is there to remove the state. A maker that lives ends the monitor before it closes the socket, or has
+ * another batch for it: then this one fails before it removes anything.
  */
 export function farewellCalls(directory: string, files: readonly string[], mount?: RootMount): readonly Call[] {
+  const more = peek(descriptor.monitor)
   return [
-    waitForEvent([{ fd: descriptor.monitor, events: POLLRDHUP }]),
+    waitForEvent([{ fd: descriptor.monitor, events: POLLIN | POLLRDHUP }]),
+    more,
+    // 1 is no flag that it takes.
+    dup3(descriptor.monitor, descriptor.init, more),
     ...(mount === undefined ? [] : [umount2(mount.path, MNT_DETACH | UMOUNT_NOFOLLOW, any)]),
     ...files.map((file) => unlinkat(AT_FDCWD, `${directory}/${file}`, 0, any)),
     unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any),

@@ -2,8 +2,7 @@ import { readFileSync } from 'node:fs'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { expect } from 'vitest'
-import { delay } from '../../src/internal/abort.ts'
-import { descriptorsOfThis, type Sandbox, specOf } from './support.ts'
+import { childrenOfThis, descriptorsOfThis, type Sandbox, specOf, until } from './support.ts'
 
 /** What this process holds. */
 export interface Held {
@@ -70,7 +69,7 @@ setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc') as () => void
 
 async function whatIsHeld(): Promise<Held> {
-  await delay(50)
+  await until('no remote process is left', () => childrenOfThis().length === 0)
   collectGarbage()
   return {
     memory: Number(/^Anonymous:\s+(\d+)/m.exec(readFileSync('/proc/self/smaps_rollup', 'utf8'))?.[1]) * 1024,

@@ -226,7 +226,7 @@ describe.skipIf(cannotRun)(`the verbs of a running container (${cannotRun ?? 're
       await until('both are there', () => childrenOf(container.pid) === 1)
       const child = readFileSync(`/proc/${container.pid}/task/${container.pid}/children`, 'utf8').trim()
       const runs = (pid: number | string, what: string): boolean =>
-        readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(what)
+        readFileSync(`/proc/${pid}/cmdline`, 'utf8') === `sleep\0${what}\0`
       await until('both are what they will be', () => runs(container.pid, '986') && runs(child, '987'))
       const processes = await top(container.id, sandbox)
       expect(processes.map(({ command, containerPid }) => [containerPid, ...command])).toEqual([

@@ -78,7 +78,7 @@ export function closeRange(first: number, last: number, flags = 0, options?: Cal
 }
 export const CLOSE_RANGE_CLOEXEC = 4
 
-export function dup3(fd: Fd, to: number, flags = 0, options?: CallOptions): Call {
+export function dup3(fd: Fd, to: number, flags: number | Call = 0, options?: CallOptions): Call {
   return call('dup3', [fd, to, flags], options)
 }
 

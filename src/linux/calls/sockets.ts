@@ -44,6 +44,12 @@ export function accept(fd: Fd, options?: CallOptions): Call {
   return call('accept4', [fd, 0, 0, SOCK_CLOEXEC], options)
 }
 
+/** recv(2) that takes nothing and does not wait: gives 1 when something has come, 0 when the other end is closed. */
+export function peek(fd: Fd, options?: CallOptions): Call {
+  const [MSG_PEEK, MSG_DONTWAIT] = [0x2, 0x40]
+  return call('recvfrom', [fd, out(1), 1, MSG_PEEK + MSG_DONTWAIT, 0, 0], options)
+}
+
 /** Bytes in front of the descriptors in a control message (cmsg(3)). */
 const headerSize = 16
 
@@ -65,10 +71,14 @@ export function sendDescriptors(fd: Fd, message: string, descriptors: readonly n
 
 /**
  * recvmsg(2) of a message of one byte with at most `count` descriptors. They get the lowest numbers that are free,
- * and are not close-on-exec. Does not wait.
+ * and are not close-on-exec. @param options.wait Whether it waits for the message. Default false.
  */
-export function receiveDescriptors(fd: Fd, count: number, options?: CallOptions): Call {
-  const MSG_DONTWAIT = 0x40
+export function receiveDescriptors(
+  fd: Fd,
+  count: number,
+  { wait, ...options }: CallOptions & { readonly wait?: boolean } = {},
+): Call {
+  const MSG_DONTWAIT = wait === true ? 0 : 0x40
   const control = out((headerSize + 4 * count + 7) & ~7)
   const header = struct([0, 0, struct([out(1), 1]), 1, control, control.size, 0])
   return call('recvmsg', [fd, header, MSG_DONTWAIT], options)

@@ -3,8 +3,10 @@ import { Socket } from 'node:net'
 import { InvalidArgumentError, RemoteExitError } from '../../errors.ts'
 import type { Architecture } from '../architecture.ts'
 import { type Call, filled } from '../call.ts'
+import { sendDescriptors } from '../calls/sockets.ts'
 import { encode, type Layout, type Target } from '../encode.ts'
 import { syscallError } from '../errno.ts'
+import { perform } from '../local.ts'
 import { interrupted } from '../resume.ts'
 import type { CallRunner, Results } from '../runner.ts'
 import { headerSize, messageAddress, messageCapacity } from './memory.ts'
@@ -70,6 +72,7 @@ export class Channel implements CallRunner {
   private readonly fd: number
   private readonly socket: Socket
   private readonly options: ChannelOptions
+  private text: string | undefined
   private readonly waiting: Batch[] = []
   private received: Buffer[] = []
   private receivedSize = 0
@@ -77,8 +80,9 @@ export class Channel implements CallRunner {
 
   /** Takes over `fd`, a stream socket. */
   constructor(fd: number, options: ChannelOptions) {
-    this.options = options
     this.fd = fd
+    this.options = options
+    this.text = options.text
     this.socket = new Socket({ fd, readable: true, writable: true })
     this.socket.unref()
     if (options.greeting !== undefined) {
@@ -141,6 +145,18 @@ export class Channel implements CallRunner {
     return Promise.race([results, ended])
   }
 
+  /**
+   * Hands descriptors to a process whose last batch waits for them. They stay open here.
+   * @param text see `text` of ChannelOptions; for the batches that follow.
+   * @returns false when the process has ended, or has not taken all that came before.
+   */
+  handOver(descriptors: readonly number[], text: string): boolean {
+    if (!this.isOpen || this.socket.writableLength > 0) return false
+    this.text = text
+    const step = 'hand over descriptors'
+    return perform(sendDescriptors(this.fd, ' ', descriptors, { step, tolerate: 'EPIPE' })) > 0
+  }
+
   /** From now on the answer that comes next keeps this process alive, also when its batch was one in the background. */
   hold(): void {
     const batch = this.waiting[0]
@@ -162,7 +178,8 @@ export class Channel implements CallRunner {
   ): void {
     const memory = scratch ?? Buffer.allocUnsafeSlow(headerSize + messageCapacity)
     scratch = undefined
-    const { architecture, outlive, text, prelude = nothing } = this.options
+    const { architecture, outlive, prelude = nothing } = this.options
+    const { text } = this
     const before = this.started ? nothing : prelude
     const target: Target = { architecture, address: messageAddress, outlive: outlive === true, text }
     let size: number
@@ -223,7 +240,7 @@ export class Channel implements CallRunner {
       this.receivedSize = rest.length
       this.waiting.shift()
       if (!this.waiting.some((each) => each.holds)) this.socket.unref()
-      if (!settle(batch, reply, this.options.text)) this.socket.destroy()
+      if (!settle(batch, reply, this.text)) this.socket.destroy()
     }
   }
 

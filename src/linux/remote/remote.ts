@@ -76,6 +76,16 @@ export class Remote implements CallRunner, AsyncDisposable {
     return this.channel.run(calls, options)
   }
 
+  /** Whether it can still be given batches. */
+  get isOpen(): boolean {
+    return this.ending === undefined && this.channel.isOpen
+  }
+
+  /** See {@link Channel.handOver}. */
+  handOver(descriptors: readonly number[], text: string): boolean {
+    return this.channel.handOver(descriptors, text)
+  }
+
   /** See {@link Channel.hold}. */
   hold(): void {
     this.channel.hold()
@@ -160,6 +170,8 @@ function makePrelude(options: RemoteOptions, kept: readonly number[]): readonly 
     const next = ascending[index + 1] ?? 2 ** 32
     if (next > fd + 1) calls.push(closeRange(fd + 1, next - 1, 0, { step }))
   })
+  // Since Linux 6.14 a program that is executed by its descriptor has the number of that for a name.
+  calls.push(prctl(PR.SET_NAME, 'oci-ts', 0, { step }))
   if (options.outlive !== true) {
     calls.push(prctl(PR.SET_PDEATHSIG, SIGKILL, 0, { step }))
     // The parent may have died before that: then there is nobody at the other end.

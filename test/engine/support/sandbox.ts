@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { expect } from 'vitest'
 import { type Container, createEngine, type Engine, type RunOptions } from '../../../src/index.ts'
 import { delay } from '../../../src/internal/abort.ts'
+import { childrenOfThis, until } from '../../runtime/support.ts'
 import { put, type TestImage } from '../../store/support/image.ts'
 import { busyboxImage } from './busybox.ts'
 import { nothing, settledLeftovers } from './leftovers.ts'
@@ -60,6 +61,8 @@ export class Sandbox {
   async prepare(): Promise<void> {
     await this.put('busybox')
     await this.sh('true')
+    // Remote processes wait a moment for more to do.
+    await until('every remote process has ended', () => childrenOfThis().length === 0)
     this.descriptors = descriptorsOfThis()
   }
 

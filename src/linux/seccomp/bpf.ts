@@ -27,35 +27,46 @@ export const seccompData = {
   high: (argument: number): number => 20 + 8 * argument,
 } as const
 
-/** A program that is being written. */
+/** Farthest that a comparison can skip. */
+const farthest = 255
+
+/**
+ * A program that is written from its end to its start, since jumps lead forward only. A place is how many instructions
+ * stand behind and at it.
+ */
 export class BpfWriter {
-  private readonly words: number[] = []
+  private readonly instructions: (readonly [word: number, k: number])[] = []
 
-  /** Instructions so far. */
+  /** Instructions so far; the place of the one that was put in front last. */
   get length(): number {
-    return this.words.length / 2
+    return this.instructions.length
   }
 
-  /** Appends an instruction. `jt` and `jf` are 0 to 255. */
-  emit(code: number, k: number, jt = 0, jf = 0): void {
-    this.words.push(code | (jt << 16) | (jf << 24), k)
+  /** Puts an instruction in front. `jt` and `jf` are 0 to 255. @returns its place. */
+  prepend(code: number, k: number, jt = 0, jf = 0): number {
+    return this.instructions.push([code | (jt << 16) | (jf << 24), k])
   }
 
-  /** Sets the jump of an instruction that was emitted before; for code that did not know yet how far. */
-  patch(at: number, jt: number, jf: number): void {
-    this.words[2 * at] = ((this.words[2 * at] ?? 0) & 0xffff) | (jt << 16) | (jf << 24)
+  /** Puts in front what goes on at `place`. */
+  jump(place: number): number {
+    return this.prepend(bpfJump, this.length - place)
   }
 
-  /**
-   * Makes room for one instruction. What follows moves; jumps inside of it hold, being relative, so it
-   * must be code that is entered at its start only and jumps nowhere else.
-   */
-  insert(at: number, code: number, k: number): void {
-    this.words.splice(2 * at, 0, code, k)
+  /** Puts a comparison in front that goes on at `holds` or at `fails`. */
+  branch(code: number, k: number, holds: number, fails: number): number {
+    // What is too far for 8 bits is reached by a jump that has 32.
+    const onHold = this.isNear(holds) ? holds : this.jump(holds)
+    const onFail = this.isNear(fails) ? fails : this.jump(fails)
+    return this.prepend(code, k, this.length - onHold, this.length - onFail)
+  }
+
+  /** Whether a comparison in front can skip to `place`, also when a jump is put between. */
+  isNear(place: number): boolean {
+    return this.length - place < farthest
   }
 
   /** The program as an array of struct sock_filter. */
   toBytes(): Uint8Array {
-    return new Uint8Array(Uint32Array.from(this.words).buffer)
+    return new Uint8Array(Uint32Array.from(this.instructions.toReversed().flat()).buffer)
   }
 }

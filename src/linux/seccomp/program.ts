@@ -1,14 +1,4 @@
-import {
-  BpfWriter,
-  bpfAnd,
-  bpfEqual,
-  bpfGreater,
-  bpfGreaterOrEqual,
-  bpfJump,
-  bpfLoad,
-  bpfReturn,
-  seccompData,
-} from './bpf.ts'
+import { BpfWriter, bpfAnd, bpfEqual, bpfGreater, bpfGreaterOrEqual, bpfLoad, bpfReturn, seccompData } from './bpf.ts'
 import type { Condition, Decision, Rule } from './rules.ts'
 
 /** A decision that holds from this system-call number up to the next span's. */
@@ -25,75 +15,71 @@ export interface Section {
 
 /**
  * Writes a filter: it finds the section by comparing the architecture, then the span by binary
- * search over the number, so that a call costs about ten instructions whatever the profile's length.
+ * search over the number, so that a call costs about ten instructions whatever the profile's length. Equal answers
+ * stand there once: what the kernel takes to load a filter depends on its length.
  * @param fallback answer where no rule of a decision matches
  * @param foreign answer for an architecture without section
  */
 export function writeProgram(sections: readonly Section[], fallback: number, foreign: number): BpfWriter {
   const program = new BpfWriter()
-  program.emit(bpfLoad, seccompData.architecture)
-  for (const { auditArchitecture, spans } of sections) {
-    const check = program.length
-    program.emit(bpfEqual, auditArchitecture)
-    program.emit(bpfLoad, seccompData.number)
-    search(program, spans, 0, spans.length, fallback)
-    skip(program, check, false)
+  let next = program.prepend(bpfReturn, foreign)
+  for (const { auditArchitecture, spans } of sections.toReversed()) {
+    const answers = new Map<number, number>()
+    const first = search(program, spans, 0, spans.length, fallback, answers)
+    if (first !== program.length) program.jump(first)
+    const entry = program.prepend(bpfLoad, seccompData.number)
+    next = program.branch(bpfEqual, auditArchitecture, entry, next)
   }
-  program.emit(bpfReturn, foreign)
+  program.prepend(bpfLoad, seccompData.architecture)
   return program
 }
 
-/** Makes the comparison at `check` skip all the code behind it, when it holds or when it does not. */
-function skip(program: BpfWriter, check: number, when: boolean): void {
-  const distance = program.length - check - 1
-  if (distance <= 255) {
-    program.patch(check, when ? distance : 0, when ? 0 : distance)
-    return
-  }
-  // Too far for 8 bits: step over, or onto, a jump that has 32.
-  program.patch(check, when ? 0 : 1, when ? 1 : 0)
-  program.insert(check + 1, bpfJump, distance)
-}
-
-function search(program: BpfWriter, spans: readonly Span[], from: number, to: number, fallback: number): void {
+/** @param answers where each answer stands already. @returns where to go on for the spans. */
+function search(
+  program: BpfWriter,
+  spans: readonly Span[],
+  from: number,
+  to: number,
+  fallback: number,
+  answers: Map<number, number>,
+): number {
   const middle = (from + to) >>> 1
   const span = spans[middle]
-  if (span === undefined) return
-  if (to - from === 1) {
-    decide(program, span.decision, fallback)
-    return
-  }
-  const check = program.length
-  program.emit(bpfGreaterOrEqual, span.start)
-  search(program, spans, from, middle, fallback)
-  skip(program, check, true)
-  search(program, spans, middle, to, fallback)
+  if (span === undefined) return program.prepend(bpfReturn, fallback)
+  if (to - from === 1) return decide(program, span.decision, fallback, answers)
+  const above = search(program, spans, middle, to, fallback, answers)
+  const below = search(program, spans, from, middle, fallback, answers)
+  return program.branch(bpfGreaterOrEqual, span.start, above, below)
 }
 
-function decide(program: BpfWriter, decision: Decision, fallback: number): void {
+function decide(program: BpfWriter, decision: Decision, fallback: number, answers: Map<number, number>): number {
   if (typeof decision === 'number') {
-    program.emit(bpfReturn, decision)
-    return
+    const known = answers.get(decision)
+    if (known !== undefined && program.isNear(known)) return known
+    const place = program.prepend(bpfReturn, decision)
+    answers.set(decision, place)
+    return place
   }
-  for (const rule of decision) writeRule(program, rule)
-  program.emit(bpfReturn, fallback)
+  program.prepend(bpfReturn, fallback)
+  for (const rule of decision.toReversed()) writeRule(program, rule)
+  return program.length
 }
 
 /** Code that answers when all conditions hold, and otherwise goes on behind its end. */
 function writeRule(program: BpfWriter, { conditions, answer }: Rule): void {
-  const parts = conditions.map(steps)
-  const length = parts.reduce((sum, part) => sum + part.length, 0)
-  let at = 0
-  for (const part of parts) {
-    const end = at + part.length
-    for (const { code, k, holds = 'next', fails = 'next' } of part) {
-      // A failed rule goes on behind the answer, which stands after the last step.
-      const distance = { next: 0, met: end - at - 1, failed: length - at }
-      program.emit(code, k, distance[holds], distance[fails])
-      at++
+  const failed = program.length
+  let met = program.prepend(bpfReturn, answer)
+  for (const condition of conditions.toReversed()) {
+    const places = { met, failed }
+    for (const { code, k, holds = 'next', fails = 'next' } of steps(condition).toReversed()) {
+      const next = program.length
+      if (holds === 'next' && fails === 'next') program.prepend(code, k)
+      else {
+        program.branch(code, k, holds === 'next' ? next : places[holds], fails === 'next' ? next : places[fails])
+      }
     }
+    met = program.length
   }
-  program.emit(bpfReturn, answer)
 }
 
 /** Where a step goes: to the one behind it, to the next condition, or to the end of the rule. */

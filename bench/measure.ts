@@ -59,8 +59,8 @@ export function median(values: readonly number[]): number {
 }
 
 /** The tenth of the values below which the machine was hardly disturbed: what is left of a median on a busy one. */
-export function tenth(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 10)] ?? Number.NaN
+export function tenth(values: readonly number[], tenths = 1): number {
+  return [...values].sort((a, b) => a - b)[Math.floor((values.length * tenths) / 10)] ?? Number.NaN
 }
 
 /** CPU milliseconds of a process's children that have ended and were waited for, in steps of 10. */

@@ -46,7 +46,7 @@ export type PooledRunOptions = Pick<
 export interface ContainerPoolOptions
   extends Omit<
     RunOptions,
-    'detach' | 'tty' | 'name' | 'stdin' | 'input' | 'ready' | 'cgroupsPath' | 'onSyscall' | 'syscallTimeout'
+    'detach' | 'tty' | 'name' | 'stdin' | 'input' | 'cgroupsPath' | 'onSyscall' | 'syscallTimeout'
   > {
   /** How many containers are kept ready. 1 to 1000. */
   readonly size: number
@@ -59,7 +59,7 @@ export async function createContainerPool(
   options: ContainerPoolOptions,
 ): Promise<ContainerPool> {
   checkSize(options.size)
-  for (const name of ['detach', 'tty', 'cgroupsPath', 'onSyscall']) {
+  for (const name of ['detach', 'tty', 'name', 'stdin', 'input', 'cgroupsPath', 'onSyscall']) {
     if (!(name in options)) continue
     throw new InvalidArgumentError(`containers of a pool can't have ${name}`, { subject: name })
   }
@@ -159,11 +159,11 @@ export class ContainerPool implements AsyncDisposable {
       })
       stdio.handOver()
       return await handleOf({
-        ...{ image, store, layer, runtime, stdio, output, settings, options, signal },
+        ...{ image, store, layer, runtime, stdio, output, settings, options: all, signal },
         execution: executionConfig(image, all),
         name: options.name ?? id.slice(0, 12),
         offersInput: settings.stdin === 'pipe',
-        stopSignal: options.stopSignal ?? common.stopSignal ?? this.parts.stopSignal,
+        stopSignal: all.stopSignal ?? this.parts.stopSignal,
       })
     } catch (error) {
       stdio?.close()
@@ -172,6 +172,7 @@ export class ContainerPool implements AsyncDisposable {
       throw signal.aborted && !(error instanceof StartupError) ? signal.reason : error
     } finally {
       clear()
+      if (taken !== undefined) this.spares.refill()
     }
   }
 

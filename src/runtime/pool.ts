@@ -72,7 +72,11 @@ export class Pool implements AsyncDisposable {
   async run(process: PoolProcess = {}, options: PoolRunOptions = {}): Promise<RuntimeContainer> {
     checkRun(this.options.spec, process, options.hostname)
     const parked = await this.spares.take(options.signal)
-    return parked.run(process, options)
+    try {
+      return await parked.run(process, options)
+    } finally {
+      this.spares.refill()
+    }
   }
 
   /** Removes the containers that are ready. Those that run are their users'. Idempotent. */

@@ -11,7 +11,7 @@ export interface Spare {
 
 /** Spares that are made at the same time: each takes some of the event loop's turn. */
 const parallel = 4
-/** Milliseconds after one was taken until another is made in its place: what was asked for comes first. */
+/** Milliseconds from a run until a spare is made in the place of its: a short program has ended by then. */
 const pause = 5
 /** Longest wait after spares were lost, in milliseconds. */
 const longestPause = 10_000
@@ -39,7 +39,7 @@ export class WarmPool<T extends Spare> {
   private readonly awaiting = new Set<Waiting<void> & { readonly count: number }>()
   private readonly making = new Set<Promise<void>>()
   private readonly removing = new Set<Promise<void>>()
-  private refill: NodeJS.Timeout | undefined
+  private filling: NodeJS.Timeout | undefined
   /** How often in a row one could not be made, or was lost before it was taken. */
   private losses = 0
   private closing: Promise<void> | undefined
@@ -56,7 +56,8 @@ export class WarmPool<T extends Spare> {
   }
 
   /**
-   * Takes a spare, or the next one that is made.
+   * Takes a spare, or the next one that is made. {@link refill} is to follow: making another one takes time that is
+   * better spent on what this one is for.
    * @throws ConflictError when the pool is closed. @throws what making one throws.
    */
   async take(signal?: AbortSignal): Promise<T> {
@@ -65,8 +66,12 @@ export class WarmPool<T extends Spare> {
     const spare = this.idle.shift()
     if (spare === undefined) return this.next(signal)
     this.losses = 0
-    this.fillLater(pause)
     return spare
+  }
+
+  /** Has spares made in place of those that were taken; to be called when what they were taken for is done. */
+  refill(): void {
+    this.fillLater(pause)
   }
 
   /** Resolves when `count` are ready; by default all. @throws what making one throws. */
@@ -171,9 +176,9 @@ export class WarmPool<T extends Spare> {
       setImmediate(() => this.fill())
       return
     }
-    clearTimeout(this.refill)
+    clearTimeout(this.filling)
     // A process that has nothing else to do does not go on for that.
-    this.refill = setTimeout(() => this.fill(), after).unref()
+    this.filling = setTimeout(() => this.fill(), after).unref()
   }
 
   private remove(spare: T): void {
@@ -185,7 +190,7 @@ export class WarmPool<T extends Spare> {
   }
 
   private async end(): Promise<void> {
-    clearTimeout(this.refill)
+    clearTimeout(this.filling)
     for (const { reject } of [...drain(this.waiting), ...drain(this.awaiting)]) reject(closed())
     for (const spare of this.idle.splice(0)) this.remove(spare)
     await Promise.all(this.making)

@@ -51,6 +51,20 @@ describe.skipIf(cannotRunAsRoot)(`a pool of containers of an image (${cannotRunA
     expect(await container.exec(['echo', 'inside'])).toMatchObject({ exitCode: 0, stdout: 'inside\n' })
   })
 
+  it('waits with each run for what the pool waits for, unless the run waits for something else', async () => {
+    await using one = await pool(1, { ready: wait.log('up') })
+    const command = ['sh', '-c', 'sleep 0.1; echo up; sleep 0.1; echo further; sleep 1000']
+    const written = async (container: Container): Promise<readonly string[]> => {
+      const all: string[] = []
+      for await (const { text } of container.logs()) all.push(text)
+      return all
+    }
+    await using first = await one.run({ command })
+    expect(await written(first)).toContain('up')
+    await using second = await one.run({ command, ready: wait.log('further') })
+    expect(await written(second)).toEqual(['up', 'further'])
+  })
+
   it('leaves nothing behind when a run fails, and goes on', async () => {
     await using one = await pool(1)
     await expect(one.run({ command: ['no-such-program'] })).rejects.toMatchObject({ code: 'ERR_OCI_RUNTIME' })
@@ -68,6 +82,7 @@ describe.skipIf(cannotRunAsRoot)(`a pool of containers of an image (${cannotRunA
     const refused = { code: 'ERR_OCI_INVALID_ARGUMENT' }
     await expect(pool(0)).rejects.toMatchObject(refused)
     await expect(pool(1, { detach: true })).rejects.toMatchObject(refused)
+    await expect(pool(1, { input: 'for all' })).rejects.toMatchObject(refused)
     await expect(pool(1, { cgroupsPath: '/shared' })).rejects.toMatchObject(refused)
   })
 })

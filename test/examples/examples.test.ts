@@ -132,6 +132,12 @@ describe.skipIf(!canRun)('examples (need Linux)', () => {
     expect(await node(tsx('pull-and-run.ts', image))).toMatchObject({ code: 0, stdout: 'nothing to do\n' })
   })
 
+  it.skipIf(!isRoot)('pool.ts runs each command in a container of its own, from a pool', async () => {
+    const { code, stdout, stderr } = await node(tsx('pool.ts', image, '3'))
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout).toMatch(/^1 squared is 1\n2 squared is 4\n3 squared is 9\nmedian of 3 runs: [\d.]+ ms\n$/)
+  })
+
   it('volumes.ts keeps data from one container to the next', async () => {
     const backup = join(directory, 'backup.tar')
     const { code, stdout, stderr } = await node(tsx('volumes.ts', image, backup))

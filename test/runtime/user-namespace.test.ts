@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { IdMapping, Mount, Spec } from '../../src/bundle/index.ts'
 import type { ExitStatus } from '../../src/errors.ts'
-import type { OverlayRootfs } from '../../src/runtime/index.ts'
+import { createPool, type OverlayRootfs } from '../../src/runtime/index.ts'
 import { allNamespaces, cannotRun, dockerMounts, Sandbox, specOf } from './support.ts'
 
 const namespaces = [...allNamespaces, 'user' as const].map((type) => ({ type }))
@@ -43,6 +43,14 @@ describe.skipIf(cannotRun)(`a user namespace made by root (${cannotRun ?? 'reall
     const script = `id -u; echo x >/dev/null; head -c3 /dev/zero | wc -c; stat -c %u /etc; touch /x 2>/dev/null || echo refused`
     const masks = { maskedPaths: ['/proc/keys', '/sys/firmware'], readonlyPaths: ['/proc/sys'] }
     expect(await sandbox.sh(script, { linux: { ...linux, ...masks } })).toBe('0\n3\n65534\nrefused\n')
+  })
+
+  it('is there for the containers of a pool, too', async () => {
+    const { bundle, stateRoot } = sandbox
+    await using pool = createPool({ size: 1, spec: specOf(['true'], { linux }), bundle, stateRoot, id: sandbox.id() })
+    const container = await pool.run({ args: ['sleep', '1000'], user: { uid: 5, gid: 6 } })
+    expect(readFileSync(`/proc/${container.pid}/status`, 'utf8')).toMatch(/^Uid:\s+100005\s+100005/m)
+    await container.delete({ force: true })
   })
 
   it('is refused with an explanation when the kernel does not take its maps', async () => {
@@ -95,7 +103,7 @@ describe.skipIf(cannotBeUser)(`an ordinary user (${cannotBeUser ?? 'a temporary 
     readonly message?: string
   }
 
-  const run = (spec: Spec, overlay?: OverlayRootfs): Outcome => {
+  const run = (spec: Spec, overlay?: OverlayRootfs, how = ''): Outcome => {
     const options = JSON.stringify({ id: sandbox.id(), spec, bundle: sandbox.bundle, overlay })
     const args = [
       `--reuid=${id}`,
@@ -108,6 +116,7 @@ describe.skipIf(cannotBeUser)(`an ordinary user (${cannotBeUser ?? 'a temporary 
       script,
       options,
       home,
+      how,
     ]
     const env = { PATH: process.env.PATH ?? '', HOME: home, XDG_RUNTIME_DIR: home, TMPDIR: home }
     const outcome = JSON.parse(execFileSync('setpriv', args, { encoding: 'utf8', env })) as Outcome
@@ -169,6 +178,12 @@ describe.skipIf(cannotBeUser)(`an ordinary user (${cannotBeUser ?? 'a temporary 
     expect([status, output]).toEqual([{ code: 0, oomKilled: false }, 'new\npasswd\n'])
     expect(readdirSync(join(sandbox.rootfs, 'etc'))).toEqual(['group', 'passwd'])
     expect(readdirSync(join(upper, 'etc')).sort()).toEqual(['group', 'new'])
+  })
+
+  it.each(['one id', 'ranges'])('runs programs in containers of a pool, with %s', (kind) => {
+    const script = 'id -u; hostname; echo $$; echo x >/dev/null'
+    const { status, output } = run(spec(script, kind === 'ranges' ? ranges : own()), undefined, 'pool')
+    expect([status, output]).toEqual([{ code: 0, oomKilled: false }, '0\nbox\n1\n'])
   })
 
   it('is told that limits need a delegated cgroup', () => {

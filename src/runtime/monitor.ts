@@ -138,6 +138,8 @@ export function farewellCalls(directory: string, files: readonly string[], mount
   const more = peek(descriptor.monitor)
   return [
     waitForEvent([{ fd: descriptor.monitor, events: POLLIN | POLLRDHUP }]),
+    // A maker that ends before it has read all answers is told of by an error, once.
+    peek(descriptor.monitor, { tolerate: 'ECONNRESET' }),
     more,
     // 1 is no flag that it takes.
     dup3(descriptor.monitor, descriptor.init, more),

@@ -29,7 +29,7 @@ import { signalNumber } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
 import { removeRootMount } from './root-mount.ts'
 import type { RuntimeProcess } from './runtime-process.ts'
-import { type ContainerRecord, readRecord, stateFiles } from './state-directory.ts'
+import { type ContainerRecord, stateFiles } from './state-directory.ts'
 import { statsOf } from './stats/stats.ts'
 import type { ContainerStats } from './stats/types.ts'
 import { stepFailed } from './step-error.ts'
@@ -278,7 +278,7 @@ export class RuntimeContainer implements AsyncDisposable {
     if (this.status === 'created') {
       if (plan.start !== undefined) keepStart(directory, plan.start(program, this.pid))
       // It answers to who starts the container.
-      init.run(awaitStartCalls(plan.channel + 1, plan.channel), { background: true }).catch(() => {})
+      init.post(awaitStartCalls(plan.channel + 1, plan.channel))
     } else {
       forgetStart(directory)
     }
@@ -313,7 +313,8 @@ export class RuntimeContainer implements AsyncDisposable {
     // At once and before its socket is closed: it must not take that for the end of this process.
     if (lent === undefined) monitor.dismiss()
     else giveBack(monitor, lent)
-    await removeCgroup([...this.cgroups, ...(await this.joinedByOthers())])
+    const cgroups = [...this.cgroups, ...this.joinedByOthers()]
+    if (cgroups.length > 0) await removeCgroup(cgroups)
     await removeResctrl(this.parts.record.resctrl)
     await stopScope(this.parts.record.scope)
     removeRootMount(this.parts.record.rootMount)
@@ -322,10 +323,10 @@ export class RuntimeContainer implements AsyncDisposable {
   }
 
   /** Directories of version 1 that a limit set by another process has made necessary. */
-  private async joinedByOthers(): Promise<readonly string[]> {
+  private joinedByOthers(): readonly string[] {
     const { record, directory } = this.parts
     if (hostHierarchies().v1.length === 0) return []
-    const { cgroups } = await readRecord(dirname(directory.path), this.id).catch(() => record)
+    const { cgroups = [] } = directory.read() ?? {}
     return cgroups.filter((each) => !record.cgroups.includes(each) && !this.cgroups.includes(each))
   }
 
@@ -339,8 +340,7 @@ export class RuntimeContainer implements AsyncDisposable {
     })
     const watched = monitor.run(watch.calls, { background: this.parts.parked })
     if (watch.afterwards.length > 0) this.cgroupsRemoved = this.untilRemoved(watch)
-    if (!outlive)
-      monitor.run(farewellCalls(directory.path, stateFiles, record.rootMount), { background: true }).catch(() => {})
+    if (!outlive) monitor.post(farewellCalls(directory.path, stateFiles, record.rootMount))
     let status = killedWithMonitor
     try {
       const results = await watched

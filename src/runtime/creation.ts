@@ -48,7 +48,6 @@ import { startScope, stopScope } from './systemd/scope.ts'
 import type { Terminal } from './terminal.ts'
 import { TerminalLink } from './terminal-link.ts'
 import { openUserNamespaces } from './user-namespaces.ts'
-import { warningsOf } from './warnings.ts'
 
 /** How long a first process that was killed may take to be gone, in milliseconds. */
 const patience = 5000
@@ -135,12 +134,13 @@ export class Creation {
     const { netDevices = {} } = options.spec.linux ?? {}
     if (Object.keys(netDevices).length > 0) await moveNetDevices(netDevices, pid, init)
     await this.runHooks(pid, startTime)
-    const program = await this.finish(init, setup)
-    signal?.throwIfAborted()
-
+    const finishing = settled(this.finish(init, setup))
+    // While the kernel is at it. If it fails, the record goes with the directory.
     const record = this.record({ pid, startTime })
+    const { warnings } = plan
+    const program = unsettled(await finishing)
+    signal?.throwIfAborted()
     if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
-    const warnings = warningsOf(options.spec, plan)
     const { spec } = options
     const { pidfd, terminal, lent } = this
     return new RuntimeContainer({

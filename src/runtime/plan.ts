@@ -44,6 +44,7 @@ import { listenerOf } from './seccomp-listener.ts'
 import { maySetGroups } from './set-groups.ts'
 import type { Scope } from './systemd/scope.ts'
 import { consoleCalls, controlCalls, terminalCalls } from './terminal-calls.ts'
+import { warningsOf } from './warnings.ts'
 
 /** What is planned. */
 export interface PlanOptions {
@@ -110,6 +111,8 @@ export interface Plan {
   readonly start: ((program: string, pid: number) => readonly Call[]) | undefined
   /** What becoming another program than that of the config takes. */
   readonly context: StartContext
+  /** See `warnings` of RuntimeContainer. */
+  readonly warnings: readonly string[]
   /** Number of the socket that leads to the seccomp listener, where there is to be one. */
   readonly listener: number | undefined
 }
@@ -154,6 +157,8 @@ export function planContainer(options: PlanOptions): Plan {
       userNamespace: namespaces.has('user'),
     }),
   )
+  const isRootOnHost = mountsOnHost(spec, options.overlay)
+  const warnings = lazy(() => warningsOf(spec, { namespaces, isRootOnHost }, options.host))
   const files = lazy(() => [...mounts().calls, ...devices().calls])
   const setup = lazy(() => [
     ...setupCalls(options, namespaces, [...cgroup.join, ...intelRdt.join], files()),
@@ -165,7 +170,7 @@ export function planContainer(options: PlanOptions): Plan {
     cgroup,
     namespaces,
     intelRdt,
-    isRootOnHost: mountsOnHost(spec, options.overlay),
+    isRootOnHost,
     channel,
     clone: cloned,
     monitor: [
@@ -219,6 +224,9 @@ export function planContainer(options: PlanOptions): Plan {
     },
     get context() {
       return startContext(options, namespaces)
+    },
+    get warnings() {
+      return warnings()
     },
   }
 }

@@ -3,6 +3,7 @@ import {
   fstatSync,
   mkdirSync,
   openSync,
+  readFileSync,
   renameSync,
   rmdirSync,
   rmSync,
@@ -14,6 +15,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
 import { ConflictError, InvalidArgumentError, NotFoundError, type SyscallError } from '../errors.ts'
+import { hasCode } from '../internal/file-error.ts'
 import { parseJsonInt64 } from '../internal/json-int64.ts'
 import { flock, LOCK } from '../linux/calls/files.ts'
 import { perform } from '../linux/local.ts'
@@ -141,6 +143,16 @@ export class StateDirectory {
   /** File that the monitor records the end in. */
   get exitRecord(): string {
     return join(this.path, 'exit')
+  }
+
+  /** The record, which other processes may have changed; undefined when there is none. */
+  read(): ContainerRecord | undefined {
+    try {
+      return JSON.parse(readFileSync(join(this.path, 'state.json'), 'utf8')) as ContainerRecord
+    } catch (cause) {
+      if (hasCode(cause, 'ENOENT')) return undefined
+      throw cause
+    }
   }
 
   /** Replaces the record as a whole. */

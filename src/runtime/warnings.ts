@@ -2,17 +2,13 @@ import type { Spec } from '../bundle/spec.ts'
 import { mayLoadPrograms } from './cgroups/delegation.ts'
 import { v1MountPoint } from './cgroups/hierarchies.ts'
 import { resourceWarnings } from './cgroups/resources.ts'
-import { type Host, thisHost } from './host.ts'
+import type { Host } from './host.ts'
 import { lacksMountLabel } from './labels.ts'
 import type { Plan } from './plan.ts'
 import { ungrantable } from './process.ts'
 
 /** What `spec` asks for and this host does not give, one sentence each; none of it is a failure. */
-export function warningsOf(
-  spec: Spec,
-  plan: Pick<Plan, 'namespaces' | 'isRootOnHost'>,
-  host: Host = thisHost(),
-): readonly string[] {
+export function warningsOf(spec: Spec, plan: Pick<Plan, 'namespaces' | 'isRootOnHost'>, host: Host): readonly string[] {
   const warnings: string[] = []
   if (plan.isRootOnHost) {
     warnings.push(

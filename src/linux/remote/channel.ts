@@ -19,8 +19,9 @@ interface Batch {
   readonly layout: Pick<Layout, 'replySize' | 'outs'>
   /** Whether its answer keeps this process alive. */
   holds: boolean
-  readonly resolve: (results: Results) => void
-  readonly reject: (error: unknown) => void
+  /** Undefined when nobody asks for the answer. */
+  readonly resolve?: (results: Results) => void
+  readonly reject?: (error: unknown) => void
   /** What is done instead of `reject` when the other end is closed. */
   ended?: (() => void) | undefined
 }
@@ -87,7 +88,7 @@ export class Channel implements CallRunner {
     this.socket.unref()
     if (options.greeting !== undefined) {
       const layout = { replySize: options.greeting, outs: new Map() }
-      this.waiting.push({ calls: [], layout, holds: false, resolve() {}, reject() {} })
+      this.waiting.push({ calls: [], layout, holds: false })
     }
     this.socket.on('data', (chunk: Buffer) => this.receive(chunk))
     // The end is told by 'close'; what broke a stream between two local processes is that one of them died.
@@ -127,6 +128,13 @@ export class Channel implements CallRunner {
       this.started = true
       if (holds) this.socket.ref() // an answer is on its way
     })
+  }
+
+  /** Has `calls` made as {@link run} does, when the process has not ended; nobody asks how that went. */
+  post(calls: readonly Call[], again = false): void {
+    if (!this.isOpen) return
+    this.write(calls, again, (all, layout) => this.waiting.push({ calls: all, layout, holds: false }))
+    this.started = true
   }
 
   /**
@@ -247,7 +255,7 @@ export class Channel implements CallRunner {
   private abandon(): void {
     for (const batch of this.waiting.splice(0)) {
       if (batch.ended !== undefined) batch.ended()
-      else batch.reject(new RemoteExitError('the remote process ended before it had answered'))
+      else batch.reject?.(new RemoteExitError('the remote process ended before it had answered'))
     }
   }
 }
@@ -261,15 +269,16 @@ function settle(batch: Batch, reply: Buffer, text: string | undefined): boolean 
     const failed = calls[index]
     const errno = failed === undefined ? 0 : -resultAt(reply, index)
     if (failed === undefined || errno <= 0 || errno > maxErrno) {
-      batch.reject(new RemoteExitError('the remote process gave an answer that makes no sense'))
+      batch.reject?.(new RemoteExitError('the remote process gave an answer that makes no sense'))
       return false
     }
+    if (batch.reject === undefined) return true
     const results = resultsOf(calls, layout, reply)
     const error = syscallError(text === undefined ? failed : named(failed, text), errno)
     batch.reject(interrupted(error, { calls, position: index, results }))
     return true
   }
-  batch.resolve(resultsOf(calls, layout, reply))
+  batch.resolve?.(resultsOf(calls, layout, reply))
   return true
 }
 

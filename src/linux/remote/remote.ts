@@ -76,6 +76,11 @@ export class Remote implements CallRunner, AsyncDisposable {
     return this.channel.run(calls, options)
   }
 
+  /** See {@link Channel.post}. */
+  post(calls: readonly Call[], again?: boolean): void {
+    this.channel.post(calls, again)
+  }
+
   /** Whether it can still be given batches. */
   get isOpen(): boolean {
     return this.ending === undefined && this.channel.isOpen

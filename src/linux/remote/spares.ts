@@ -70,7 +70,7 @@ export function giveBack(remote: Remote, descriptors: Descriptors): void {
     return
   }
   const numbers = numbersOf(descriptors)
-  remote.run(awaitDescriptors(numbers), { background: true, again: true }).catch(() => {})
+  remote.post(awaitDescriptors(numbers), true)
   spares.push({ remote, numbers, owner: ownerNow(), since: performance.now() })
   watch ??= setInterval(dismissOld, 2 * patience).unref()
 }

@@ -10,23 +10,27 @@ import type { HttpResponse } from './transport.ts'
 import { uploadLocation } from './upload-location.ts'
 import { maxChunkSize } from './upload-options.ts'
 
+/** Where an upload goes on, is ended or cancelled: at the location of the latest answer, which may hold its state. */
+export interface UploadPlace {
+  location: URL
+}
+
 /**
- * Sends content in chunks (distribution-spec, "Pushing a blob in chunks"); returns where the upload is
- * to be ended. When a chunk does not get through, or the registry has other bytes than we think (416),
- * it is asked how far it got, and gets the rest of the chunk from there.
+ * Sends content in chunks (distribution-spec, "Pushing a blob in chunks"). When a chunk does not get
+ * through, or the registry has other bytes than we think (416), it is asked how far it got, and gets the
+ * rest of the chunk from there. Each answer may move `place`.
  */
 export async function sendChunks(
   endpoint: Endpoint,
   digest: Digest,
   opened: HttpResponse,
-  location: URL,
+  place: UploadPlace,
   content: Uint8Array | StreamBody,
   signal: AbortSignal | undefined,
-): Promise<URL> {
+): Promise<void> {
   const size = Math.max(endpoint.upload.chunkSize, leastLength(opened, digest))
-  const upload = new ChunkedUpload(endpoint, digest, location, signal)
+  const upload = new ChunkedUpload(endpoint, digest, place, signal)
   for await (const chunk of chunksOf(content, size)) await upload.send(chunk)
-  return upload.location
 }
 
 /** Bytes that every chunk but the last must have, as the registry announces it. */
@@ -38,17 +42,17 @@ function leastLength(opened: HttpResponse, digest: Digest): number {
 }
 
 class ChunkedUpload {
-  location: URL
+  readonly #place: UploadPlace
   readonly #endpoint: Endpoint
   readonly #digest: Digest
   readonly #signal: AbortSignal | undefined
   /** Bytes that the registry has. */
   #position = 0
 
-  constructor(endpoint: Endpoint, digest: Digest, location: URL, signal: AbortSignal | undefined) {
+  constructor(endpoint: Endpoint, digest: Digest, place: UploadPlace, signal: AbortSignal | undefined) {
     this.#endpoint = endpoint
     this.#digest = digest
-    this.location = location
+    this.#place = place
     this.#signal = signal
   }
 
@@ -81,7 +85,7 @@ class ChunkedUpload {
     try {
       const response = await send(this.#endpoint, {
         method: 'PATCH',
-        path: this.location,
+        path: this.#place.location,
         actions: ['pull', 'push'],
         reference: this.#digest,
         headers: { 'content-type': 'application/octet-stream', 'content-range': range },
@@ -94,7 +98,7 @@ class ChunkedUpload {
       if (response.status === 416) {
         return new ProtocolError(redactUrl(response.url), `takes no bytes ${range} of ${this.#digest}`)
       }
-      this.location = uploadLocation(response)
+      this.#place.location = uploadLocation(response)
       return undefined
     } catch (error) {
       if (mayPass(error)) return error
@@ -106,14 +110,14 @@ class ChunkedUpload {
   async #catchUp(start: number, end: number): Promise<void> {
     const response = await send(this.#endpoint, {
       method: 'GET',
-      path: this.location,
+      path: this.#place.location,
       actions: ['pull', 'push'],
       reference: this.#digest,
       accept: [200, 202, 204],
       signal: this.#signal,
     })
     response.discard()
-    if (response.headers.get('location') !== null) this.location = uploadLocation(response)
+    if (response.headers.get('location') !== null) this.#place.location = uploadLocation(response)
     const header = response.headers.get('range')?.trim() ?? ''
     const last = /^(?:bytes=)?0-(\d{1,15})$/.exec(header)?.[1]
     // `0-0` is what registries say of an upload that is empty.

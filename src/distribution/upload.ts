@@ -85,13 +85,13 @@ async function uploadOnce(
   const whole = method === 'post' && content instanceof Uint8Array && content.byteLength <= chunkSize
   const opened = await open(endpoint, digest, whole ? content : undefined, signal)
   if (opened.status === 201) return
-  let location = uploadLocation(opened)
+  const place = { location: uploadLocation(opened) }
   try {
     const chunked = method === 'patch'
-    if (chunked) location = await sendChunks(endpoint, digest, opened, location, content, signal)
-    await commit(endpoint, digest, location, chunked ? new Uint8Array() : content, signal)
+    if (chunked) await sendChunks(endpoint, digest, opened, place, content, signal)
+    await commit(endpoint, digest, place.location, chunked ? new Uint8Array() : content, signal)
   } catch (error) {
-    await cancel(endpoint, location)
+    await cancel(endpoint, place.location)
     throw error
   }
 }

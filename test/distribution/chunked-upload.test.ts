@@ -152,6 +152,22 @@ describe('an upload in chunks', () => {
     })
   })
 
+  it('is cancelled where the last answer says: other locations may be out of date', async () => {
+    const upload: Upload = {
+      received: Buffer.alloc(0),
+      patch(request, response, count) {
+        if (count < 3) return false
+        request.resume()
+        response.writeHead(400).end()
+        return true
+      },
+    }
+    await against(upload, async (repository, server) => {
+      await expect(repository.push(layer.descriptor, stream())).rejects.toThrow(/400/)
+      expect(server.seen.at(-1)).toMatchObject({ method: 'DELETE', url: '/v2/app/blobs/uploads/1?state=60000' })
+    })
+  })
+
   it('ends when the registry has bytes that we no longer, or not yet, have', async () => {
     for (const wrong of ['0-5', '0-99999999', 'bytes 3-4', '0-18446744073709551615']) {
       const upload: Upload = {

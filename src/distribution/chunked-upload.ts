@@ -66,7 +66,7 @@ class ChunkedUpload {
       if (failure === undefined) this.#position = end
       else {
         this.#endpoint.onRetry?.(failure)
-        await this.#catchUp(start, end)
+        await this.#catchUp(start, end, failure)
       }
       if (this.#position > before) {
         failures = 0
@@ -90,12 +90,13 @@ class ChunkedUpload {
         reference: this.#digest,
         headers: { 'content-type': 'application/octet-stream', 'content-range': range },
         body: rest,
-        accept: [202, 416],
+        accept: [202, 409, 416],
         once: true,
         signal: this.#signal,
       })
       response.discard()
-      if (response.status === 416) {
+      // 409: the chunk before, whose connection broke, is still being written.
+      if (response.status !== 202) {
         return new ProtocolError(redactUrl(response.url), `takes no bytes ${range} of ${this.#digest}`)
       }
       this.#place.location = uploadLocation(response)
@@ -106,17 +107,21 @@ class ChunkedUpload {
     }
   }
 
-  /** Asks how far the registry got. What lies before or behind the chunk at hand can't be sent. */
-  async #catchUp(start: number, end: number): Promise<void> {
+  /**
+   * Asks how far the registry got. What lies before or behind the chunk at hand can't be sent. Where the
+   * upload does not outlive a drop, as with docker-registry, `failure` is what is told.
+   */
+  async #catchUp(start: number, end: number, failure: unknown): Promise<void> {
     const response = await send(this.#endpoint, {
       method: 'GET',
       path: this.#place.location,
       actions: ['pull', 'push'],
       reference: this.#digest,
-      accept: [200, 202, 204],
+      accept: [200, 202, 204, 404, 416],
       signal: this.#signal,
     })
     response.discard()
+    if (response.status === 404 || response.status === 416) throw failure
     if (response.headers.get('location') !== null) this.#place.location = uploadLocation(response)
     const header = response.headers.get('range')?.trim() ?? ''
     const last = /^(?:bytes=)?0-(\d{1,15})$/.exec(header)?.[1]

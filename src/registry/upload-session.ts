@@ -19,6 +19,8 @@ export interface Session extends UploadSession {
   /** Bytes of its quota. */
   held: number
   busy: boolean
+  /** Requests that wait for the one that is writing. */
+  readonly waiting: (() => void)[]
   /** Milliseconds since the epoch. */
   touched: number
 }
@@ -38,6 +40,7 @@ export function newSession(
     algorithm,
     held: 0,
     busy: false,
+    waiting: [],
     touched: Date.now(),
     get size() {
       return upload.size

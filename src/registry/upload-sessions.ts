@@ -31,6 +31,12 @@ export interface Chunk {
   readonly length: number | undefined
 }
 
+/**
+ * Milliseconds that a request waits for the one that is writing to the same upload. A client whose connection broke may
+ * be back before that has been noticed here.
+ */
+const patience = 2_000
+
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 /** The uploads that are under way: bounded in number, each used by one request at a time, gone when abandoned. */
@@ -165,6 +171,8 @@ export class UploadSessions {
 
   async #use<T>(repository: string, id: string, work: (session: Session) => Promise<T>): Promise<T> {
     const session = await this.#find(repository, id)
+    if (session.busy) await turn(session)
+    if (!this.#sessions.has(id)) throw unknownUpload(repository)
     if (session.busy) {
       throw new Fault('BLOB_UPLOAD_INVALID', 'another request is writing to this upload', { status: 409, subject: id })
     }
@@ -174,6 +182,7 @@ export class UploadSessions {
     } finally {
       session.busy = false
       session.touched = Date.now()
+      for (const wake of session.waiting.splice(0)) wake()
       await session.upload.pause()
     }
   }
@@ -181,7 +190,7 @@ export class UploadSessions {
   async #find(repository: string, id: string): Promise<Session> {
     const session = this.#sessions.get(id) ?? (await this.#recover(repository, id))
     if (session?.repository === repository) return session
-    throw new Fault('BLOB_UPLOAD_UNKNOWN', 'there is no such upload', { subject: repository })
+    throw unknownUpload(repository)
   }
 
   /** Looks for what a server that is gone received of an upload. */
@@ -241,4 +250,19 @@ export class UploadSessions {
     }
     this.#schedule()
   }
+}
+
+/** Waits for the request that is writing, though not for long. */
+function turn(session: Session): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, patience)
+    session.waiting.push(() => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+}
+
+function unknownUpload(repository: string): Fault {
+  return new Fault('BLOB_UPLOAD_UNKNOWN', 'there is no such upload', { subject: repository })
 }

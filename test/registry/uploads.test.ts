@@ -192,8 +192,11 @@ describe.each(storages)('uploads to $kind storage', ({ open }) => {
     const slow = handler(new Request(`http://registry.test${upload}`, { method: 'PATCH', body, duplex: 'half' }))
     await isReading
     expect((await own.send('PATCH', upload, { body: Buffer.from('x') })).status).toBe(409)
+    const next = own.send('PATCH', upload, { body: Buffer.from('x') })
+    await new Promise(setImmediate)
     finish?.()
     expect((await slow).status).toBe(202)
+    expect((await next).status).toBe(202)
     expect((await own.send('PATCH', upload, { body: Buffer.from('x') })).status).toBe(202)
   })
 

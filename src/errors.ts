@@ -1,9 +1,6 @@
 /**
  * The error family. Every error this library throws on purpose is an {@link OciError}: it carries a
  * stable `code`, the `subject` it is about, the `cause`, and where there is one a `hint` on what to do.
- *
- * `instanceof` is answered by a brand, not by identity, so it holds across the ESM and CommonJS
- * builds and across two installed copies of the package.
  */
 
 import { describeOutcome, type ExecOutcome, type ExitStatus } from './internal/outcomes.ts'
@@ -33,7 +30,8 @@ export class OciError extends Error {
   readonly hint: string | undefined
 
   constructor(code: string, message: string, options: OciErrorOptions = {}) {
-    super(options.hint === undefined ? message : `${message}\n${options.hint}`, causeOf(options))
+    const { hint, cause } = options
+    super(hint === undefined ? message : `${message}\n${hint}`, cause === undefined ? {} : { cause })
     this.code = code
     this.subject = options.subject
     this.hint = options.hint
@@ -41,7 +39,7 @@ export class OciError extends Error {
     Object.defineProperty(this, brand, { value: ancestry(new.target) })
   }
 
-  /** Answers `instanceof` by the brand: true for errors of another copy of this class, too. */
+  /** Answers `instanceof` by a brand: true for errors of another copy of this class, as in the other build, too. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     if (typeof value !== 'object' || value === null) return false
     const names: unknown = Reflect.get(value, brand)
@@ -55,9 +53,6 @@ function ancestry(kind: { readonly name: string }): readonly string[] {
   return names
 }
 
-function causeOf(options: OciErrorOptions): ErrorOptions {
-  return 'cause' in options && options.cause !== undefined ? { cause: options.cause } : {}
-}
 
 /** An argument or option has a value that can't be used. Thrown before anything is done. */
 export class InvalidArgumentError extends OciError {
@@ -202,6 +197,8 @@ export interface RegistryErrorOptions extends OciErrorOptions {
   /** Status code of the response. */
   readonly status: number
   readonly errors?: readonly RegistryErrorDetail[]
+  /** Milliseconds that it asks to wait. */
+  readonly retryAfter?: number | undefined
 }
 
 /** A registry answered with a status that ends the operation. */
@@ -210,6 +207,8 @@ export class RegistryError extends OciError {
   readonly url: string
   readonly status: number
   readonly errors: readonly RegistryErrorDetail[]
+  /** Milliseconds that the registry asked to wait before the next try; undefined when it did not. */
+  readonly retryAfter: number | undefined
 
   constructor(options: RegistryErrorOptions) {
     const details = (options.errors ?? []).map((e) => ` ${e.code}: ${e.message}`).join(';')
@@ -221,6 +220,7 @@ export class RegistryError extends OciError {
     this.url = options.url
     this.status = options.status
     this.errors = options.errors ?? []
+    this.retryAfter = options.retryAfter
   }
 }
 

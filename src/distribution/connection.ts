@@ -93,7 +93,7 @@ export class Connection {
     if (request.accept.includes(response.status)) return { value: response }
     const retryAfter = parseRetryAfter(response.headers.get('retry-after'))
     const hint = this.#hint(response, retryAfter)
-    const error = await responseError(response, request.subject, { hint, signal: request.signal })
+    const error = await responseError(response, request.subject, { hint, retryAfter, signal: request.signal })
     if (repeatable && isTransientStatus(response.status)) return { error, retryAfter }
     throw response.status === 404 ? notFound(request.subject, error) : error
   }

@@ -5,6 +5,8 @@ import type {
   Fetcher,
   FetchOptions,
   Mounter,
+  ReceiveOptions,
+  Receiver,
   ReferrersLister,
   ReferrersOptions,
 } from '../content/interfaces.ts'
@@ -24,6 +26,7 @@ import { acceptHeader, assertTag, isManifest, readManifest, resolveManifest } fr
 import { fromFirst } from './mirrors/sources.ts'
 import { listReferrers, unregisterReferrer } from './referrers.ts'
 import type { StreamBody } from './request-body.ts'
+import { resending } from './resend.ts'
 import { mountBlob, uploadBlob } from './upload.ts'
 
 /** How content is pushed. */
@@ -42,7 +45,7 @@ const maxAbsent = 10_000
  * Every method throws NotFoundError for what is not there, RegistryError for any other refusal,
  * NetworkError when the registry can't be reached, ProtocolError when its answer can't be followed.
  */
-export class Repository implements ContentStore, ReferrersLister, Mounter {
+export class Repository implements ContentStore, ReferrersLister, Mounter, Receiver {
   /** What the repository was opened as; a tag or digest in it is not looked at. */
   readonly reference: Reference
   readonly #endpoint: Endpoint
@@ -144,6 +147,21 @@ export class Repository implements ContentStore, ReferrersLister, Mounter {
     } finally {
       stream?.destroy()
     }
+  }
+
+  /**
+   * Like {@link push}, of content that `open` gives as often as it is asked: when the connection breaks, or the registry
+   * says that it is busy, the content is sent once more, from its beginning. `copy` pushes in this way.
+   */
+  async receive(
+    descriptor: Descriptor,
+    open: (offset: number) => Promise<Readable>,
+    options: ReceiveOptions = {},
+  ): Promise<void> {
+    const signal = this.#join(options.signal)
+    const push = (content: Readable): Promise<void> =>
+      this.push(descriptor, content, { signal, onRetry: options.onRetry })
+    return resending(this.#endpoint, descriptor, open, push, { ...options, signal })
   }
 
   /** Points a tag at a manifest that the repository holds; what was pushed just now is not fetched again. */

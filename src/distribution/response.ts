@@ -40,7 +40,11 @@ export function contentLength(response: HttpResponse): number | undefined {
 export async function responseError(
   response: HttpResponse,
   subject: string,
-  options: { readonly hint?: string | undefined; readonly signal?: AbortSignal | undefined } = {},
+  options: {
+    readonly hint?: string | undefined
+    readonly retryAfter?: number | undefined
+    readonly signal?: AbortSignal | undefined
+  } = {},
 ): Promise<RegistryError> {
   let errors: readonly RegistryErrorDetail[] = []
   try {
@@ -50,7 +54,8 @@ export async function responseError(
     options.signal?.throwIfAborted()
   }
   const { method, status } = response
-  return new RegistryError({ method, url: redactUrl(response.url), status, errors, subject, hint: options.hint })
+  const { hint, retryAfter } = options
+  return new RegistryError({ method, url: redactUrl(response.url), status, errors, subject, hint, retryAfter })
 }
 
 /** The error list of distribution-spec ("Error Codes"); other shapes give none. */

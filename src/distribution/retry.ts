@@ -145,6 +145,10 @@ export function isTransientError(error: unknown): boolean {
   return false
 }
 
+/** The forms of a date in HTTP (RFC 9110, 5.6.7); the second one is old, and in UTC without saying so. */
+const httpDate = /^[A-Z][a-z]{2,8}, \d{2}[ -][A-Z][a-z]{2}[ -]\d{2,4} \d{2}:\d{2}:\d{2} GMT$/
+const asctime = /^[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2} \d{4}$/
+
 /**
  * Milliseconds that a `Retry-After` header asks for (RFC 9110, 10.2.3: seconds or an HTTP date);
  * undefined when it is absent or malformed. A date in the past is 0.
@@ -152,9 +156,14 @@ export function isTransientError(error: unknown): boolean {
 export function parseRetryAfter(header: string | null, now: number = Date.now()): number | undefined {
   const text = header?.trim() ?? ''
   if (/^\d{1,9}$/.test(text)) return Number(text) * 1000
-  if (!/^[A-Z][a-z]{2,8}, \d{2}[ -][A-Z][a-z]{2}[ -]\d{2,4} \d{2}:\d{2}:\d{2} GMT$/.test(text)) return undefined
-  const date = Date.parse(text)
+  const date = Date.parse(httpDate.test(text) ? text : asctime.test(text) ? `${text} GMT` : '')
   return Number.isNaN(date) ? undefined : Math.max(0, date - now)
+}
+
+/** What an attempt came to that threw `error`. @throws `error` when it will not pass. */
+export function failedAttempt(error: unknown): Attempt<never> {
+  if (!mayPass(error)) throw error
+  return { error, retryAfter: error instanceof RegistryError ? error.retryAfter : undefined }
 }
 
 /** Whether an error of a request may be over when the same is tried again. */

@@ -5,7 +5,7 @@ import { sendChunks } from './chunked-upload.ts'
 import { type Endpoint, send } from './endpoint.ts'
 import { assertStored } from './manifests.ts'
 import type { StreamBody } from './request-body.ts'
-import { type Attempt, mayPass, retrying } from './retry.ts'
+import { type Attempt, failedAttempt, retrying } from './retry.ts'
 import type { HttpResponse } from './transport.ts'
 import { uploadLocation, withDigest } from './upload-location.ts'
 
@@ -30,8 +30,8 @@ export function uploadBlob(
     try {
       return { value: await uploadOnce(endpoint, descriptor, content, signal) }
     } catch (error) {
-      if (content instanceof Uint8Array && mayPass(error)) return { error }
-      throw error
+      if (!(content instanceof Uint8Array)) throw error
+      return failedAttempt(error)
     }
   }
   return retrying(retry, signal, attempt, (delay, error) => {

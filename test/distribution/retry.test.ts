@@ -13,6 +13,7 @@ describe('Retry-After', () => {
   it('is a date', () => {
     expect(parseRetryAfter('Sun, 06 Nov 1994 08:50:07 GMT', now)).toBe(30_000)
     expect(parseRetryAfter('Sunday, 06-Nov-94 08:50:07 GMT', now)).toBe(30_000)
+    expect(parseRetryAfter('Sun Nov  6 08:50:07 1994', now)).toBe(30_000)
     expect(parseRetryAfter('Sun, 06 Nov 1994 08:00:00 GMT', now)).toBe(0)
   })
 

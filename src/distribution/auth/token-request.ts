@@ -58,7 +58,11 @@ export async function requestToken(
     }
     if (answer.status === 200) return { value: answer }
     const retryAfter = parseRetryAfter(answer.headers.get('retry-after'))
-    const error = await responseError(answer, subject, { signal, hint: hintFor(answer.status, request.credential) })
+    const error = await responseError(answer, subject, {
+      signal,
+      retryAfter,
+      hint: hintFor(answer.status, request.credential),
+    })
     if (isTransientStatus(answer.status)) return { error, retryAfter }
     throw error
   })

@@ -53,7 +53,6 @@ function ancestry(kind: { readonly name: string }): readonly string[] {
   return names
 }
 
-
 /** An argument or option has a value that can't be used. Thrown before anything is done. */
 export class InvalidArgumentError extends OciError {
   constructor(message: string, options: OciErrorOptions = {}) {

@@ -1,4 +1,4 @@
-import { LimitError, ProtocolError } from '../errors.ts'
+import { LimitError, NotFoundError, ProtocolError } from '../errors.ts'
 import type { Digest } from '../image/digest.ts'
 import { delay } from '../internal/abort.ts'
 import { redactUrl } from '../internal/redact.ts'
@@ -60,13 +60,15 @@ class ChunkedUpload {
     const start = this.#position
     const end = start + chunk.byteLength
     let failures = 0
+    let first: unknown
     while (this.#position < end) {
       const before = this.#position
-      const failure = await this.#attempt(chunk.subarray(before - start))
+      const failure = await this.#attempt(chunk.subarray(before - start), first)
       if (failure === undefined) this.#position = end
       else {
+        first ??= failure
         this.#endpoint.onRetry?.(failure)
-        await this.#catchUp(start, end, failure)
+        await this.#catchUp(start, end, first)
       }
       if (this.#position > before) {
         failures = 0
@@ -79,8 +81,11 @@ class ChunkedUpload {
     }
   }
 
-  /** Sends what is left of a chunk; returns what went wrong when it may be mended. */
-  async #attempt(rest: Uint8Array): Promise<unknown> {
+  /**
+   * Sends what is left of a chunk; returns what went wrong when it may be mended. Where the upload does
+   * not outlive a drop, as with docker-registry, `earlier` is what is told: the drop itself.
+   */
+  async #attempt(rest: Uint8Array, earlier: unknown): Promise<unknown> {
     const range = `${this.#position}-${this.#position + rest.byteLength - 1}`
     try {
       const response = await send(this.#endpoint, {
@@ -103,15 +108,15 @@ class ChunkedUpload {
       return undefined
     } catch (error) {
       if (mayPass(error)) return error
-      throw error
+      throw error instanceof NotFoundError ? (earlier ?? error) : error
     }
   }
 
   /**
    * Asks how far the registry got. What lies before or behind the chunk at hand can't be sent. Where the
-   * upload does not outlive a drop, as with docker-registry, `failure` is what is told.
+   * upload is gone, what went wrong before is told.
    */
-  async #catchUp(start: number, end: number, failure: unknown): Promise<void> {
+  async #catchUp(start: number, end: number, earlier: unknown): Promise<void> {
     const response = await send(this.#endpoint, {
       method: 'GET',
       path: this.#place.location,
@@ -121,7 +126,7 @@ class ChunkedUpload {
       signal: this.#signal,
     })
     response.discard()
-    if (response.status === 404 || response.status === 416) throw failure
+    if (response.status === 404 || response.status === 416) throw earlier
     if (response.headers.get('location') !== null) this.#place.location = uploadLocation(response)
     const header = response.headers.get('range')?.trim() ?? ''
     const last = /^(?:bytes=)?0-(\d{1,15})$/.exec(header)?.[1]

@@ -118,6 +118,7 @@ export async function copyOut(
         rename: renaming(from, place.name),
         userNamespace: rights.userNamespace,
         singleOwner,
+        ids: rights.ids,
         signal,
       })
     } finally {
@@ -143,6 +144,7 @@ export async function copyIn(
       ...(archive ? {} : { owner: { uid: 0, gid: 0 } }),
       userNamespace: root.ids !== undefined,
       singleOwner: false,
+      ids: root.ids,
       signal,
     }
     const target = absolute(path)

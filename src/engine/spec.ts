@@ -2,12 +2,13 @@ import { createSpec } from '../bundle/generate.ts'
 import { hostMaskedPaths } from '../bundle/host.ts'
 import type { MountOption } from '../bundle/options.ts'
 import type { IdMapping, Spec } from '../bundle/spec.ts'
+import { ownIdMaps } from '../linux/own-ids.ts'
 import { readAccounts } from './accounts.ts'
 import type { ContainerIds } from './container-root.ts'
 import { terminalOf } from './exec-process.ts'
 import { sortHooks } from './hooks.ts'
 import type { Image } from './image.ts'
-import { forOrdinaryUser, userNamespace } from './rootless.ts'
+import { forOrdinaryUser } from './rootless.ts'
 import type { RunOptions } from './run-options.ts'
 
 let maskedPaths: Promise<readonly string[]> | undefined
@@ -30,7 +31,7 @@ export async function buildSpec(
     ...(Object.keys(programs).length === 0 ? {} : { hooks: programs }),
     ...terminalOf(options.tty),
     mounts,
-    ...(privileged ? {} : { userNamespace: options.userNamespace ?? userNamespace() }),
+    ...(privileged ? {} : { userNamespace: options.userNamespace ?? ownIdMaps() }),
     id,
     rootfs: '.',
     accounts: readAccounts(layers),

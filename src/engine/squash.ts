@@ -3,7 +3,7 @@ import { withContent, writeLayer } from '../layer/diff/layer-stream.ts'
 import { TreeReader } from '../layer/diff/tree-reader.ts'
 import { changedEntries, treeEntries } from '../layer/diff/trees.ts'
 import type { Store } from '../store/index.ts'
-import { type ContainerIds, stacked } from './container-root.ts'
+import { stacked } from './container-root.ts'
 import { imageOf } from './find.ts'
 import { type Image, unpack } from './image.ts'
 import {
@@ -16,7 +16,7 @@ import {
   storeImage,
   storeLayer,
 } from './new-image.ts'
-import { userNamespace } from './rootless.ts'
+import { ownIds } from './rootless.ts'
 
 /** How layers are squashed. */
 export interface SquashOptions extends NewImageOptions {
@@ -96,11 +96,4 @@ async function* archiveOf(
 
 async function openStack(lower: readonly string[]): Promise<TreeReader> {
   return TreeReader.open(await stacked({ lower }, ownIds()))
-}
-
-/** The ids with which an ordinary user sees its layers. */
-export function ownIds(): ContainerIds | undefined {
-  if (process.geteuid?.() === 0) return undefined
-  const { uidMappings = [], gidMappings = [] } = userNamespace()
-  return { uidMappings, gidMappings }
 }

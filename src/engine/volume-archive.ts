@@ -9,8 +9,8 @@ import type { PlannedEntry } from '../layer/diff/upper.ts'
 import { walkTree } from '../layer/diff/walk.ts'
 import { extractArchive } from '../layer/extract/extract.ts'
 import type { Store, Volume } from '../store/index.ts'
-import { type ContainerIds, openDirectory } from './container-root.ts'
-import { userNamespace } from './rootless.ts'
+import { openDirectory } from './container-root.ts'
+import { ownIds } from './rootless.ts'
 
 /** How a volume is made of an archive. */
 export interface ImportVolumeOptions {
@@ -74,16 +74,10 @@ async function extract(source: Readable, directory: string, signal: AbortSignal 
       includingItself: true,
       userNamespace: ids !== undefined,
       singleOwner: ids !== undefined && ids.uidMappings.length === 1,
+      ids,
       signal,
     })
   } finally {
     await process.close()
   }
-}
-
-/** The ids that containers of an ordinary user have; root sees owners as they are. */
-function ownIds(): ContainerIds | undefined {
-  if (process.geteuid?.() === 0) return undefined
-  const { uidMappings = [], gidMappings = [] } = userNamespace()
-  return { uidMappings, gidMappings }
 }

@@ -7,10 +7,10 @@ import type {
   UserNamespace,
 } from '../bundle/options.ts'
 import { InvalidArgumentError } from '../errors.ts'
+import { ownIdMaps } from '../linux/own-ids.ts'
 import type { Store, WantedVolume, WritableLayer } from '../store/index.ts'
 import { anonymousVolume } from '../store/wanted-volume.ts'
 import type { Image } from './image.ts'
-import { userNamespace as ownUserNamespace } from './rootless.ts'
 
 /** A volume of the store. */
 export interface VolumeMountOption {
@@ -111,5 +111,5 @@ export async function fillVolumes(
 /** Root sees the owners of layers as they are, whatever its containers see. */
 function idsOf(userNamespace: UserNamespace | undefined): UserNamespace | undefined {
   if (process.geteuid?.() === 0) return undefined
-  return userNamespace?.uidMappings === undefined ? ownUserNamespace() : userNamespace
+  return userNamespace?.uidMappings === undefined ? ownIdMaps() : userNamespace
 }

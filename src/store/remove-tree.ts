@@ -1,9 +1,11 @@
 import { chmod, lstat, readdir, rm } from 'node:fs/promises'
 import { fileError, hasCode } from '../internal/file-error.ts'
+import { emptyMapped } from './remove-mapped.ts'
 
 /**
  * Removes a directory with all that is in it, without following links; it need not exist. An ordinary
- * user's layers may have directories that nobody may write to: they are opened first.
+ * user's layers may have directories that nobody may write to: they are opened first. What has an owner of /etc/subuid is removed
+ * in a user namespace.
  */
 export async function removeTree(path: string): Promise<void> {
   const options = { recursive: true, force: true, maxRetries: 3 }
@@ -12,7 +14,7 @@ export async function removeTree(path: string): Promise<void> {
   } catch (error) {
     if (!hasCode(error, 'EACCES') && !hasCode(error, 'EPERM')) throw fileError(error, 'removing', path)
     try {
-      await openUp(path)
+      if (!(await openUp(path))) await emptyMapped(path)
       await rm(path, options)
     } catch (cause) {
       throw fileError(cause, 'removing', path)
@@ -20,11 +22,14 @@ export async function removeTree(path: string): Promise<void> {
   }
 }
 
-async function openUp(path: string): Promise<void> {
+/** Makes directories writable; false when there is one that belongs to somebody else. */
+async function openUp(path: string): Promise<boolean> {
   const pending = [Buffer.from(path)]
   for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
     try {
-      if (!(await lstat(at)).isDirectory()) continue
+      const found = await lstat(at)
+      if (!found.isDirectory()) continue
+      if (found.uid !== process.geteuid?.()) return false
       await chmod(at, 0o700)
       for (const entry of await readdir(at, { encoding: 'buffer', withFileTypes: true })) {
         // Dirent has no type for names that are bytes in every Node; lstat above sorts them out.
@@ -35,4 +40,5 @@ async function openUp(path: string): Promise<void> {
       if (!hasCode(error, 'ENOENT')) throw error
     }
   }
+  return true
 }

@@ -6,6 +6,10 @@ import { ConflictError, InvalidArgumentError, NotFoundError } from '../errors.ts
 import type { Digest } from '../image/digest.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import { quote } from '../internal/text.ts'
+import { spawnOwner } from '../layer/apply/target.ts'
+import { decodeStatx, STATX_BASIC_STATS, statxSize } from '../layer/diff/tree-node.ts'
+import { out } from '../linux/call.ts'
+import { AT_FDCWD, fchmod, fchown, O, O_DIRECTORY, openat, statx } from '../linux/calls/files.ts'
 import type { Gate } from './gate.ts'
 import type { LayerRecord } from './layer-record.ts'
 import type { Layers } from './layers.ts'
@@ -92,7 +96,7 @@ export class WritableLayers {
       if (readWritableRecord(target) !== undefined) throw taken(id)
       await removeTree(target)
       for (const volume of volumes) await this.#volumes.ensure(volume)
-      make(target, lower[0], {
+      await make(target, lower[0], {
         version: 1,
         id,
         ephemeral,
@@ -207,19 +211,33 @@ function taken(id: string): ConflictError {
   return new ConflictError(id, `there is a container layer ${quote(id)} already`)
 }
 
-function make(target: string, lower: string | undefined, record: WritableRecord): void {
+async function make(target: string, lower: string | undefined, record: WritableRecord): Promise<void> {
   const upper = join(target, 'upper')
   mkdirSync(target, { mode: 0o700 })
   mkdirSync(upper, { mode: 0o755 })
   mkdirSync(join(target, 'work'), { mode: 0o700 })
   // Overlayfs shows the root of the highest layer, which is the new one.
-  if (lower !== undefined) copyAttributes(lower, upper)
+  if (lower !== undefined) await copyAttributes(lower, upper)
   else chmodSync(upper, 0o755)
   writeFileSync(join(target, writableRecordName), `${JSON.stringify(record)}\n`, { mode: 0o600 })
 }
 
-function copyAttributes(from: string, to: string): void {
+/** The owner may be one that an ordinary user has only in a user namespace. */
+async function copyAttributes(from: string, to: string): Promise<void> {
   const { uid, gid, mode } = statSync(from)
-  if (uid !== process.geteuid?.() || gid !== process.getegid?.()) chownSync(to, uid, gid)
+  const isOwn = uid === process.geteuid?.() && gid === process.getegid?.()
+  if (!isOwn && process.geteuid?.() !== 0) return copyMapped(from, to)
+  if (!isOwn) chownSync(to, uid, gid)
   chmodSync(to, mode & 0o7777)
+}
+
+async function copyMapped(from: string, to: string): Promise<void> {
+  const why = { step: 'give the root of the container its owner' }
+  await using process = await spawnOwner(why.step)
+  const stat = out(statxSize)
+  const { uid, gid, mode } = decodeStatx(
+    (await process.run([statx(AT_FDCWD, from, 0, STATX_BASIC_STATS, stat, why)])).bytes(stat),
+  )
+  const opened = openat(AT_FDCWD, to, O.RDONLY | O_DIRECTORY, 0, why)
+  await process.run([opened, fchown(opened, uid, gid, why), fchmod(opened, mode, why)])
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { tar } from '../layer/support/tar.ts'
 import { hasTools } from '../store/support/tools.ts'
 import { busyboxImage, cannotRunAsRoot } from './support/busybox.ts'
 import { serveImage } from './support/image-server.ts'
@@ -35,8 +36,13 @@ describe.skipIf(missing)(`an ordinary user (${missing ?? 'real ones'})`, () => {
   afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
   /** Pulls and runs as the user; `subordinate` ids are given in a mount namespace of the test's own. */
-  async function pullAndRun(script: string, subordinate?: string, options = '{}'): Promise<Record<string, unknown>> {
-    await using server = await serveImage(busyboxImage())
+  async function pullAndRun(
+    script: string,
+    subordinate?: string,
+    options = '{}',
+    layers: readonly Buffer[] = [],
+  ): Promise<Record<string, unknown>> {
+    await using server = await serveImage(busyboxImage({ layers }))
     const home = mkdtempSync(join(directory, 'home-'))
     chownSync(home, uid, uid)
     const [root, state] = [join(home, 'store'), join(home, 'state')]
@@ -71,6 +77,33 @@ describe.skipIf(missing)(`an ordinary user (${missing ?? 'real ones'})`, () => {
     expect(result.error).toBeUndefined()
     expect(result).toMatchObject({ code: 0, warnings: [] })
     expect(result.lines).toEqual(['0', ` 0 ${uid} 1`, ' 1 200000 65536', '1000:50'])
+  })
+
+  it('has the owners that the image says, with the ids of /etc/subuid, and removes what they have written', async () => {
+    const owned = tar(
+      { name: './', type: '5', mode: 0o755, uid: 5, gid: 6 },
+      { name: 'home/', type: '5', mode: 0o700, uid: 1000, gid: 1000 },
+      { name: 'home/secret', content: 'x', mode: 0o600, uid: 1000, gid: 50 },
+    )
+    const stat = 'stat -c %u:%g:%a / /home /home/secret'
+    const script = `${stat}; mkdir -p /home/a/b && echo y > /home/a/b/c && chown -R 7:8 /home/a && chmod 500 /home/a/b`
+    const options = { after: `${stat} /home/a/b /home/a/b/c` }
+    const result = await pullAndRun(script, 'tester:200000:65536\n', JSON.stringify(options), [owned])
+    expect(result.error).toBeUndefined()
+    const found = ['5:6:755', '1000:1000:700', '1000:50:600']
+    expect(result).toMatchObject({ code: 0, lines: found, after: [...found, '7:8:500', '7:8:644'] })
+  })
+
+  it('is told which ids are missing for an owner of the image', async () => {
+    const owned = tar({ name: 'far', content: 'x', uid: 70_000, gid: 0 })
+    const { error } = await pullAndRun('true', 'tester:200000:65536\n', '{}', [owned])
+    expect(error).toMatchObject({ code: 'ERR_OCI_LAYER', message: expect.stringContaining('70000:0') })
+  })
+
+  it('has one owner for all files without ids of /etc/subuid', async () => {
+    const owned = tar({ name: 'home/mine', content: 'x', uid: 1000, gid: 50 })
+    const result = await pullAndRun('stat -c %u:%g /home/mine', undefined, '{}', [owned])
+    expect(result).toMatchObject({ code: 0, lines: ['0:0'] })
   })
 
   it.each([undefined, 'tester:200000:65536\n'])('answers the system calls of its containers (ids: %j)', async (ids) => {

@@ -87,7 +87,7 @@ export async function applyLayer(
   try {
     const limits = completeLimits(options.limits)
     const rights = await ownership()
-    const target = await openTarget(directory, rights)
+    const target = await openTarget(directory)
     return await applyTo(source, target, rights, limits, options)
   } finally {
     source.destroy()

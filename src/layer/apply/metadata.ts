@@ -1,4 +1,6 @@
+import { LayerError } from '../../errors.ts'
 import type { Call } from '../../linux/call.ts'
+import type { IdMap } from '../../linux/id-maps.ts'
 import type { TarEntry, TarEntryType, Timestamp, Xattr } from '../tar/entry.ts'
 import { type Place, setMode, setOwner, setTimes, setXattr } from './calls.ts'
 import { type ByteString, bytesToText, nameError } from './names.ts'
@@ -49,7 +51,10 @@ export class MetadataPlan {
     const { uid, gid, mode, xattrs } = attributes
     // What we make is ours: root's, or the one user's there is.
     const owned = this.#options.singleOwner || (uid === 0 && gid === 0 && type !== 'directory')
-    if (!owned) calls.push(setOwner(place, uid, gid))
+    if (!owned) {
+      this.#checkOwner(attributes)
+      calls.push(setOwner(place, uid, gid))
+    }
     for (const xattr of xattrs) calls.push(this.#xattr(place, type, attributes, xattr))
     const exact = (mode & 0o7000) === 0 && xattrs.length === 0 && type !== 'directory'
     if (!exact && type !== 'symlink') calls.push(setMode(place, mode))
@@ -69,6 +74,15 @@ export class MetadataPlan {
     this.#sink.add([call])
   }
 
+  /** The kernel would only say EINVAL. */
+  #checkOwner({ entry, uid, gid }: Attributes): void {
+    const { ids } = this.#options
+    if (ids === undefined || (isMapped(uid, ids.uidMappings) && isMapped(gid, ids.gidMappings))) return
+    throw new LayerError(entry, `its owner ${uid}:${gid} is not among the ids of this user`, {
+      hint: 'Give this user a larger range in /etc/subuid and /etc/subgid.',
+    })
+  }
+
   #xattr(place: Place, type: TarEntryType, attributes: Attributes, { name, value }: Xattr): Call {
     const call = setXattr(place, name, value)
     this.#sink.expect(call, (result) => {
@@ -78,4 +92,8 @@ export class MetadataPlan {
     })
     return call
   }
+}
+
+function isMapped(id: number, maps: readonly IdMap[] = []): boolean {
+  return maps.some(({ containerID, size }) => id >= containerID && id < containerID + size)
 }

@@ -1,5 +1,6 @@
 import type { Arg, Call } from '../../linux/call.ts'
 import { makeDevice, S_IFBLK, S_IFCHR, S_IFIFO } from '../../linux/calls/files.ts'
+import type { IdMaps } from '../../linux/id-maps.ts'
 import { displayName, type TarEntry, type TarHandler } from '../tar/entry.ts'
 import {
   makeDirectory,
@@ -54,6 +55,8 @@ export interface PlanOptions {
   readonly userNamespace: boolean
   /** Whether every owner is the one user that there is: nothing is chowned. */
   readonly singleOwner: boolean
+  /** The ids that owners can be. Undefined where all are possible. */
+  readonly ids?: IdMaps | undefined
   /** Whether there is no layer below: whiteouts mean nothing then. */
   readonly bottom: boolean
   readonly onWarning?: (warning: LayerWarning) => void

@@ -1,6 +1,7 @@
-import { Remote } from '../../linux/remote/remote.ts'
-import { enterRoot, ownership } from '../apply/target.ts'
+import { enterRoot, spawnOwner } from '../apply/target.ts'
 import { TreeReader } from './tree-reader.ts'
+
+const step = 'enter the tree'
 
 /**
  * Opens the tree in `directory` for reading, by a process that has it as its root: whatever is in it, nothing else can be
@@ -8,10 +9,9 @@ import { TreeReader } from './tree-reader.ts'
  * @throws SyscallError when there is no such directory, or the kernel refuses.
  */
 export async function openTree(directory: string): Promise<TreeReader> {
-  const { singleOwner } = await ownership()
-  const remote = Remote.spawn({ dumpable: singleOwner })
+  const remote = await spawnOwner(step)
   try {
-    await remote.run(enterRoot(directory, singleOwner, 'enter the tree'))
+    await remote.run(enterRoot(directory, step))
   } catch (error) {
     await remote.close()
     throw error

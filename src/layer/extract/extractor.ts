@@ -10,6 +10,7 @@ import {
   S_IFCHR,
   S_IFIFO,
 } from '../../linux/calls/files.ts'
+import type { IdMaps } from '../../linux/id-maps.ts'
 import { makeDirectory, makeNode, makeSymlink, type Place, placeOf, removeName } from '../apply/calls.ts'
 import { FilePlan } from '../apply/file.ts'
 import { type Attributes, MetadataPlan } from '../apply/metadata.ts'
@@ -33,6 +34,8 @@ export interface ExtractOptions {
   readonly userNamespace: boolean
   /** Whether there is but one owner: nothing is chowned. */
   readonly singleOwner: boolean
+  /** The ids that owners can be. Undefined where all are possible. */
+  readonly ids?: IdMaps | undefined
   readonly onWarning?: (warning: LayerWarning) => void
 }
 

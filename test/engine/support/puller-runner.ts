@@ -1,14 +1,16 @@
-/** A process of its own: `puller-runner.ts <root> <state> <reference> <script> <options>` pulls and runs, and writes what it saw as JSON. */
+/** A process of its own: `puller-runner.ts <root> <state> <reference> <script> <options>` pulls and runs, and writes what it saw as JSON. Option `after`: what a squashed commit of it runs. */
 
 import { anonymous } from '../../../src/distribution/index.ts'
 import { createEngine, OciError, type SyscallAnswer, type WaitingSyscall } from '../../../src/index.ts'
 
 const [root = '', state = '', reference = '', script = 'id -u', options = '{}'] = process.argv.slice(2)
-const result: { lines: string[]; code?: number; warnings?: readonly string[]; error?: unknown } = { lines: [] }
+const result: { lines: string[]; after?: string[]; code?: number; warnings?: readonly string[]; error?: unknown } = {
+  lines: [],
+}
 try {
   const engine = createEngine({ root, state, store: { durability: 'none' } })
   const image = await engine.pull(reference, { registry: { credentials: anonymous } })
-  const { exec, denied, ...others } = JSON.parse(options)
+  const { exec, denied, after, ...others } = JSON.parse(options)
   if (denied !== undefined) others.onSyscall = Object.fromEntries(['mkdir', 'mkdirat'].map((name) => [name, denyMkdir]))
   await using box = await engine.run(image, { command: ['sh', '-c', script], ...others })
   if (exec === undefined) {
@@ -20,6 +22,13 @@ try {
     result.lines.push(...stdout.trimEnd().split('\n'))
   }
   result.warnings = box.warnings
+  if (after !== undefined) {
+    const squashed = await engine.squash(await engine.commit(box))
+    await using next = await engine.run(squashed, { command: ['sh', '-c', after] })
+    await next.exited
+    result.after = []
+    for await (const { text } of next.logs()) result.after.push(text)
+  }
 } catch (error) {
   if (!(error instanceof OciError)) throw error
   result.error = { code: error.code, message: error.message }

@@ -1,9 +1,20 @@
-import { writeFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
-import type { IdMapping } from '../bundle/spec.ts'
-import type { Linux } from '../bundle/spec-linux.ts'
-import { RuntimeError, UnsupportedError } from '../errors.ts'
+import { UnsupportedError } from '../errors.ts'
+
+/** The ids from `containerID` on in a user namespace are those from `hostID` on outside (runtime-spec, config-linux.md). */
+export interface IdMap {
+  readonly containerID: number
+  readonly hostID: number
+  /** How many, at least 1. */
+  readonly size: number
+}
+
+/** The ids of a user namespace. */
+export interface IdMaps {
+  readonly uidMappings?: readonly IdMap[] | undefined
+  readonly gidMappings?: readonly IdMap[] | undefined
+}
 
 /**
  * Writes the id maps of the user namespace that `pid` is in (user_namespaces(7)). Root may map any
@@ -11,8 +22,7 @@ import { RuntimeError, UnsupportedError } from '../errors.ts'
  * /etc/subgid.
  * @throws UnsupportedError saying what to set up when the maps are refused.
  */
-export async function writeIdMaps(pid: number, linux: Linux = {}): Promise<void> {
-  const { uidMappings = [], gidMappings = [] } = linux
+export async function writeIdMaps(pid: number, { uidMappings = [], gidMappings = [] }: IdMaps = {}): Promise<void> {
   const privileged = process.geteuid?.() === 0
   if (!privileged && mapsOnly(uidMappings, process.geteuid?.()) && mapsOnly(gidMappings, process.getegid?.())) {
     // Whoever can't set groups can't drop one that denies access either (CVE-2014-8989).
@@ -25,17 +35,7 @@ export async function writeIdMaps(pid: number, linux: Linux = {}): Promise<void>
   }
 }
 
-/** Sets the out-of-memory score of a process in a user namespace, which could not lower it itself. */
-export function writeOomScore(pid: number, score: number): void {
-  try {
-    writeFileSync(`/proc/${pid}/oom_score_adj`, String(score))
-  } catch (cause) {
-    const options = { step: 'set /proc/self/oom_score_adj', pointer: '/process/oomScoreAdj', cause }
-    throw new RuntimeError(`the kernel refuses the out-of-memory score ${score}`, options)
-  }
-}
-
-async function write(pid: number, file: string, mappings: readonly IdMapping[]): Promise<void> {
+async function write(pid: number, file: string, mappings: readonly IdMap[]): Promise<void> {
   const lines = mappings.map((m) => `${m.containerID} ${m.hostID} ${m.size}\n`)
   try {
     await writeFile(`/proc/${pid}/${file}`, lines.join(''))
@@ -47,7 +47,7 @@ async function write(pid: number, file: string, mappings: readonly IdMapping[]):
 }
 
 /** The set-user-ID programs of shadow-utils: the only way for an ordinary user to get more than one id. */
-async function helper(program: string, pid: number, mappings: readonly IdMapping[]): Promise<void> {
+async function helper(program: string, pid: number, mappings: readonly IdMap[]): Promise<void> {
   const args = mappings.flatMap((m) => [String(m.containerID), String(m.hostID), String(m.size)])
   try {
     const { execFile } = await import('node:child_process')
@@ -61,6 +61,6 @@ async function helper(program: string, pid: number, mappings: readonly IdMapping
 }
 
 /** Whether `id` alone is mapped: what an ordinary user may do without help. */
-export function mapsOnly(mappings: readonly IdMapping[], id: number | undefined): boolean {
+export function mapsOnly(mappings: readonly IdMap[], id: number | undefined): boolean {
   return mappings.length === 1 && mappings[0]?.size === 1 && mappings[0].hostID === id
 }

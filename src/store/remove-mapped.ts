@@ -1,3 +1,4 @@
+import { SyscallError } from '../errors.ts'
 import { placeOf, removeName } from '../layer/apply/calls.ts'
 import type { ByteString } from '../layer/apply/names.ts'
 import { enterRoot, spawnOwner } from '../layer/apply/target.ts'
@@ -10,14 +11,28 @@ import type { CallRunner } from '../linux/runner.ts'
 const why = { step: 'remove files of other ids' }
 /** Bytes of a directory's names that one call takes, and names that are removed in one batch. */
 const [listSize, namesAtOnce] = [128 * 1024, 400]
+const maxAttempts = 10
 
 /**
  * Removes what is in a directory, as root of the user namespace that this ordinary user's ids are in: containers have made
- * files there with ids of /etc/subuid, which the user itself may not remove. Nobody else may change the tree meanwhile.
+ * files there with ids of /etc/subuid, which the user itself may not remove. Names may go away
+ * meanwhile: a removal that has failed may be going on. Nobody may bring anything into the tree.
  */
 export async function emptyMapped(directory: string): Promise<void> {
   await using process = await spawnOwner(why.step)
   await process.run(enterRoot(directory, why.step))
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await empty(process)
+    } catch (error) {
+      // The directory that it was in has gone away: there is less to do from the top.
+      if (!isGone(error) || attempt === maxAttempts) throw error
+    }
+  }
+}
+
+async function empty(process: CallRunner): Promise<void> {
+  await process.run([chdir('/', why)])
   const levels = [{ name: '', directories: await removeFiles(process) }]
   for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
     const name = level.directories.pop()
@@ -25,11 +40,17 @@ export async function emptyMapped(directory: string): Promise<void> {
       const { arg, text: path } = placeOf(name)
       const flags = O.PATH | O_DIRECTORY | O_NOFOLLOW | O.CLOEXEC
       const opened = call('openat', [AT_FDCWD, arg, flags, 0], { ...why, path })
-      await process.run([opened, fchdir(opened, why), close(opened)])
+      try {
+        await process.run([opened, fchdir(opened, why), close(opened)])
+      } catch (error) {
+        if (isGone(error)) continue
+        throw error
+      }
       levels.push({ name, directories: await removeFiles(process) })
     } else {
       levels.pop()
-      if (levels.length > 0) await process.run([chdir('..', why), removeName(placeOf(level.name), true)])
+      const removal = { ...removeName(placeOf(level.name), true), ...why, tolerate: 'ENOENT' }
+      if (levels.length > 0) await process.run([chdir('..', why), removal])
     }
   }
 }
@@ -56,8 +77,12 @@ async function removeFiles(process: CallRunner): Promise<ByteString[]> {
     for (const { name, removal } of removals) {
       const result = results.value(removal)
       if (result < 0 && errnoName(-result) === 'EISDIR') directories.push(name)
-      else if (result < 0) throw syscallError(removal, -result)
+      else if (result < 0 && errnoName(-result) !== 'ENOENT') throw syscallError(removal, -result)
     }
   }
   return directories
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof SyscallError && error.errnoName === 'ENOENT'
 }

@@ -58,7 +58,7 @@ describe.skipIf(missing)(`an ordinary user (${missing ?? 'real ones'})`, () => {
       env: { PATH: process.env.PATH, HOME: home },
     })
     const left = await settledLeftovers({ directory: home, mark: 'none-of-its-own' })
-    expect(left).toEqual(nothing)
+    expect(left, stdout).toEqual(nothing)
     return JSON.parse(stdout) as Record<string, unknown>
   }
 

@@ -46,7 +46,7 @@ const config: ReturnType<typeof defineConfig> = defineConfig([
     dts: false,
     keepNames: false,
     define: { 'import.meta.url': '__filename' },
-    external: ['./library.ts', './command-line.ts'],
+    external: ['./library.ts'],
     esbuildOptions(options) {
       options.minify = true
       options.supported = { 'dynamic-import': false }

@@ -11,7 +11,7 @@ const dist = fileURLToPath(new URL('../dist', import.meta.url))
 for (const name of readdirSync(dist, { recursive: true })) {
   if (!name.endsWith('.cjs')) continue
   const path = join(dist, name)
-  const text = readFileSync(path, 'utf8').replaceAll(/\.\/(library|command-line)\.ts/g, './$1.cjs')
+  const text = readFileSync(path, 'utf8').replaceAll('./library.ts', './library.cjs')
   const { code } = !text.includes('import(')
     ? { code: text }
     : transformSync(text, { platform: 'node', target: 'node20', supported: { 'dynamic-import': false } })

@@ -33,19 +33,22 @@ describe.skipIf(cannotRun)(`the start of the command line (${cannotRun ?? 'as ro
   function time(args: readonly string[], expected: string): number {
     const { stderr } = spawnSync(process.execPath, ['--require', join(directory, 'report.cjs'), ...args], {
       encoding: 'utf8',
+      env: { ...process.env, NODE_COMPILE_CACHE: join(directory, 'compiled') },
     })
     expect(stderr).toContain(expected)
     return Number(/took (\d+)$/.exec(stderr)?.[1]) / 1000
   }
 
-  it('costs less than that of Node itself until its first system call', () => {
+  // 25 ms where Node takes 60: a share of what Node takes holds on slower machines, too.
+  it('costs little beside that of Node itself until its first system call', () => {
     const create = [oci.path, '--root', join(directory, 'state'), 'create', '--bundle', directory, 'box']
     const empties: number[] = []
     const creates: number[] = []
+    time(create, 'already exists') // keeps what is compiled
     for (let round = 0; round < 15; round++) {
       empties.push(time([join(directory, 'empty.cjs')], ''))
       creates.push(time(create, 'already exists'))
     }
-    expect(Math.min(...creates) / Math.min(...empties)).toBeLessThan(2)
+    expect(Math.min(...creates) / Math.min(...empties)).toBeLessThan(1.6)
   }, 120_000)
 })

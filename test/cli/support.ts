@@ -39,7 +39,7 @@ export class CommandLine {
     this.path = join(this.directory, 'dist/cli/main.cjs')
     copyFileSync(join(project, 'package.json'), join(this.directory, 'package.json'))
     for (const [name, external] of [
-      ['main', ['./command-line.ts']],
+      ['main', []],
       ['command-line', ['./library.ts']],
       ['library', []],
     ] as const) {
@@ -59,10 +59,8 @@ export class CommandLine {
       })
     }
     // As the build of the package does.
-    for (const name of ['main', 'command-line']) {
-      const path = join(this.directory, `dist/cli/${name}.cjs`)
-      writeFileSync(path, readFileSync(path, 'utf8').replaceAll(/\.\/(library|command-line)\.ts/g, './$1.cjs'))
-    }
+    const path = join(this.directory, 'dist/cli/command-line.cjs')
+    writeFileSync(path, readFileSync(path, 'utf8').replaceAll('./library.ts', './library.cjs'))
     chmodSync(this.path, 0o755)
   }
 

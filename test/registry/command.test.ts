@@ -10,7 +10,7 @@ import { digestOf } from '../../src/image/digest.ts'
 import { createRegistryHandler } from '../../src/registry/index.ts'
 import { Client, temporaryDirectory } from './support.ts'
 
-const script = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+const script = fileURLToPath(new URL('../cli/from-sources.ts', import.meta.url))
 
 describe('oci-ts registry', () => {
   let directory: Awaited<ReturnType<typeof temporaryDirectory>>

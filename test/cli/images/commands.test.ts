@@ -10,7 +10,7 @@ import { basicAuth, createRegistryServer, type RegistryServer } from '../../../s
 import { tar } from '../../layer/support/tar.ts'
 import { image, put } from '../../store/support/image.ts'
 
-const main = fileURLToPath(new URL('../../../src/cli/main.ts', import.meta.url))
+const main = fileURLToPath(new URL('../from-sources.ts', import.meta.url))
 const directory = mkdtempSync(join(tmpdir(), 'oci-ts-cli-images-'))
 const one = image([tar({ name: 'a', content: 'a'.repeat(1000) }), tar({ name: 'b', content: 'b' })])
 const { digest } = one.descriptor

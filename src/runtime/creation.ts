@@ -110,9 +110,8 @@ export class Creation {
       this.record({ pid: 0, startTime: '' })
     }
     if (plan.idMaps.length > 0) this.userNamespaces = await openUserNamespaces(plan.idMaps)
-    const { monitor, init } = this.spawn()
+    const { monitor, init, cloning } = this.spawn()
     const maps = plan.namespaces.isNew('user')
-    const cloning = settled(monitor.run(plan.monitor, { again: true }))
     const waits = this.stage === undefined && (maps || plan.cgroup.placement !== undefined)
     // Handed over before there is anybody to read it: the first process finds it when it is born.
     const early = waits ? undefined : settled(init.run(plan.setup, { again: true }))
@@ -247,7 +246,8 @@ export class Creation {
     if (this.hooked !== undefined) await runPoststopHooks({ record: this.hooked, spec, pidfd: undefined }, hooks)
   }
 
-  private spawn(): { readonly monitor: Remote; readonly init: Channel } {
+  /** Starts the monitor, which then makes the first process. */
+  private spawn(): { readonly monitor: Remote; readonly init: Channel; readonly cloning: Promise<Settled<Results>> } {
     const { options, plan, directory } = this
     const pair = socketPair()
     const { id: text } = options
@@ -297,7 +297,7 @@ export class Creation {
       // It outlives this process always: by as long as it takes to end the container and to clean up.
       const spare = this.lent === undefined ? undefined : borrowSpare(descriptors, text)
       this.monitor = spare ?? Remote.spawn({ descriptors, outlive: true, dumpable, text })
-      return { monitor: this.monitor, init }
+      return { monitor: this.monitor, init, cloning: settled(this.monitor.run(plan.monitor, { again: true })) }
     } finally {
       perform(close(pair.there))
       if (between !== undefined) perform(close(between.there))

@@ -53,8 +53,13 @@ export function peek(fd: Fd, options?: CallOptions): Call {
 /** Bytes in front of the descriptors in a control message (cmsg(3)). */
 const headerSize = 16
 
-/** sendmsg(2) of a message with descriptors (unix(7), SCM_RIGHTS). */
-export function sendDescriptors(fd: Fd, message: string, descriptors: readonly number[], options?: CallOptions): Call {
+/** sendmsg(2) of a message with descriptors (unix(7), SCM_RIGHTS), which come with the first byte, and bytes behind it. */
+export function sendDescriptors(
+  fd: Fd,
+  message: string,
+  descriptors: readonly number[],
+  { behind, ...options }: CallOptions & { readonly behind?: Uint8Array } = {},
+): Call {
   const [SOL_SOCKET, SCM_RIGHTS, MSG_NOSIGNAL] = [1, 1, 0x4000]
   const length = headerSize + 4 * descriptors.length
   const control = Buffer.alloc((length + 7) & ~7)
@@ -64,8 +69,8 @@ export function sendDescriptors(fd: Fd, message: string, descriptors: readonly n
   descriptors.forEach((each, index) => {
     control.writeInt32LE(each, headerSize + 4 * index)
   })
-  const vector = struct([message, Buffer.byteLength(message)])
-  const header = struct([0, 0, vector, 1, control, control.length, 0])
+  const vectors = [message, Buffer.byteLength(message), ...(behind === undefined ? [] : [behind, behind.length])]
+  const header = struct([0, 0, struct(vectors), vectors.length / 2, control, control.length, 0])
   return call('sendmsg', [fd, header, MSG_NOSIGNAL], options)
 }
 

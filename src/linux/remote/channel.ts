@@ -60,6 +60,13 @@ const nothing: readonly Call[] = []
 // One for all channels: a message is encoded and handed to the kernel in one go.
 let scratch: Buffer | undefined
 
+// One for all that is read: a stream makes 64 KiB of memory for each answer.
+let inbox: Buffer | undefined
+const inboxSize = 1 << 18
+
+/** Bytes of a message that go with descriptors at most. */
+const mostBehind = 1 << 18
+
 /** This end of the socket on which a remote process takes batches. */
 export class Channel implements CallRunner {
   /** Bytes that one batch may take, arguments included. */
@@ -74,6 +81,7 @@ export class Channel implements CallRunner {
   private readonly socket: Socket
   private readonly options: ChannelOptions
   private text: string | undefined
+  private attached: readonly number[] | undefined
   private readonly waiting: Batch[] = []
   private received: Buffer[] = []
   private receivedSize = 0
@@ -84,13 +92,14 @@ export class Channel implements CallRunner {
     this.fd = fd
     this.options = options
     this.text = options.text
-    this.socket = new Socket({ fd, readable: true, writable: true })
+    inbox ??= Buffer.allocUnsafeSlow(inboxSize)
+    const onread = { buffer: inbox, callback: (size: number) => this.receive(size) }
+    this.socket = new Socket({ fd, readable: true, writable: true, onread })
     this.socket.unref()
     if (options.greeting !== undefined) {
       const layout = { replySize: options.greeting, outs: new Map() }
       this.waiting.push({ calls: [], layout, holds: false })
     }
-    this.socket.on('data', (chunk: Buffer) => this.receive(chunk))
     // The end is told by 'close'; what broke a stream between two local processes is that one of them died.
     this.socket.on('error', () => {})
     // Nobody is there to be told that this end closes, too: whoever waits for the end hears of it at once.
@@ -154,15 +163,12 @@ export class Channel implements CallRunner {
   }
 
   /**
-   * Hands descriptors to a process whose last batch waits for them. They stay open here.
-   * @param text see `text` of ChannelOptions; for the batches that follow.
-   * @returns false when the process has ended, or has not taken all that came before.
+   * Hands descriptors to a process whose last batch waits for them, together with the next batch: they have to be open
+   * until then. @param text see `text` of ChannelOptions; for the batches that follow.
    */
-  handOver(descriptors: readonly number[], text: string): boolean {
-    if (!this.isOpen || this.socket.writableLength > 0) return false
+  attach(descriptors: readonly number[], text: string): void {
+    this.attached = descriptors
     this.text = text
-    const step = 'hand over descriptors'
-    return perform(sendDescriptors(this.fd, ' ', descriptors, { step, tolerate: 'EPIPE' })) > 0
   }
 
   /** From now on the answer that comes next keeps this process alive, also when its batch was one in the background. */
@@ -206,7 +212,7 @@ export class Channel implements CallRunner {
       scratch = memory
       throw error
     }
-    const written = this.writeNow(memory, size)
+    const written = this.sendAttached(memory, size) ?? this.writeNow(memory, size)
     if (written === size) {
       scratch = memory
       return
@@ -222,6 +228,19 @@ export class Channel implements CallRunner {
     if (this.socket.writableLength === 0) giveBack()
   }
 
+  /** @returns how many bytes of the message went with the descriptors; undefined when there were none. */
+  private sendAttached(memory: Buffer, size: number): number | undefined {
+    const { attached } = this
+    if (attached === undefined) return undefined
+    this.attached = undefined
+    const behind = memory.subarray(0, Math.min(size, mostBehind))
+    const options = { behind, step: 'hand over descriptors', tolerate: 'any' }
+    const sent = perform(sendDescriptors(this.fd, ' ', attached, options))
+    // Without them it can't go on; that it has ended is the rule.
+    if (sent < 1) this.socket.destroy()
+    return Math.max(0, sent - 1)
+  }
+
   /** Past the stream, which takes as long as the kernel does. @returns how many bytes the kernel has taken. */
   private writeNow(memory: Buffer, size: number): number {
     if (this.socket.writableLength > 0) return 0
@@ -233,14 +252,19 @@ export class Channel implements CallRunner {
     }
   }
 
-  private receive(chunk: Buffer): void {
-    this.received.push(chunk)
-    this.receivedSize += chunk.length
+  /** @returns whether to go on. */
+  private receive(size: number): boolean {
+    // Copied: the memory is the next reader's.
+    this.received.push(Buffer.from((inbox as Buffer).subarray(0, size)))
+    this.receivedSize += size
     while (this.receivedSize > 0) {
       const batch = this.waiting[0]
       // Nobody asked for that: the other end is no longer our program.
-      if (batch === undefined) return void this.socket.destroy()
-      if (this.receivedSize < batch.layout.replySize) return
+      if (batch === undefined) {
+        this.socket.destroy()
+        return false
+      }
+      if (this.receivedSize < batch.layout.replySize) return true
       const all = this.received.length === 1 ? (this.received[0] as Buffer) : Buffer.concat(this.received)
       const reply = all.subarray(0, batch.layout.replySize)
       const rest = all.subarray(batch.layout.replySize)
@@ -250,6 +274,7 @@ export class Channel implements CallRunner {
       if (!this.waiting.some((each) => each.holds)) this.socket.unref()
       if (!settle(batch, reply, this.text)) this.socket.destroy()
     }
+    return true
   }
 
   private abandon(): void {

@@ -86,9 +86,9 @@ export class Remote implements CallRunner, AsyncDisposable {
     return this.ending === undefined && this.channel.isOpen
   }
 
-  /** See {@link Channel.handOver}. */
-  handOver(descriptors: readonly number[], text: string): boolean {
-    return this.channel.handOver(descriptors, text)
+  /** See {@link Channel.attach}. */
+  attach(descriptors: readonly number[], text: string): void {
+    this.channel.attach(descriptors, text)
   }
 
   /** See {@link Channel.hold}. */

@@ -1,6 +1,5 @@
-import { closeSync, openSync } from 'node:fs'
 import type { Call } from '../call.ts'
-import { close, closeRange, dup3 } from '../calls/files.ts'
+import { AT_FDCWD, close, closeRange, dup3, O, openat } from '../calls/files.ts'
 import { receiveDescriptors } from '../calls/sockets.ts'
 import { reapOrphans } from './reap.ts'
 import { channelDescriptor, type Remote } from './remote.ts'
@@ -29,8 +28,8 @@ const spares: Spare[] = []
 let watch: NodeJS.Timeout | undefined
 
 /**
- * Takes a remote process that was given back. It has `descriptors`, by their numbers there, and those of 0, 1 and 2 that
- * are not given open on /dev/null.
+ * Takes a remote process that was given back. With its first batch it gets `descriptors`, by their numbers there, which
+ * have to be open until then; those of 0, 1 and 2 that are not given are open on /dev/null.
  * @param text see `text` of ChannelOptions. @returns undefined when there is none.
  */
 export function borrowSpare(descriptors: Descriptors, text: string): Remote | undefined {
@@ -42,21 +41,13 @@ export function borrowSpare(descriptors: Descriptors, text: string): Remote | un
     const spare = spares[at]
     if (spare === undefined) return undefined
     spares.splice(at, 1)
-    if (handOver(spare, descriptors, text)) return spare.remote
-    spare.remote.dismiss()
-  }
-}
-
-function handOver({ remote, numbers }: Spare, descriptors: Descriptors, text: string): boolean {
-  const isWhole = descriptors.has(0) && descriptors.has(1) && descriptors.has(2)
-  const nothing = isWhole ? undefined : openSync('/dev/null', 'r+')
-  try {
-    return remote.handOver(
-      numbers.map((number) => descriptors.get(number) ?? (nothing as number)),
-      text,
-    )
-  } finally {
-    if (nothing !== undefined) closeSync(nothing)
+    const { remote } = spare
+    if (remote.isOpen) {
+      const handed = numbers.map((number) => descriptors.get(number) as number)
+      remote.attach(handed, text)
+      return remote
+    }
+    remote.dismiss()
   }
 }
 
@@ -83,8 +74,11 @@ function dismissOld(): void {
   watch = undefined
 }
 
+/** In the order in which they are handed over: those of the standard streams last. */
 function numbersOf(descriptors: Descriptors): readonly number[] {
-  return [...new Set([0, 1, 2, ...descriptors.keys()])].sort((a, b) => a - b)
+  const isStandard = (number: number): boolean => number < channelDescriptor
+  const ascending = [...descriptors.keys()].sort((a, b) => a - b)
+  return [...ascending.filter((number) => !isStandard(number)), ...ascending.filter(isStandard)]
 }
 
 function ownerNow(): string {
@@ -93,22 +87,25 @@ function ownerNow(): string {
 
 const waits = new Map<string, readonly Call[]>()
 
-/** The batch with which a process waits for descriptors that are to have `numbers`, which ascend. */
+/** The batch with which a process waits for descriptors that are to have `numbers`, as {@link numbersOf} orders them. */
 function awaitDescriptors(numbers: readonly number[]): readonly Call[] {
   const key = `${numbers}`
   const known = waits.get(key)
   if (known !== undefined) return known
   const step = 'wait for more to do'
-  // They get the lowest free numbers, in their order: none of them is higher than it is to be.
-  const lowest = numbers.map((_, index) => (index < channelDescriptor ? index : index + 1))
+  // They get the lowest free numbers, in their order: none but those of standard streams is higher than it is to be.
   const moves = numbers
-    .map((to, index) => ({ from: lowest[index] as number, to }))
+    .map((to, index) => ({ from: channelDescriptor + 1 + index, to }))
     .filter(({ from, to }) => from !== to)
     .reverse()
     .flatMap(({ from, to }) => [dup3(from, to, 0, { step }), close(from, { step })])
+  const nothing = openat(AT_FDCWD, '/dev/null', O.RDWR, 0, { step })
   const calls = [
     closeRange(0, channelDescriptor - 1, 0, { step }),
     closeRange(channelDescriptor + 1, 0xffffffff, 0, { step }),
+    nothing,
+    dup3(nothing, 1, 0, { step }),
+    dup3(nothing, 2, 0, { step }),
     receiveDescriptors(channelDescriptor, numbers.length, { step, wait: true }),
     ...moves,
   ]

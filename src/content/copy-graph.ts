@@ -51,8 +51,10 @@ export class CopyGraph {
   readonly #signal: AbortSignal | undefined
   /** Aborts everything at the first failure; its reason is that failure, or the caller's. */
   readonly #controller = new AbortController()
-  /** Places for requests and transfers. Nobody waits for other content while holding one. */
+  /** Places for transfers. Nobody waits for other content while holding one. */
   readonly #places: Semaphore
+  /** As many for small requests, which do not wait for large transfers: they find out what else there is to do. */
+  readonly #smallPlaces: Semaphore
   readonly #meter: ProgressMeter
   readonly #documents = new Map<Digest, Uint8Array>()
   readonly #tasks = new Map<string, Promise<void>>()
@@ -67,6 +69,7 @@ export class CopyGraph {
     // Every transfer listens; 64 at a time are no leak.
     setMaxListeners(0, this.#controller.signal)
     this.#places = new Semaphore(options.concurrency)
+    this.#smallPlaces = new Semaphore(options.concurrency)
     this.#meter = new ProgressMeter(options.onProgress)
   }
 
@@ -105,8 +108,8 @@ export class CopyGraph {
   }
 
   /** Waits for a place, unless everything has been aborted meanwhile. */
-  async #inPlace<T>(work: () => Promise<T>): Promise<T> {
-    return this.#places.run(async () => {
+  async #inPlace<T>(work: () => Promise<T>, places: Semaphore = this.#smallPlaces): Promise<T> {
+    return places.run(async () => {
       this.#controller.signal.throwIfAborted()
       return work()
     })
@@ -223,7 +226,7 @@ export class CopyGraph {
     const { signal } = this.#controller
     const embedded = await this.#at('source', descriptor, () => embeddedContent(descriptor))
     const bytes = this.#documents.get(descriptor.digest) ?? embedded
-    await this.#inPlace(async () => {
+    const transfer = async (): Promise<void> => {
       const meter = this.#meter.started(descriptor)
       if (bytes === undefined) await this.#stream(descriptor, meter)
       else {
@@ -231,7 +234,8 @@ export class CopyGraph {
         await this.#at('target', descriptor, () => this.#target.push(descriptor, bytes, { signal, onRetry }))
       }
       meter.done()
-    })
+    }
+    await this.#inPlace(transfer, bytes === undefined ? this.#places : this.#smallPlaces)
     this.#documents.delete(descriptor.digest)
   }
 

@@ -43,7 +43,10 @@ export interface CopyOptions extends ContentOptions {
    * must be able to list them. Of an index that is new (see `platforms`) there are none.
    */
   readonly referrers?: boolean | { readonly artifactType: string } | undefined
-  /** Transfers and requests at the same time, 1 to 64; default 3, as other clients have it. */
+  /**
+   * Transfers at the same time, 1 to 64; default 3, as other clients have it. As many small requests
+   * (manifests, questions) may be under way beside them, so that these never wait for large blobs.
+   */
   readonly concurrency?: number | undefined
   /** Name at the target. Default: the reference, unless it is a digest; then none is given. */
   readonly as?: string | undefined

@@ -1,4 +1,4 @@
-import { NetworkError, NotFoundError, type RegistryError } from '../errors.ts'
+import { NetworkError, NotFoundError, type RegistryError, TimeoutError } from '../errors.ts'
 import type { Authorizer } from './auth/authorizer.ts'
 import { HeaderReader, type RegistryListener } from './events.ts'
 import { responseError } from './response.ts'
@@ -25,6 +25,8 @@ export interface RegistryRequest extends Omit<HttpRequest, 'authorization' | 're
   readonly onRetry?: ((reason: unknown) => void) | undefined
   /** Whether sending it twice may do harm. A body that is a stream is never sent twice. Default false. */
   readonly once?: boolean | undefined
+  /** Whether another registry is asked when this fails: then it is repeated once only, and not after silence. Default false. */
+  readonly hasAlternative?: boolean | undefined
 }
 
 /** What a {@link Connection} works with. */
@@ -53,6 +55,8 @@ export class Connection {
   readonly retry: RetryPolicy
   readonly registry: string
   readonly notify: RegistryListener
+  /** Until when nothing is asked here that can be had elsewhere; a time of `performance.now()`. */
+  restsUntil = 0
   /** What the registry has turned out to offer. */
   readonly features: RegistryFeatures = { referrers: false }
   readonly #transport: Transport
@@ -78,7 +82,8 @@ export class Connection {
       this.notify({ kind: 'retry', registry: this.registry, subject: request.subject, delay, error })
       request.onRetry?.(error)
     }
-    return retrying(this.retry, request.signal, () => this.#attempt(request), onRetry)
+    const attempts = Math.min(this.retry.attempts, request.hasAlternative === true ? 2 : Number.POSITIVE_INFINITY)
+    return retrying({ ...this.retry, attempts }, request.signal, () => this.#attempt(request), onRetry)
   }
 
   async #attempt(request: RegistryRequest): Promise<Attempt<HttpResponse>> {
@@ -87,7 +92,9 @@ export class Connection {
     try {
       response = await this.#authorized(request)
     } catch (error) {
-      if (repeatable && error instanceof NetworkError && isTransientError(error)) return { error }
+      const isSilence = error instanceof NetworkError && error.cause instanceof TimeoutError
+      const mayPass = repeatable && !(isSilence && request.hasAlternative === true)
+      if (mayPass && error instanceof NetworkError && isTransientError(error)) return { error }
       throw error
     }
     if (request.accept.includes(response.status)) return { value: response }

@@ -23,6 +23,8 @@ export interface Endpoint {
   readonly ranges: RangePolicy
   /** Copies that are asked first when something is pulled. */
   readonly mirrors: readonly Mirror[]
+  /** Whether it is a mirror: others are asked when it fails. */
+  readonly isMirror: boolean
   /** Told by `ns=` to a proxy: the registry it stands for. */
   readonly ns?: string | undefined
   /** Told of what went wrong each time that something about it is tried again. */
@@ -37,7 +39,8 @@ export function heard(endpoint: Endpoint, onRetry: ((reason: unknown) => void) |
 }
 
 /** A request below `/v2/<repository>/`. */
-export interface EndpointRequest extends Omit<RegistryRequest, 'url' | 'repository' | 'scope' | 'subject' | 'onRetry'> {
+export interface EndpointRequest
+  extends Omit<RegistryRequest, 'url' | 'repository' | 'scope' | 'subject' | 'onRetry' | 'hasAlternative'> {
   /** Below the repository: `blobs/uploads/`. A URL when a registry has named one. */
   readonly path: string | URL
   readonly actions: readonly ('pull' | 'push' | 'delete')[]
@@ -55,6 +58,7 @@ export function send(endpoint: Endpoint, request: EndpointRequest): Promise<Http
   return connection.request({
     ...rest,
     onRetry,
+    hasAlternative: endpoint.isMirror,
     url: typeof path === 'string' ? endpointUrl(endpoint, path) : path,
     repository,
     scope: from === undefined ? scope : `${scope} ${repositoryScope(from, 'pull')}`,

@@ -150,13 +150,17 @@ class Client implements RegistryClient {
     const route = findRoute(this.#options.registries ?? [], parsed)
     const manifests = new ManifestCache()
     const mirrors = route.mirrors.map((mirror) => ({
-      endpoint: this.#endpoint(mirror, manifests, [], mirror.ns ? parsed.domain : undefined),
+      endpoint: {
+        ...this.#endpoint(mirror, manifests, []),
+        isMirror: true,
+        ns: mirror.ns ? parsed.domain : undefined,
+      },
       pull: mirror.pull,
     }))
     return new Repository(parsed, this.#endpoint(route, manifests, mirrors), this.#options.signal)
   }
 
-  #endpoint(place: Place, manifests: ManifestCache, mirrors: readonly Mirror[], ns?: string): Endpoint {
+  #endpoint(place: Place, manifests: ManifestCache, mirrors: readonly Mirror[]): Endpoint {
     const { domain, repository } = place.reference
     return {
       connection: this.#connection(domain, place.insecure),
@@ -167,7 +171,7 @@ class Client implements RegistryClient {
       upload: this.#upload,
       ranges: this.#ranges,
       mirrors,
-      ns,
+      isMirror: false,
     }
   }
 

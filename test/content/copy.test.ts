@@ -185,6 +185,21 @@ describe('copy', () => {
     }
   })
 
+  it('looks at manifests and asks what is there while large blobs are under way', async () => {
+    const source = new RecordingStore()
+    const first = await putImage(source, { inIndex: true })
+    const last = await putImage(source, { inIndex: true, layers: [randomBytes(9)] })
+    const inner = await putIndex(source, [await putIndex(source, [last.manifest])])
+    await source.tag(await putIndex(source, [first.manifest, inner]), 'x')
+    const target = new RecordingStore()
+    target.before = async (_verb, { mediaType: type }) => {
+      if (type !== mediaType.ociLayerGzip) return
+      while (!source.fetched.includes(last.manifest.digest)) await new Promise((resolve) => setImmediate(resolve))
+    }
+    await copy(source, 'x', target, { concurrency: 1 })
+    expect(await target.exists(last.manifest)).toBe(true)
+  })
+
   it('reports progress that adds up', async () => {
     const source = new MemoryStore()
     const target = new MemoryStore()

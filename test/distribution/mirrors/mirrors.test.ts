@@ -166,6 +166,23 @@ describe('a mirror', () => {
     )
   })
 
+  it('that never answers is waited for once, and then left alone for a while', async () => {
+    let asked = 0
+    await withMirror(
+      () => {
+        asked++
+      },
+      async (repository, { events }) => {
+        await pull(repository)
+        await readAll(repository, large.descriptor, 1e7)
+        expect(asked).toBe(1)
+        expect(failures(events)).toBe(1)
+        expect(events.some(({ kind }) => kind === 'retry')).toBe(false)
+      },
+      { timeouts: { headers: '150ms' } },
+    )
+  })
+
   it('does not hide what the registry says when nobody has it', async () => {
     await withMirror(
       (_, response) => void response.writeHead(500).end(),

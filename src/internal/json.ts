@@ -56,43 +56,61 @@ interface Level {
   at: string | number
 }
 
-/** Strings, brackets and commas: all that matters of a text that is known to be JSON. */
-const token = /"(?:[^"\\]|\\.)*"|[{}[\],]/g
+const [quoteMark, backslash, comma] = [0x22, 0x5c, 0x2c]
+const [openBrace, closeBrace, openBracket, closeBracket] = [0x7b, 0x7d, 0x5b, 0x5d]
 
+/** Looks at strings, brackets and commas: all that matters of a text that is known to be JSON. */
 function scan(text: string, document: string, maxDepth: number, maxValues: number): void {
   const levels: Level[] = []
+  let level: Level | undefined
   let expectName = false
   let values = 1
   const fail = (message: string): never => {
-    const pointer = levels.map((level) => pointerToken(level.at)).join('')
+    const pointer = levels.map(({ at }) => pointerToken(at)).join('')
     throw new SpecError(document, [{ pointer: pointer.slice(0, 1000), message }])
   }
-  for (const [part] of text.matchAll(token)) {
-    const level = levels.at(-1)
-    switch (part) {
-      case '{':
-      case '[':
+  for (let position = 0; position < text.length; position++) {
+    switch (text.charCodeAt(position)) {
+      case openBrace:
+      case openBracket: {
         if (levels.length >= maxDepth) fail(`it is nested deeper than ${maxDepth} levels`)
-        levels.push({ names: part === '{' ? new Set() : undefined, at: part === '{' ? '' : 0 })
-        expectName = part === '{'
+        expectName = text.charCodeAt(position) === openBrace
+        level = { names: expectName ? new Set() : undefined, at: expectName ? '' : 0 }
+        levels.push(level)
         break
-      case '}':
-      case ']':
+      }
+      case closeBrace:
+      case closeBracket:
         levels.pop()
+        level = levels.at(-1)
         expectName = false
         break
-      case ',':
+      case comma:
         values += 1
         if (values > maxValues) fail(`it has more than ${maxValues} values`)
         if (typeof level?.at === 'number') level.at += 1
         expectName = level?.names !== undefined
         break
-      default:
+      case quoteMark: {
+        const start = position
+        position = endOfString(text, start)
         if (!expectName || level?.names === undefined) break
-        level.at = part.includes('\\') ? String(JSON.parse(part)) : part.slice(1, -1)
+        const name = text.slice(start + 1, position)
+        level.at = name.includes('\\') ? String(JSON.parse(`"${name}"`)) : name
         if (level.names.has(level.at)) fail(`the name ${quote(level.at)} occurs twice`)
         level.names.add(level.at)
         expectName = false
+      }
     }
+  }
+}
+
+/** Where the string that begins at `start` has its closing quotation mark. */
+function endOfString(text: string, start: number): number {
+  for (let end = text.indexOf('"', start + 1); ; end = text.indexOf('"', end + 1)) {
+    let first = end
+    while (text.charCodeAt(first - 1) === backslash) first--
+    // An even number of backslashes before it escape each other.
+    if ((end - first) % 2 === 0) return end
   }
 }

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { expect } from 'vitest'
+import { dismissSpares } from '../../src/linux/remote/spares.ts'
 import { childrenOfThis, descriptorsOfThis, type Sandbox, specOf, until } from './support.ts'
 
 /** What this process holds. */
@@ -69,6 +70,7 @@ setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc') as () => void
 
 async function whatIsHeld(): Promise<Held> {
+  dismissSpares(0)
   await until('no remote process is left', () => childrenOfThis().length === 0)
   collectGarbage()
   return {

@@ -20,6 +20,7 @@ import { expect } from 'vitest'
 import type { LinuxNamespaceType, Mount, Spec } from '../../src/bundle/index.ts'
 import type { ExitStatus } from '../../src/errors.ts'
 import { delay } from '../../src/internal/abort.ts'
+import { dismissSpares } from '../../src/linux/remote/spares.ts'
 import { hostHierarchies } from '../../src/runtime/cgroups/hierarchies.ts'
 import { type CreateOptions, createContainer, type RuntimeContainer } from '../../src/runtime/index.ts'
 
@@ -188,6 +189,7 @@ interface Leftovers {
 /** What this process and the host have, when what ends soon has ended. */
 async function settledLeftovers(name: string, directory: string): Promise<Leftovers> {
   const end = Date.now() + 5000
+  dismissSpares(0)
   while (childrenOfThis().length > 0 && Date.now() < end) await delay(5)
   return {
     children: childrenOfThis(),

@@ -21,8 +21,10 @@ interface Spare {
 
 /** Most that wait. */
 const most = 32
-/** Milliseconds that one waits at least; at most three times that. */
-const patience = 100
+/** Milliseconds that one waits at least. */
+const patience = 1000
+/** Milliseconds from one look for those that have waited long enough to the next. */
+const interval = 250
 
 const spares: Spare[] = []
 let watch: NodeJS.Timeout | undefined
@@ -63,12 +65,13 @@ export function giveBack(remote: Remote, descriptors: Descriptors): void {
   const numbers = numbersOf(descriptors)
   remote.post(awaitDescriptors(numbers), true)
   spares.push({ remote, numbers, owner: ownerNow(), since: performance.now() })
-  watch ??= setInterval(dismissOld, 2 * patience).unref()
+  watch ??= setInterval(() => dismissSpares(patience), interval).unref()
 }
 
-function dismissOld(): void {
-  const limit = performance.now() - patience
-  while ((spares[0]?.since ?? Number.POSITIVE_INFINITY) < limit) spares.shift()?.remote.dismiss()
+/** Ends those that have waited for `time` milliseconds. */
+export function dismissSpares(time: number): void {
+  const limit = performance.now() - time
+  while ((spares[0]?.since ?? Number.POSITIVE_INFINITY) <= limit) spares.shift()?.remote.dismiss()
   if (spares.length > 0) return
   clearInterval(watch)
   watch = undefined

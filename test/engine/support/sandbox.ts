@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { expect } from 'vitest'
 import { type Container, createEngine, type Engine, type RunOptions } from '../../../src/index.ts'
 import { delay } from '../../../src/internal/abort.ts'
+import { dismissSpares } from '../../../src/linux/remote/spares.ts'
 import { childrenOfThis, until } from '../../runtime/support.ts'
 import { put, type TestImage } from '../../store/support/image.ts'
 import { busyboxImage } from './busybox.ts'
@@ -61,7 +62,7 @@ export class Sandbox {
   async prepare(): Promise<void> {
     await this.put('busybox')
     await this.sh('true')
-    // Remote processes wait a moment for more to do.
+    dismissSpares(0)
     await until('every remote process has ended', () => childrenOfThis().length === 0)
     this.descriptors = descriptorsOfThis()
   }
@@ -69,6 +70,7 @@ export class Sandbox {
   /** Fails when a container has left anything. */
   async expectNothingLeft(): Promise<void> {
     expect(await settledLeftovers(this)).toEqual(nothing)
+    dismissSpares(0)
     const end = Date.now() + 2000
     while (descriptorsOfThis().length > this.descriptors.length && Date.now() < end) await delay(5)
     expect(descriptorsOfThis()).toEqual(this.descriptors)

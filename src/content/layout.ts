@@ -151,7 +151,9 @@ export class LayoutStore implements ContentStore, Receiver, ReferrersLister {
       throw new InvalidArgumentError(`offset must be a number of bytes, not ${offset}`, { subject: 'offset' })
     }
     const file = await this.#open(descriptor.digest)
-    return destroyOnAbort(file.createReadStream({ start: offset, highWaterMark: chunkSize }), signal)
+    // A stream takes memory for a whole chunk with each read, also for a manifest of some hundred bytes.
+    const highWaterMark = Math.max(1, Math.min(chunkSize, descriptor.size + 1))
+    return destroyOnAbort(file.createReadStream({ start: offset, highWaterMark }), signal)
   }
 
   async #open(digest: Digest): Promise<FileHandle> {

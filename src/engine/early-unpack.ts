@@ -1,5 +1,7 @@
 import { Arrivals } from '../content/arrivals.ts'
+import type { DocumentReader } from '../content/copy-graph.ts'
 import type { ContentStore, Receiver } from '../content/interfaces.ts'
+import { readAll } from '../content/verify.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import type { Store, UnpackOptions } from '../store/index.ts'
 import { type Image, parseImage } from './image.ts'
@@ -52,7 +54,8 @@ export class EarlyUnpack {
   }
 
   async #unpack(descriptor: Descriptor, raw: Uint8Array): Promise<void> {
-    const image = await parseImage(this.#arrivals, '', descriptor, raw, this.#signal)
+    const read: DocumentReader = (of, limit) => readAll(this.#arrivals, of, limit, { signal: this.#signal })
+    const image = await parseImage(read, '', descriptor, raw)
     await unpackReporting(this.#store, image, { content: this.#arrivals }, this.#signal, this.#report)
   }
 }

@@ -1,4 +1,4 @@
-import type { Fetcher } from '../content/interfaces.ts'
+import type { DocumentReader } from '../content/copy-graph.ts'
 import { selectPlatform } from '../content/select-platform.ts'
 import { readAll } from '../content/verify.ts'
 import { PlatformError } from '../errors.ts'
@@ -38,19 +38,19 @@ export async function readImage(
   descriptor: Descriptor,
   signal: AbortSignal | undefined,
 ): Promise<Image> {
-  return parseImage(store, reference, descriptor, await readAll(store, descriptor, manifestLimit, { signal }), signal)
+  const read: DocumentReader = (of, limit) => readAll(store, of, limit, { signal })
+  return parseImage(read, reference, descriptor, await read(descriptor, manifestLimit))
 }
 
-/** {@link readImage} of a manifest that is at hand, with its config from anywhere. */
+/** {@link readImage} of a manifest that is at hand; `read` gives its config. */
 export async function parseImage(
-  content: Fetcher,
+  read: DocumentReader,
   reference: string,
   descriptor: Descriptor,
   raw: Uint8Array,
-  signal: AbortSignal | undefined,
 ): Promise<Image> {
   const manifest = parseManifest(raw, descriptor.mediaType).value
-  const config = parseImageConfig(await readAll(content, manifest.config, configLimit, { signal })).value
+  const config = parseImageConfig(await read(manifest.config, configLimit)).value
   const { architecture, os, variant } = config
   return {
     id: manifest.config.digest,
@@ -77,9 +77,14 @@ export async function findImage(
 ): Promise<Image> {
   const wanted = platform === undefined ? hostPlatform() : parsePlatform(platform)
   const named = await store.resolve(reference, { signal })
-  const read = (descriptor: Descriptor, limit: number): Promise<Uint8Array> =>
-    readAll(store, descriptor, limit, { signal })
-  return readImage(store, reference, await selectPlatform(read, reference, named, wanted), signal)
+  const known = new Map<Digest, Uint8Array>()
+  const read: DocumentReader = async (descriptor, limit) => {
+    const raw = known.get(descriptor.digest) ?? (await readAll(store, descriptor, limit, { signal }))
+    known.set(descriptor.digest, raw)
+    return raw
+  }
+  const chosen = await selectPlatform(read, reference, named, wanted)
+  return parseImage(read, reference, chosen, await read(chosen, manifestLimit))
 }
 
 /** @throws PlatformError when the image is for a platform that this machine can't run. */

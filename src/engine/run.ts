@@ -6,6 +6,7 @@ import type { Digest } from '../image/digest.ts'
 import { hostPlatform } from '../image/platform.ts'
 import { formatReference, parseReference, withDefaultTag } from '../image/reference.ts'
 import { deadline, untilAborted } from '../internal/abort.ts'
+import { lazy } from '../internal/lazy.ts'
 import type { CreateOptions, RuntimeContainer } from '../runtime/index.ts'
 import { signalNumber } from '../runtime/processes.ts'
 import { defaultStateRoot } from '../runtime/state-directory.ts'
@@ -24,6 +25,9 @@ import { buildSpec, hostUid, idsOf } from './spec.ts'
 import { handleOf } from './started.ts'
 import { openStdio, type Stdio, terminalStdio } from './stdio.ts'
 import { fillVolumes, type ResolvedMounts, resolveMounts } from './volume-mounts.ts'
+
+/** Loaded by the first run; a further import() would ask the loader anew. */
+const runtime = lazy(() => import('../runtime/index.ts'))
 
 /** What runs are made with. */
 export interface RunContext {
@@ -175,7 +179,7 @@ class Run {
   }
 
   private async create(birth: Birth, layer: WritableLayer, stdio: CreateOptions['stdio']): Promise<RuntimeContainer> {
-    const { createContainer } = await import('../runtime/index.ts')
+    const { createContainer } = await runtime()
     this.runtime = await createContainer({
       id: birth.id,
       spec: birth.spec,

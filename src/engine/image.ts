@@ -77,6 +77,31 @@ export async function findImage(
 ): Promise<Image> {
   const wanted = platform === undefined ? hostPlatform() : parsePlatform(platform)
   const named = await store.resolve(reference, { signal })
+  const images = recent.get(store) ?? new Map<string, Image>()
+  recent.set(store, images)
+  const key = `${reference} ${JSON.stringify(named)} ${formatPlatform(wanted)}`
+  const found = images.get(key)
+  if (found !== undefined) return found
+  const image = await readNamed(store, reference, named, wanted, signal)
+  if (image.descriptor.size + image.manifest.config.size > largestRecent) return image
+  if (images.size >= mostRecent) images.delete(images.keys().next().value as string)
+  images.set(key, image)
+  return image
+}
+
+/** Images that were found lately: what a digest names never changes. */
+const recent = new WeakMap<Store, Map<string, Image>>()
+const mostRecent = 16
+/** Bytes of the manifest and the config of one that is kept. */
+const largestRecent = 64 << 10
+
+async function readNamed(
+  store: Store,
+  reference: string,
+  named: Descriptor,
+  wanted: Platform,
+  signal: AbortSignal | undefined,
+): Promise<Image> {
   const known = new Map<Digest, Uint8Array>()
   const read: DocumentReader = async (descriptor, limit) => {
     const raw = known.get(descriptor.digest) ?? (await readAll(store, descriptor, limit, { signal }))

@@ -1,4 +1,6 @@
+import { existsSync, opendirSync, rmdirSync, unlinkSync } from 'node:fs'
 import { chmod, lstat, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import { emptyMapped } from './remove-mapped.ts'
 
@@ -8,6 +10,7 @@ import { emptyMapped } from './remove-mapped.ts'
  * in a user namespace.
  */
 export async function removeTree(path: string): Promise<void> {
+  if (isRemovedAtOnce(path)) return
   const options = { recursive: true, force: true, maxRetries: 3 }
   try {
     await rm(path, options)
@@ -20,6 +23,38 @@ export async function removeTree(path: string): Promise<void> {
       throw fileError(cause, 'removing', path)
     }
   }
+}
+
+/** Entries of a tree that is removed at once: a layer that a container has hardly written to has some six. */
+const few = 16
+
+/** Removes a small tree: a thread that is woken for each entry takes longer. @returns false when there is something left. */
+function isRemovedAtOnce(path: string): boolean {
+  try {
+    return removeUpTo(few, path) >= 0
+  } catch (error) {
+    // Whatever else is wrong, the thorough way says so, or has an answer to it.
+    return hasCode(error, 'ENOENT') && !existsSync(path)
+  }
+}
+
+/** @returns how many more entries there might have been; below 0 when there are too many, and some are left. */
+function removeUpTo(count: number, path: string): number {
+  let left = count
+  const directory = opendirSync(path)
+  try {
+    for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) {
+      if (--left < 0) return left
+      const inside = join(path, entry.name)
+      if (!entry.isDirectory()) unlinkSync(inside)
+      else left = removeUpTo(left, inside)
+      if (left < 0) return left
+    }
+  } finally {
+    directory.closeSync()
+  }
+  rmdirSync(path)
+  return left
 }
 
 /** Makes directories writable; false when there is one that belongs to somebody else. */

@@ -230,5 +230,23 @@ export function networkError(url: URL, cause: unknown): NetworkError {
   const code: unknown = deepest instanceof Error ? Reflect.get(deepest, 'code') : undefined
   const message = deepest instanceof Error ? redactText(deepest.message) : 'the request failed'
   const prefix = typeof code === 'string' && !message.includes(code) && !code.startsWith('ERR_OCI') ? `${code}: ` : ''
-  return new NetworkError(redactUrl(url), `${prefix}${message}`, { cause })
+  return new NetworkError(redactUrl(url), `${prefix}${message}`, { cause, hint: hintFor(url, code) })
+}
+
+/** Codes by which OpenSSL says that what answered speaks no TLS, and that nobody we trust vouches for a certificate. */
+const noTls = ['EPROTO', 'ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG']
+const notTrusted = [
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+]
+
+/** What to do about a connection that failed, where that is known. */
+function hintFor({ host }: URL, code: unknown): string | undefined {
+  if (typeof code !== 'string') return undefined
+  if (noTls.includes(code)) return `If it speaks plain http, name ${host} in the option \`insecure\`.`
+  if (!notTrusted.includes(code)) return undefined
+  return `If you trust it, put the certificate of its authority into /etc/containers/certs.d/${host}/ca.crt, or pass the option \`tls\`.`
 }

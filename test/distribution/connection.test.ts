@@ -99,6 +99,12 @@ describe('a registry that does not answer as hoped', () => {
     expect(performance.now() - started).toBeLessThan(1000)
   })
 
+  it('in https, because it speaks plain http, is an error that says what to do', async () => {
+    await using server = await startServer((_, response) => void response.end())
+    const repository = openRepository(`${server.host}/app`, { credentials: anonymous, insecure: false })
+    await expect(repository.resolve('1')).rejects.toThrow(/plain http.*insecure/)
+  })
+
   it('has its long and dirty error messages cut and escaped', async () => {
     const message = `\u001b[31m${'x'.repeat(100_000)}`
     await against(

@@ -46,6 +46,7 @@ describe.skipIf(!hasProgram('openssl'))('https (needs openssl)', () => {
     const error = await repository.fetch(layer.descriptor).catch((e: unknown) => e)
     expect(error).toBeInstanceOf(NetworkError)
     expect(String(error)).toContain('DEPTH_ZERO_SELF_SIGNED_CERT')
+    expect((error as NetworkError).hint).toContain(`certs.d/${host}/ca.crt`)
     expect(requests).toBe(0)
     expect(performance.now() - started).toBeLessThan(2000)
   })

@@ -7,7 +7,7 @@ export interface RegistriesConfOptions {
   /**
    * Path of the file; the directory `<path>.d` beside it is read too. Default
    * `$CONTAINERS_REGISTRIES_CONF`, else `~/.config/containers/registries.conf` if it is there, else
-   * `/etc/containers/registries.conf`.
+   * `/etc/containers/registries.conf` and after its directory `~/.config/containers/registries.conf.d`.
    */
   readonly path?: string | undefined
 }
@@ -22,9 +22,10 @@ const maxSize = 1024 * 1024
  * @throws InvalidArgumentError for a file that can't be read or makes no sense; one that is not there has no rules.
  */
 export async function readRegistriesConf(options: RegistriesConfOptions = {}): Promise<readonly RegistryRule[]> {
-  const path = options.path ?? (await defaultPath())
+  const { path, further } = options.path === undefined ? await defaultPath() : { path: options.path, further: [] }
   const rules = new Map<string, RegistryRule>()
-  for (const file of [path, ...(await dropIns(`${path}.d`))]) {
+  const dropped = await Promise.all([`${path}.d`, ...further].map(dropIns))
+  for (const file of [path, ...dropped.flat()]) {
     const text = await readText(file)
     if (text === undefined) continue
     for (const rule of parseRegistriesConf(text, file)) rules.set(rule.prefix, rule)
@@ -90,15 +91,17 @@ function boolean(entry: TomlTable, key: string, name: string): boolean | undefin
   throw new InvalidArgumentError(`${name}: ${key} is neither true nor false`, { subject: name })
 }
 
-async function defaultPath(): Promise<string> {
+/** The file, and directories beside its own. */
+async function defaultPath(): Promise<{ readonly path: string; readonly further: readonly string[] }> {
   const { join } = await import('node:path')
   const { homedir } = await import('node:os')
   const { access } = await import('node:fs/promises')
-  if (process.env.CONTAINERS_REGISTRIES_CONF) return process.env.CONTAINERS_REGISTRIES_CONF
+  const { CONTAINERS_REGISTRIES_CONF } = process.env
+  if (CONTAINERS_REGISTRIES_CONF) return { path: CONTAINERS_REGISTRIES_CONF, further: [] }
   const own = join(process.env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'containers', 'registries.conf')
   return access(own).then(
-    () => own,
-    () => '/etc/containers/registries.conf',
+    () => ({ path: own, further: [] }),
+    () => ({ path: '/etc/containers/registries.conf', further: [`${own}.d`] }),
   )
 }
 

@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { createRegistryClient, readRegistriesConf } from '../../../src/distribution/index.ts'
 import { parseRegistriesConf } from '../../../src/distribution/mirrors/registries-conf.ts'
 import { findRoute, type RegistryRule } from '../../../src/distribution/mirrors/rules.ts'
@@ -83,6 +83,19 @@ describe('registries.conf', () => {
       { prefix: 'b.test', blocked: true },
     ])
     expect(await readRegistriesConf({ path: '/nonexistent/registries.conf' })).toEqual([])
+  })
+
+  it("is the system's with the user's directory, or all the user's own", async () => {
+    await using directory = await temporaryDirectory()
+    vi.stubEnv('CONTAINERS_REGISTRIES_CONF', '')
+    vi.stubEnv('XDG_CONFIG_HOME', directory.path)
+    const own = join(directory.path, 'containers', 'registries.conf')
+    await mkdir(`${own}.d`, { recursive: true })
+    await writeFile(join(`${own}.d`, 'mine.conf'), '[[registry]]\nlocation = "mine.test"\n')
+    expect(await readRegistriesConf()).toContainEqual(expect.objectContaining({ prefix: 'mine.test' }))
+    await writeFile(own, '[[registry]]\nlocation = "first.test"\n')
+    expect((await readRegistriesConf()).map(({ prefix }) => prefix)).toEqual(['first.test', 'mine.test'])
+    vi.unstubAllEnvs()
   })
 
   it.each([

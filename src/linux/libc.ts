@@ -1,6 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { isMainThread } from 'node:worker_threads'
 import { InvalidArgumentError, UnsupportedError } from '../errors.ts'
 import { type Architecture, hostArchitecture } from './architecture.ts'
 import { errnoName } from './errno.ts'
@@ -88,9 +87,22 @@ export function libc(): Libc {
   return loaded
 }
 
+/** That is the first thread of a process, as a rule. Loading node:worker_threads to be told takes longer than most of the rest. */
+function isMainThread(): boolean {
+  try {
+    const [pid, , thread] = readlinkSync('/proc/thread-self').split('/')
+    if (pid === thread) return true
+  } catch {
+    // There is no /proc.
+  }
+  const threads = createRequire(import.meta.url)('node:worker_threads') as typeof import('node:worker_threads')
+  return threads.isMainThread
+}
+
 function load(): Libc {
   const architecture = hostArchitecture()
-  if (!isMainThread && !loadedByMainThread()) {
+  const isMain = isMainThread()
+  if (!isMain && !loadedByMainThread()) {
     throw new UnsupportedError(
       'the kernel interface',
       'this is a worker thread and the main thread has not loaded it',
@@ -100,9 +112,9 @@ function load(): Libc {
     )
   }
   const ffi = loadBinding(architecture) ?? loadFfi()
-  if (isMainThread) ffi.open({ library, path: '' })
+  if (isMain) ffi.open({ library, path: '' })
   const door = new FfiLibc(ffi, architecture)
-  if (isMainThread) {
+  if (isMain) {
     door.resolveAll()
     door.mark()
   }

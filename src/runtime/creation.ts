@@ -38,7 +38,7 @@ import { noProgram } from './no-program.ts'
 import { writeOomScore } from './oom-score.ts'
 import { writePidFile } from './pid-file.ts'
 import type { Plan } from './plan.ts'
-import { processStat } from './processes.ts'
+import { processStat, statOf } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
 import { planRootMount, type RootMount, removeRootMount } from './root-mount.ts'
 import { connectListener } from './seccomp-listener.ts'
@@ -124,9 +124,9 @@ export class Creation {
     this.pidfd = perform(pidfdOpen(pid, { step: 'get hold of the container' }))
     plan.cgroup.verify(placed ?? made)
     signal?.throwIfAborted()
-    const startTime = processStat(pid)?.startTime ?? ''
     const setup = await this.setUp(init, await (early ?? settled(init.run(plan.setup, { again: true }))))
     signal?.throwIfAborted()
+    const startTime = startTimeOf(pid, plan.stat === undefined ? undefined : setup.bytes(plan.stat))
     for (const examine of plan.examinations) {
       const examined = examine(setup, init)
       if (examined !== undefined) await examined
@@ -362,6 +362,11 @@ export class Creation {
     directory.write(record)
     return record
   }
+}
+
+/** When the first process was started, by what it was told of itself, if it was. */
+function startTimeOf(pid: number, stat: Buffer | undefined): string {
+  return (stat && statOf(stat.toString('latin1')).startTime) || (processStat(pid)?.startTime ?? '')
 }
 
 /** The first candidate that can be executed. @throws RuntimeError when there is none. */

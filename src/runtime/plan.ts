@@ -2,8 +2,8 @@ import { isAbsolute, join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
 import type { Process } from '../bundle/spec-process.ts'
 import { lastOf, lazy } from '../internal/lazy.ts'
-import { type Call, type Out, out } from '../linux/call.ts'
-import { chdir, close, F_SETFD, FD_CLOEXEC, fcntl, getcwd } from '../linux/calls/files.ts'
+import { type Call, type CallOptions, type Out, out } from '../linux/call.ts'
+import { AT_FDCWD, chdir, close, F_SETFD, FD_CLOEXEC, fcntl, getcwd, O, openat, read } from '../linux/calls/files.ts'
 import {
   CLONE,
   checkPeer,
@@ -93,6 +93,8 @@ export interface Plan {
   readonly clone: Call
   readonly monitor: readonly Call[]
   readonly setup: readonly Call[]
+  /** Where `setup` has the kernel write what /proc/self/stat says, if it can be seen and tells the time of the host. */
+  readonly stat: Out | undefined
   /** User namespaces that are to be opened for the monitor. */
   readonly idMaps: MountPlan['idMaps']
   /** What `setup` has left to look at. */
@@ -118,6 +120,8 @@ export interface Plan {
 }
 
 const pathMax = 4096
+/** Enough for its name and the 22 fields up to the time of its start. */
+const statMax = 512
 
 /**
  * Plans the creation of a container. Pure: it looks at nothing but its arguments. What the first process
@@ -141,6 +145,8 @@ export function planContainer(options: PlanOptions): Plan {
   })
   const { process } = spec
   const workingDirectory = out(pathMax)
+  // A process in a time namespace would be told another time than everybody else.
+  const stat = namespaces.has('time') ? undefined : out(statMax)
   const cloned = cloneCall(namespaces, cgroup, channel)
   const programs = lazy(() => (process === undefined ? [] : candidates(process)))
   const lookups = lazy(() => lookupCalls(programs()))
@@ -161,7 +167,7 @@ export function planContainer(options: PlanOptions): Plan {
   const warnings = lazy(() => warningsOf(spec, { namespaces, isRootOnHost }, options.host))
   const files = lazy(() => [...mounts().calls, ...devices().calls])
   const setup = lazy(() => [
-    ...setupCalls(options, namespaces, [...cgroup.join, ...intelRdt.join], files()),
+    ...setupCalls(options, namespaces, [...cgroup.join, ...intelRdt.join, ...lookAtSelf(stat)], files()),
     ...masked().calls,
     ...readonly().calls,
   ])
@@ -184,6 +190,7 @@ export function planContainer(options: PlanOptions): Plan {
     get setup() {
       return setup()
     },
+    stat,
     idMaps: forMonitor.idMaps,
     get examinations() {
       return [...mounts().examinations, ...devices().examinations]
@@ -229,6 +236,13 @@ export function planContainer(options: PlanOptions): Plan {
       return warnings()
     },
   }
+}
+
+function lookAtSelf(stat: Out | undefined): readonly Call[] {
+  if (stat === undefined) return []
+  const any: CallOptions = { step: 'look at the first process', tolerate: 'any' }
+  const file = openat(AT_FDCWD, '/proc/self/stat', O.RDONLY, 0, any)
+  return [file, read(file, stat, any), close(file, any)]
 }
 
 function keyOfFound(found: readonly FoundTarget[]): string {

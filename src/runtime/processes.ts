@@ -12,12 +12,15 @@ export interface ProcessStat {
 
 /** Looks at a process; undefined when there is none of that number (proc_pid_stat(5)). */
 export function processStat(pid: number): ProcessStat | undefined {
-  let text: string
   try {
-    text = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    return statOf(readFileSync(`/proc/${pid}/stat`, 'latin1'))
   } catch {
     return undefined
   }
+}
+
+/** What the text of /proc/<pid>/stat says. */
+export function statOf(text: string): ProcessStat {
   // The name, in parentheses, may contain anything.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
   return { state: fields[0] ?? '', startTime: fields[19] ?? '' }

@@ -98,7 +98,6 @@ export class StateDirectory {
   /** Makes the directory of a new container. @throws ConflictError when the id is taken. */
   static create(root: string, id: string): StateDirectory {
     checkId(id)
-    mkdirSync(root, { recursive: true, mode: 0o700 })
     const path = join(root, id)
     let made = false
     for (let attempt = 0; ; attempt++) {
@@ -106,7 +105,11 @@ export class StateDirectory {
         mkdirSync(path, { mode: 0o700 })
         made = true
       } catch (cause) {
-        if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause
+        if (hasCode(cause, 'ENOENT') && attempt < maxAttempts) {
+          mkdirSync(root, { recursive: true, mode: 0o700 })
+          continue
+        }
+        if (!hasCode(cause, 'EEXIST')) throw cause
         // Someone who sweeps may hold the one that was just made, to remove it.
         if (!made || attempt === maxAttempts) throw idInUse(id)
       }

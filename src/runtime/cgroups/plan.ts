@@ -109,6 +109,10 @@ function countable({ read, uid }: Pick<Host, 'read' | 'uid'>, directory: string)
     .filter((name) => counting.includes(name))
 }
 
+function controllersIn({ read }: Pick<Host, 'read'>, directory: string): readonly string[] {
+  return (read(join(directory, 'cgroup.controllers')) ?? '').trim().split(' ')
+}
+
 interface PlannedV2 {
   readonly directory: string
   readonly descriptor: number
@@ -169,10 +173,8 @@ class Planner {
     const { options, resources } = this
     const { host } = options
     const mountPoint = host.hierarchies.v2?.mountPoint
-    const available = (mountPoint === undefined ? '' : (host.read(join(mountPoint, 'cgroup.controllers')) ?? ''))
-      .trim()
-      .split(' ')
-    const needed = this.controllersOfV2(available)
+    const available = mountPoint === undefined ? [] : controllersIn(host, mountPoint)
+    const needed = this.controllersOfV2(() => available)
     if (mountPoint === undefined) return undefined
     const directory = join(mountPoint, scope.path)
     refuseMembers(host, directory)
@@ -237,8 +239,7 @@ class Planner {
     const { options, resources } = this
     const { host } = options
     const mountPoint = host.hierarchies.v2?.mountPoint
-    const available = mountPoint === undefined ? '' : (host.read(join(mountPoint, 'cgroup.controllers')) ?? '')
-    const needed = this.controllersOfV2(available.trim().split(' '))
+    const needed = this.controllersOfV2(() => (mountPoint === undefined ? [] : controllersIn(host, mountPoint)))
     if (mountPoint === undefined) return undefined
     const base = delegatedBase(host, mountPoint, needed)
     const counted = options.accounting === true && base !== undefined ? countable(host, join(mountPoint, base)) : []
@@ -262,8 +263,10 @@ class Planner {
   }
 
   /** The controllers that the cgroup needs of version 2. @throws UnsupportedError when one is not there. */
-  private controllersOfV2(available: readonly string[]): readonly string[] {
+  private controllersOfV2(look: () => readonly string[]): readonly string[] {
     const settings = this.resources.v2.filter(({ controller }) => controller !== 'cgroup')
+    if (settings.length === 0) return []
+    const available = look()
     const missing = settings.find(({ controller }) => !available.includes(controller))
     if (missing !== undefined) {
       throw new UnsupportedError(`the limit ${missing.pointer}`, 'this host has no cgroup controller for it', {

@@ -44,8 +44,10 @@ export async function referrersByTag(
 
 /** Updates of one list within this process, one after another, whichever clients make them. */
 const updates = new KeyedQueue()
-/** How often a list is written until nobody else has changed it meanwhile. */
-const maxRounds = 10
+/** How often a list is read, and written, until nobody else has changed it meanwhile. */
+const maxRounds = 20
+/** Milliseconds after which a list that was written is looked at once more, at least and at most. */
+const [leastSettling, mostSettling] = [100, 1_000]
 
 /** What a change makes of a list; the same list when there is nothing to change. */
 export type ReferrersChange = (manifests: readonly Descriptor[]) => readonly Descriptor[]
@@ -53,7 +55,8 @@ export type ReferrersChange = (manifests: readonly Descriptor[]) => readonly Des
 /**
  * Changes the list of referrers of `subject` under its tag, without losing what others write at the
  * same time: with `If-Match` where the registry gives an ETag, and in any case the list is read again
- * afterwards, until the change is in it.
+ * afterwards, until the change is in it, and stays there: registries ignore `If-Match`, and another client
+ * that had read the list before we wrote it may then write it back without the change.
  * @throws ProtocolError when the tag names something that is no list of referrers; it stays as it is.
  * @throws ConflictError when others kept changing the list.
  */
@@ -65,8 +68,11 @@ export function updateReferrersTag(
 ): Promise<void> {
   const name = subjectOf(endpoint, referrersTag(subject))
   return updates.run(`${endpoint.connection.origin.origin} ${name}`, async () => {
+    let writes = 0
+    let settling: number | undefined
     for (let round = 0; round < maxRounds; round++) {
-      if (round > 1) await delay(backoff(round - 1, endpoint.connection.retry), signal)
+      if (writes > 1) await delay(backoff(writes - 1, endpoint.connection.retry), signal)
+      const begin = performance.now()
       const found = await readTagIndex(endpoint, subject, signal)
       if (found !== undefined && 'fault' in found) {
         const reason = `the tag ${name} should list the referrers of ${subject}, but ${found.fault}`
@@ -74,8 +80,16 @@ export function updateReferrersTag(
       }
       const before = found?.index.manifests ?? []
       const after = change(before)
-      if (after === before) return
+      if (after === before) {
+        if (settling === undefined) return
+        await delay(settling, signal)
+        settling = undefined
+        continue
+      }
       await putTagIndex(endpoint, subject, { ...emptyIndex, ...found?.index, manifests: after }, found, signal)
+      writes++
+      // As long as another client may take from reading to writing, and more.
+      settling = Math.min(Math.max(leastSettling, 2 * (performance.now() - begin)), mostSettling)
     }
     throw new ConflictError(name, `the list of referrers ${name} was changed by others ${maxRounds} times in a row`)
   })

@@ -105,12 +105,30 @@ describe('pushing a manifest with a subject to a registry without referrers API'
     })
   })
 
+  it('loses nothing when another client, which had read the list before, writes it back without it', async () => {
+    const other = { ...config.descriptor, mediaType: mediaType.ociManifest }
+    const state = { stored: indexOf() as string | undefined }
+    const registry = tagRegistry(state)
+    let once = true
+    const late: Handler = (request, response, count) => {
+      registry(request, response, count)
+      if (!once || request.method !== 'GET' || !state.stored?.includes(entry.digest)) return
+      once = false
+      state.stored = indexOf(other)
+    }
+    await against(late, async (repository) => {
+      await push(repository, artifact)
+      expect(once).toBe(false)
+      expect(JSON.parse(String(state.stored)).manifests).toEqual([other, entry])
+    })
+  })
+
   it('gives up when others change the list without end', async () => {
     const state = {
       stored: indexOf() as string | undefined,
       count: 0,
       beforePut() {
-        state.stored = indexOf({ ...config.descriptor, size: 10 ** state.count++ })
+        state.stored = indexOf({ ...config.descriptor, annotations: { a: 'x'.repeat(state.count++) } })
       },
     }
     await against(tagRegistry(state), async (repository) => {

@@ -31,7 +31,15 @@ const peers = [
   ['dbus-daemon', 'dbus-daemon', 'cgroups that systemd makes, and our client of D-Bus'],
   ['libseccomp.so.2', 'libseccomp2', 'seccomp profiles'],
   ['qemu-system-x86_64', 'qemu-system-x86', 'cgroup version 2 alone, in a machine of its own'],
+  ['criu', 'criu', 'checkpoint and restore'],
 ].map(([probe, name, tests]) => ({ probe, name, tests }))
+
+/** Modules that the test machine loads. */
+const kernelModules = [
+  ...['overlay', 'configfs', 'null_blk', 'bfq', 'veth', 'libcrc32c', 'nf_defrag_ipv4', 'nf_defrag_ipv6', 'nfnetlink'],
+  ...['nf_conntrack', 'nf_conntrack_netlink', 'nf_tables', 'tun', 'unix_diag', 'inet_diag', 'tcp_diag', 'udp_diag'],
+  ...['netlink_diag', 'af_packet_diag'],
+]
 
 /** Node versions that the packed package is tried on, besides the one that runs this. */
 const nodes = [22, 24, 26]
@@ -115,7 +123,8 @@ function prepareNodes() {
  */
 function prepareKernel() {
   const home = fileURLToPath(new URL('../node_modules/.cache/oci-ts/kernel', import.meta.url))
-  const isThere = () => existsSync(home) && readdirSync(home).some((name) => name.startsWith('vmlinuz'))
+  // The last module that has come to be used: a directory without it is of before.
+  const isThere = () => existsSync(join(home, `${kernelModules.at(-1)}.ko`))
   const about = 'Kernel of the test machine'
   if (process.arch !== 'x64') return console.log(`${about}: none for ${process.arch}; tests in a machine are skipped`)
   if (!isThere() && isDebian()) {
@@ -142,7 +151,7 @@ function unpackKernel(name, home) {
   if (spawnSync('dpkg-deb', ['-x', archive, 'unpacked'], inHome).status !== 0) return
   const unpacked = join(home, 'unpacked')
   for (const each of readdirSync(unpacked, { recursive: true })) {
-    if (/(^boot\/vmlinuz|\/(overlay|configfs|null_blk|bfq|veth)\.ko$)/.test(each)) {
+    if (/^boot\/vmlinuz/.test(each) || kernelModules.includes(basename(each, '.ko'))) {
       renameSync(join(unpacked, each), join(home, basename(each)))
     }
   }

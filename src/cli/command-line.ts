@@ -16,7 +16,7 @@ const globals: Options = {
   'systemd-cgroup': { kind: 'flag', help: 'Make cgroups through systemd' },
   'cgroup-manager': { kind: 'text', value: 'NAME', help: 'cgroupfs, systemd, or disabled for none. Default: cgroupfs' },
   rootless: { kind: 'text' },
-  criu: { kind: 'text' },
+  criu: { kind: 'text', value: 'PROGRAM', help: 'CRIU, for checkpoint and restore. Default: the one in PATH' },
   help: { kind: 'flag', short: 'h', help: 'Print this, or behind a command what it does' },
   version: { kind: 'flag', short: 'v', help: 'Print the version' },
 }
@@ -47,6 +47,7 @@ function contextOf(args: Arguments): Context {
       format: args.text('log-format'),
       level: args.flag('debug') ? 'debug' : args.text('log-level'),
     }),
+    criu: args.text('criu') || undefined,
     systemdCgroup: args.flag('systemd-cgroup') || manager === 'systemd',
     withoutCgroup: manager === 'disabled',
   }

@@ -6,6 +6,8 @@ export interface Context {
   /** `--root`; undefined for the default of the library. */
   readonly stateRoot: string | undefined
   readonly log: Log
+  /** `--criu`: the program of CRIU; undefined for the one in PATH. */
+  readonly criu: string | undefined
   /** Whether cgroups are made through systemd. */
   readonly systemdCgroup: boolean
   /** Whether cgroups are left alone altogether. */

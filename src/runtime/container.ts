@@ -16,6 +16,7 @@ import { hostHierarchies } from './cgroups/hierarchies.ts'
 import { locateCgroup } from './cgroups/location.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import type { ContainerParts } from './container-parts.ts'
+import { type CheckpointOptions, checkpointRecord } from './criu/checkpoint.ts'
 import { deleteContainer } from './delete.ts'
 import { type ContainerEvent, type EventsOptions, eventsOf } from './events.ts'
 import { type ExecOptions, type ExecProcess, execIn, notRunning } from './exec.ts'
@@ -69,6 +70,7 @@ export class RuntimeContainer implements AsyncDisposable {
     this.warnings = parts.warnings
     this.terminal = parts.terminal
     this.cgroups = parts.record.cgroups
+    if (parts.record.started) this.status = 'running'
     this.exited = this.watch()
   }
 
@@ -227,6 +229,11 @@ export class RuntimeContainer implements AsyncDisposable {
   /** Takes a mount away while it runs; see `removeMount` of oci-ts/runtime. */
   async removeMount(destination: string): Promise<void> {
     await removeMountFrom(this.presentRecord(), this.spec, destination)
+  }
+
+  /** Saves it to files by way of CRIU; see `checkpoint` of oci-ts/runtime. */
+  async checkpoint(options: CheckpointOptions): Promise<void> {
+    await checkpointRecord(this.presentRecord(), this.spec, options)
   }
 
   /** Compares what it is with what its config asked for; see `audit` of oci-ts/runtime. */

@@ -82,6 +82,11 @@ export interface CreateOptions {
   readonly onSyscall?: SyscallHandlers | undefined
   /** How long a handler of `onSyscall` may take, in milliseconds. Default 10,000. */
   readonly syscallTimeout?: number | undefined
+  /**
+   * Path of a socket at which somebody waits for a descriptor that stands for the process (a pidfd, which no other process
+   * can come to be), as runc's `--pidfd-socket`.
+   */
+  readonly pidfdSocket?: string | undefined
   /** File to write the pid of the first process to. */
   readonly pidFile?: string | undefined
   /** Aborting rejects with `signal.reason` and leaves nothing behind. */

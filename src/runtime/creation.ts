@@ -25,6 +25,7 @@ import { directoriesOf, oomCounterPath, type Placement } from './cgroups/plan.ts
 import { removeCgroup } from './cgroups/remove.ts'
 import { RuntimeContainer } from './container.ts'
 import type { CreateOptions } from './create.ts'
+import { sendPidfd } from './descriptor-socket.ts'
 import { descriptor } from './descriptors.ts'
 import { listenForStart } from './handover.ts'
 import { hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
@@ -141,6 +142,7 @@ export class Creation {
     const program = unsettled(await finishing)
     signal?.throwIfAborted()
     if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
+    sendPidfd(options.pidfdSocket, this.pidfd, 'standard')
     const { spec } = options
     const { pidfd, terminal, lent } = this
     return new RuntimeContainer({

@@ -41,6 +41,11 @@ export interface ExecOptions {
   readonly consoleSocket?: string | undefined
   /** Whether a paused container is no error: the process then is made when it is resumed. Default false. */
   readonly ignorePaused?: boolean | undefined
+  /**
+   * Path of a socket at which somebody waits for a descriptor that stands for the process (a pidfd, which no other process
+   * can come to be), as runc's `--pidfd-socket`.
+   */
+  readonly pidfdSocket?: string | undefined
   /** File to write the pid to, as the host sees it. */
   readonly pidFile?: string | undefined
   /** Aborting before the promise resolves rejects with `signal.reason` and leaves nothing behind. */

@@ -11,6 +11,7 @@ import { perform } from '../linux/local.ts'
 import { Channel } from '../linux/remote/channel.ts'
 import { Remote, socketPair } from '../linux/remote/remote.ts'
 import type { Results } from '../linux/runner.ts'
+import { sendPidfd } from './descriptor-socket.ts'
 import { type ExecOptions, type ExecProcess, type ExecTarget, notRunning, outlives } from './exec.ts'
 import { type ExecPlan, execDescriptor } from './exec-plan.ts'
 import { noProgram } from './no-program.ts'
@@ -85,6 +86,7 @@ export class Execution {
     if (outcome !== undefined) throw this.noneExecuted(joined, outcome)
     options.signal?.throwIfAborted()
     if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
+    sendPidfd(options.pidfdSocket, this.pidfd, 'setns')
     const subCgroups = plan.subCgroups
       .filter(({ made: call }) => (plan.monitor.includes(call) ? made : joined).value(call) === 0)
       .map(({ path }) => path)

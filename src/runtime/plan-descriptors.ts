@@ -24,7 +24,7 @@ export function listenerSocket(options: PlanOptions): number | undefined {
 }
 
 /** Behind the socket of its batches the first process may have the one that it waits at, or gets descriptors by. */
-function lastSocket(options: PlanOptions): number {
+export function lastSocket(options: PlanOptions): number {
   return channelOf(options) + (options.handOver === true || options.parked === true ? 1 : 0)
 }
 

@@ -35,7 +35,7 @@ import { type MountContext, type MountPlan, planMounts } from './mounts.ts'
 import { loopbackCalls, type NamespacePlan, planNamespaces } from './namespaces.ts'
 import type { OverlayRootfs } from './overlay.ts'
 import { makeDirectoryInRoot } from './paths.ts'
-import { channelOf, closeCalls, listenerSocket } from './plan-descriptors.ts'
+import { channelOf, closeCalls, lastSocket, listenerSocket } from './plan-descriptors.ts'
 import { candidates, lookupCalls, type StartContext, startCalls } from './process.ts'
 import { type ProcWrite, procWrites } from './procfs.ts'
 import { type RootChange, rootChangeCalls, rootfsCalls } from './rootfs.ts'
@@ -326,8 +326,10 @@ function setupCalls(
     const step = { step: 'die with the parent' }
     calls.push(prctl(PR.SET_PDEATHSIG, SIGKILL, 0, step), checkPeer(channel, step))
   }
-  // The program must not get the socket; that it closes is how the start is seen.
-  calls.push(fcntl(channel, F_SETFD, FD_CLOEXEC, { step: 'keep the socket from the program' }))
+  // The program must not get the sockets; that the first one closes is how the start is seen.
+  for (let socket = channel; socket <= lastSocket(options); socket++) {
+    calls.push(fcntl(socket, F_SETFD, FD_CLOEXEC, { step: 'keep the socket from the program' }))
+  }
   calls.push(close(descriptor.monitor), setsid(), ...groups, ...namespaces.joins)
   if (user) calls.push(...becomeRoot())
   calls.push(...procWrites(ownFiles(options, namespaces)))

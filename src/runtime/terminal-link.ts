@@ -1,15 +1,9 @@
 import { closeSync } from 'node:fs'
 import { RuntimeError } from '../errors.ts'
-import {
-  descriptorOut,
-  receivedDescriptor,
-  receiveMessage,
-  sendDescriptor,
-} from '../linux/calls/descriptor-messages.ts'
-import { SOCK_CLOEXEC, SOCK_STREAM, socket } from '../linux/calls/processes.ts'
-import { connectTo } from '../linux/calls/sockets.ts'
-import { perform, performFor } from '../linux/local.ts'
+import { descriptorOut, receivedDescriptor, receiveMessage } from '../linux/calls/descriptor-messages.ts'
+import { performFor } from '../linux/local.ts'
 import { socketPair } from '../linux/remote/remote.ts'
+import { sendToSocket } from './descriptor-socket.ts'
 import { Terminal } from './terminal.ts'
 
 const why = { step: 'hand over the terminal', pointer: '/process/terminal' }
@@ -45,7 +39,8 @@ export class TerminalLink {
     const fd = this.take()
     if (consoleSocket === undefined) return new Terminal(fd)
     try {
-      sendTo(consoleSocket, fd)
+      // As runc names it (docs/terminals.md there).
+      sendToSocket(consoleSocket, fd, '/dev/pts/ptmx', why)
     } finally {
       closeSync(fd)
     }
@@ -63,17 +58,5 @@ export class TerminalLink {
     const fd = receivedDescriptor(performFor(receiveMessage(this.here, control, why)).bytes(control))
     if (fd === undefined) throw new RuntimeError('the terminal of the container did not arrive', why)
     return fd
-  }
-}
-
-/** Sends a terminal as runc does: one message with its name and its descriptor (runc, docs/terminals.md). */
-function sendTo(path: string, fd: number): void {
-  const AF_UNIX = 1
-  const connection = perform(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, why))
-  try {
-    perform(connectTo(connection, path, why))
-    perform(sendDescriptor(connection, fd, '/dev/pts/ptmx', why))
-  } finally {
-    closeSync(connection)
   }
 }

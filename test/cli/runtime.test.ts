@@ -1,4 +1,13 @@
-import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -95,6 +104,8 @@ describe.skipIf(cannotRun)(`the runtime's command line (${cannotRun ?? 'real con
   it('runs a container that goes on, and further processes in it', () => {
     const [path, id] = bundle('sleep 1000', { process: { env: ['PATH=/bin', 'A=1'] } })
     expect(run('run', '--detach', '--bundle', path, id)).toEqual(fine)
+    const { pid } = JSON.parse(run('state', id).stdout) as { readonly pid: number }
+    expect(readdirSync(`/proc/${pid}/fd`).sort()).toEqual(['0', '1', '2'])
     expect(run('exec', id, 'sh', '-c', 'echo $A; exit 3')).toMatchObject({ status: 3, stdout: '1\n' })
     expect(run('exec', '--env', 'B=2', '--cwd', '/tmp', '--user', '1:2', id, 'sh', '-c', 'echo $A$B; pwd; id')).toEqual(
       {
@@ -206,6 +217,62 @@ describe.skipIf(cannotRun)(`the runtime's command line (${cannotRun ?? 'real con
     await new Promise((resolve) => child.once('exit', resolve))
     expect(JSON.parse(run('state', id).stdout)).toMatchObject({ status: 'created' })
     run('delete', id)
+  })
+
+  it('sends a pidfd to whoever waits for it, by the name that runc has for it', async () => {
+    const [path, id] = bundle('sleep 1000')
+    const names: string[] = []
+    const socket = join(path, 'socket')
+    const server = createServer((connection) => {
+      connection.once('data', (data) => names.push(data.toString('utf8').replaceAll('\0', '')))
+    }).listen(socket)
+    const start = async (...args: readonly string[]): Promise<void> => {
+      const child = oci.start(['--root', root(), ...args])
+      child.stdin?.end()
+      await new Promise((resolve) => child.once('exit', resolve))
+    }
+    await start('run', '--detach', '--bundle', path, '--pidfd-socket', socket, id)
+    await start('exec', '--pidfd-socket', socket, id, 'true')
+    await until('both are there', () => names.length === 2)
+    server.close()
+    expect(names).toEqual(['standard', 'setns'])
+    expect(run('delete', '--force', id)).toEqual(fine)
+  })
+
+  it('adds mounts to a running container, all or none, and removes them', () => {
+    const [path, id] = bundle('sleep 1000')
+    expect(run('run', '-d', '--bundle', path, id)).toEqual(fine)
+    const file = join(path, 'mounts.json')
+    const mount = (destination: string, source: string) => ({
+      destination,
+      type: 'bind',
+      source,
+      options: ['bind', 'ro'],
+    })
+    writeFileSync(file, JSON.stringify([mount('/a', path), { destination: '/b', type: 'tmpfs', source: 'tmpfs' }]))
+    expect(run('mounts', 'add', id, file)).toEqual(fine)
+    expect(run('exec', id, 'ls', '/a/config.json').status).toBe(0)
+    expect(run('exec', id, 'cat', '/proc/mounts').stdout).toMatch(/ \/b tmpfs /)
+    expect(run('mounts', 'remove', id, file)).toEqual(fine)
+    const half = JSON.stringify({ mounts: [mount('/a', path), mount('/c', '/no/such/directory')] })
+    expect(oci.run(['--root', root(), 'mounts', 'add', id, '-'], { input: half }).status).not.toBe(0)
+    expect(run('exec', id, 'cat', '/proc/mounts').stdout).not.toMatch(/ \/[abc] /)
+    expect(run('mounts', 'change', id, file).status).not.toBe(0)
+    expect(run('delete', '--force', id)).toEqual(fine)
+    for (const name of ['a', 'b', 'c']) rmSync(join(directory, 'rootfs', name), { recursive: true, force: true })
+  })
+
+  it('tells why there is no checkpoint', () => {
+    const [path, id] = bundle('sleep 1000')
+    expect(run('run', '-d', '--bundle', path, id)).toEqual(fine)
+    const images = join(path, 'images')
+    const options = ['--image-path', images, '--leave-running', '--tcp-established', '--manage-cgroups-mode', 'soft']
+    expect(run('--criu', '/no/criu', 'checkpoint', ...options, id)).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('CRIU is not installed'),
+    })
+    expect(run('restore', '--image-path', images, '--bundle', path, '--detach', 'other').status).toBe(1)
+    expect(run('delete', '--force', id)).toEqual(fine)
   })
 
   it('pauses, resumes, updates and measures a container', () => {

@@ -8,6 +8,7 @@ import { type Context, idOf } from '../command.ts'
 export const bundleOptions: Options = {
   bundle: { kind: 'text', short: 'b', value: 'DIR', help: 'Directory of config.json. Default: the working directory' },
   'console-socket': { kind: 'text', value: 'PATH', help: 'Socket that gets the master of the terminal' },
+  'pidfd-socket': { kind: 'text', value: 'PATH', help: 'Socket that gets a pidfd of the first process' },
   'pid-file': { kind: 'text', value: 'FILE', help: 'File to write the pid of the first process to' },
   'no-pivot': { kind: 'flag', help: 'Do without pivot_root, which a root on a ramdisk refuses' },
   'no-new-keyring': { kind: 'flag', help: 'Keep the session keyring of the caller' },
@@ -33,6 +34,7 @@ export async function createFrom(
     newKeyring: !args.flag('no-new-keyring'),
     preserveFds: args.count('preserve-fds'),
     consoleSocket: args.text('console-socket') || undefined,
+    pidfdSocket: args.text('pidfd-socket') || undefined,
     // As engines expect, which count what the container uses. An ordinary user has no cgroups for that.
     accounting: process.geteuid?.() === 0,
     cgroup: !context.withoutCgroup,

@@ -20,6 +20,7 @@ export const execCommand: Command = {
     cap: { kind: 'texts', short: 'c', value: 'NAME', help: 'Add a capability' },
     tty: { kind: 'flag', short: 't', help: 'Give it a terminal' },
     'console-socket': { kind: 'text', value: 'PATH', help: 'Socket that gets the master of the terminal' },
+    'pidfd-socket': { kind: 'text', value: 'PATH', help: 'Socket that gets a pidfd of it' },
     detach: { kind: 'flag', short: 'd', help: 'Do not wait for its end' },
     'pid-file': { kind: 'text', value: 'FILE', help: 'File to write its pid to' },
     'process-label': { kind: 'text', value: 'LABEL', help: 'SELinux label' },
@@ -48,6 +49,7 @@ async function run(args: Arguments, { stateRoot }: Context): Promise<number> {
     preserveFds: args.count('preserve-fds'),
     cgroup: args.text('cgroup') || undefined,
     consoleSocket: args.text('console-socket') || undefined,
+    pidfdSocket: args.text('pidfd-socket') || undefined,
   })
   if (detach) {
     await process.release()

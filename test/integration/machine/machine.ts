@@ -27,8 +27,8 @@ export const cannotBoot: string | undefined =
           ? "needs Debian's cloud kernel: node scripts/prepare-tests.mjs"
           : undefined
 
-/** Modules that are loaded, in this order. */
-const modules = ['overlay', 'configfs', 'null_blk', 'bfq', 'veth']
+/** Modules that are loaded always, in this order. */
+const usualModules = ['overlay', 'configfs', 'null_blk', 'bfq', 'veth']
 
 /** What is to be run in a machine. */
 export interface MachineOptions {
@@ -36,6 +36,10 @@ export interface MachineOptions {
   readonly tests: readonly string[]
   /** Programs that tests start, relative to test/: bundled, and there as `/app/<name>.mjs`. */
   readonly programs?: readonly string[]
+  /** Paths of programs of this machine that are there as well, with their libraries. */
+  readonly hostPrograms?: readonly string[]
+  /** Further modules to load, in this order. */
+  readonly modules?: readonly string[]
   /** Words for the kernel's command line. */
   readonly kernelArguments?: readonly string[]
   /** Files and directories of this machine that are there as well, at the same path. */
@@ -96,7 +100,9 @@ function boot(options: MachineOptions, initramfs: string, results: string): Prom
   })
 }
 
-async function archive({ tests, programs = [], files = [] }: MachineOptions, directory: string): Promise<Buffer> {
+async function archive(options: MachineOptions, directory: string): Promise<Buffer> {
+  const { tests, programs = [], files = [], hostPrograms = [] } = options
+  const modules = [...usualModules, ...(options.modules ?? [])]
   const cpio = new Cpio()
   for (const path of ['proc', 'sys', 'dev', 'tmp', 'run', 'root', 'etc', 'mnt', 'app']) cpio.directory(path)
   cpio.file('bin/busybox', readFileSync(busybox as string))
@@ -115,7 +121,11 @@ async function archive({ tests, programs = [], files = [] }: MachineOptions, dir
       .filter((name) => name.endsWith('.node'))
       .map((name) => join(native, name)),
   ]
-  for (const path of new Set(binaries.flatMap(librariesOf))) cpio.file(path.slice(1), readFileSync(path))
+  for (const path of hostPrograms) cpio.file(path.slice(1), readFileSync(path))
+  // It locks the network of a container with iptables else, which is not there.
+  cpio.file('etc/criu/default.conf', 'network-lock nftables\n', 0o644)
+  for (const path of new Set([...binaries, ...hostPrograms].flatMap(librariesOf)))
+    cpio.file(path.slice(1), readFileSync(path))
   for (const path of files) cpio.copy(path, path.slice(1))
   for (const name of modules) {
     const path = moduleFile(name)
@@ -189,6 +199,11 @@ function kernelFile(): string | undefined {
   return name === undefined ? undefined : join(kernelHome, name)
 }
 
+/** Path of a program of this machine. */
+export function findProgram(name: string): string | undefined {
+  return ['/usr/sbin', '/usr/bin', '/sbin', '/bin'].map((path) => join(path, name)).find((path) => existsSync(path))
+}
+
 function moduleFile(name: string): string | undefined {
   const path = join(kernelHome, `${name}.ko`)
   return existsSync(path) ? path : undefined
@@ -206,7 +221,7 @@ exec /bin/busybox chroot . /start
 `
 
 const start = `#!/bin/busybox sh
-export PATH=/bin HOME=/root
+export PATH=/usr/sbin:/usr/bin:/bin HOME=/root
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys

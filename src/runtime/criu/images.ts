@@ -6,7 +6,10 @@ const magics: readonly number[] = [0x54564319, 0x56303138]
 
 /** Fields of its protocol buffers: `file_entry` and, in that, `reg_file_entry`. */
 const file = { regular: 3 } as const
-const regular = { size: 8, external: 9 } as const
+const regular = { position: 3, size: 8, external: 9 } as const
+
+/** A position that CRIU does not go to: all bits set. */
+const noPosition = Buffer.from([regular.position << 3, ...Array<number>(9).fill(0xff), 1])
 
 /** One field of a message, as it is and what it holds. */
 interface Field {
@@ -18,8 +21,8 @@ interface Field {
 }
 
 /**
- * Removes what CRIU has noted of the size, the mode and the checksum of files outside of the container: it would compare
- * them with the ones that stand in for them, which are others.
+ * Removes what CRIU has noted of the position, the size, the mode and the checksum of files outside of the container: the
+ * ones that stand in for them are others, with other content.
  */
 export function forgetExternalFiles(imagePath: string): void {
   const path = join(imagePath, 'files.img')
@@ -44,7 +47,7 @@ function forgotten(entry: Buffer): Buffer {
       const inner = number === file.regular && content !== undefined ? fieldsOf(content) : []
       if (!inner.some((each) => each.number === regular.external && each.value === 1)) return bytes
       const kept = inner.filter((each) => each.number < regular.size || each.number === regular.external)
-      const message = Buffer.concat(kept.map((each) => each.bytes))
+      const message = Buffer.concat(kept.map((each) => (each.number === regular.position ? noPosition : each.bytes)))
       return Buffer.concat([varint((number << 3) | 2), varint(message.length), message])
     }),
   )

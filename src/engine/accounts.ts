@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { SyscallError } from '../errors.ts'
 import { openat2, RESOLVE } from '../linux/calls/files.ts'
-import { perform } from '../linux/local.ts'
+import { performWalk } from '../linux/walk.ts'
 
 /** Larger account files are cut: an image must not fill memory (CVE-2026-47262). Bytes. */
 const limit = 1 << 20
@@ -34,7 +34,7 @@ function readInLayer(layer: string, path: string): Uint8Array | 'missing' | unde
     const resolve = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
     // Not blocking: the image may have a fifo there.
     const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY
-    const fd = perform(openat2(root, path, { flags, resolve }, { step: `read /${path} of the image` }))
+    const fd = performWalk(openat2(root, path, { flags, resolve }, { step: `read /${path} of the image` }))
     try {
       return fstatSync(fd).isFile() ? readStart(fd) : undefined
     } finally {

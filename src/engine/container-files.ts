@@ -28,6 +28,7 @@ import {
   statx,
 } from '../linux/calls/files.ts'
 import type { Remote } from '../linux/remote/remote.ts'
+import { runWalk } from '../linux/walk.ts'
 import { marksOf, openRoot, openUpper, stacked } from './container-root.ts'
 import { type FileChange, fileChanges } from './file-changes.ts'
 import type { Runner } from './runner.ts'
@@ -187,7 +188,7 @@ async function openSource(remote: Remote, path: string): Promise<Source> {
   const clean = absolute(path)
   const contents = clean === '/' || /\/\.?$/.test(path)
   const opened = openIn(contents ? clean : dirname(clean), O.RDONLY | O_DIRECTORY, path)
-  await remote.run([opened, fchdir(opened), chroot('.'), close(opened)]).catch((error: unknown) => {
+  await runWalk(remote, [opened, fchdir(opened), chroot('.'), close(opened)]).catch((error: unknown) => {
     throw isMissing(error) ? missing(path) : error
   })
   const reader = await TreeReader.open(remote)
@@ -260,7 +261,7 @@ async function typeAt(remote: Remote, path: string): Promise<NodeType | undefine
   const opened = openIn(path, O.PATH, path)
   try {
     const seen = statx(opened, '', AT_EMPTY_PATH, STATX_BASIC_STATS, result)
-    return decodeStatx((await remote.run([opened, seen, close(opened)])).bytes(result)).type
+    return decodeStatx((await runWalk(remote, [opened, seen, close(opened)])).bytes(result)).type
   } catch (error) {
     if (isMissing(error)) return undefined
     throw error

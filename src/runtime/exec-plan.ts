@@ -24,6 +24,8 @@ import {
   PR,
   prctl,
   setns,
+  setresgid,
+  setresuid,
   setsid,
   siginfoSize,
   waitForExit,
@@ -247,7 +249,12 @@ function joinCalls(options: ExecPlanOptions, namespaces: readonly LinuxNamespace
   const { container } = execDescriptor
   const why = { step: "join the container's namespaces", pointer: '/linux/namespaces' }
   const flags = namespaces.reduce((all, { type }) => all | namespaceFlags[type], 0)
-  const joined = [...(flags === 0 ? [] : [setns(container, flags, why)]), close(container, why)]
+  const joined = [
+    ...(flags === 0 ? [] : [setns(container, flags, why)]),
+    close(container, why),
+    // The ids of this process may be none that the user namespace has; what it makes would belong to nobody.
+    ...(namespaces.some(({ type }) => type === 'user') ? [setresgid(0, why), setresuid(0, why)] : []),
+  ]
   if (namespaces.some(({ type }) => type === 'mount')) return joined
   // No mount namespace has the container's root for its own: the first process knows it.
   const root = openat(AT_FDCWD, `/proc/${options.pid}/root`, O.PATH | O_DIRECTORY, 0, why)

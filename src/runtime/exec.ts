@@ -1,12 +1,14 @@
 import { closeSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
 import type { Process } from '../bundle/spec-process.ts'
-import { ConflictError, InvalidArgumentError } from '../errors.ts'
+import { ConflictError, InvalidArgumentError, SyscallError } from '../errors.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import { isFrozen } from './cgroups/freezer.ts'
 import { hostHierarchies } from './cgroups/hierarchies.ts'
-import { locateCgroup } from './cgroups/location.ts'
-import { planExec } from './exec-plan.ts'
+import { locateCgroup, textOf } from './cgroups/location.ts'
+import type { ExecCgroup } from './exec-cgroups.ts'
+import { type ExecPlan, planExec } from './exec-plan.ts'
 import { Execution } from './execution.ts'
 import { thisHost } from './host.ts'
 import { openFirstProcess } from './kill.ts'
@@ -31,7 +33,7 @@ export interface ExecOptions {
   readonly preserveFds?: number | undefined
   /**
    * Path of a cgroup below the container's, made where it is missing, and then removed at the end. Default: the
-   * container's.
+   * container's, or that of its first process when the container has handed controllers down to cgroups of its own.
    */
   readonly cgroup?: string | undefined
   /**
@@ -106,24 +108,56 @@ export async function execIn(
       subject: 'preserveFds',
     })
   }
-  const { record, spec } = target
+  const { record } = target
   if (options.ignorePaused !== true && isFrozen(locateCgroup(record.cgroups))) {
     throw new ConflictError(record.id, `container ${record.id} is paused: cannot exec in a paused container`, {
       hint: 'Resume it before.',
     })
   }
   const v2 = hostHierarchies().v2?.mountPoint
-  const plan = planExec({
+  const directories = record.cgroups.map((directory): ExecCgroup => {
+    return { directory, version: v2 !== undefined && directory.startsWith(`${v2}/`) ? 2 : 1 }
+  })
+  const execute = (cgroups: readonly ExecCgroup[]): Promise<RuntimeProcess> =>
+    new Execution(target, planOf(target, given, options, cgroups), given, options).run()
+  try {
+    return await execute(directories)
+  } catch (error) {
+    // The container has handed controllers down to cgroups of its own: only those can have processes.
+    const own = isBusy(error) && options.cgroup === undefined ? cgroupOfFirst(record, v2) : undefined
+    if (own === undefined) throw error
+    return execute(directories.map((each) => (each.version === 2 ? { ...each, directory: own } : each)))
+  }
+}
+
+/** Whether a process could not be made in a cgroup because that is only for cgroups below it (cgroups(7)). */
+function isBusy(error: unknown): boolean {
+  const { cause } = error as { readonly cause?: unknown }
+  return cause instanceof SyscallError && cause.syscall === 'clone3' && cause.errnoName === 'EBUSY'
+}
+
+/** The directory of the version 2 cgroup that the container's first process is in. */
+function cgroupOfFirst({ pid }: ContainerRecord, v2: string | undefined): string | undefined {
+  const path = /^0::(\/.*)$/m.exec(textOf(`/proc/${pid}/cgroup`) ?? '')?.[1]
+  return path === undefined || v2 === undefined ? undefined : join(v2, path)
+}
+
+function planOf(
+  target: ExecTarget,
+  given: ExecProcess,
+  options: InternalExecOptions,
+  cgroups: readonly ExecCgroup[],
+): ExecPlan {
+  const { record, spec } = target
+  const { preserveFds = 0 } = options
+  return planExec({
     id: record.id,
     pid: record.pid,
     spec,
     bundle: record.bundle,
     process: { cwd: '/', ...(options.whole === true ? {} : spec.process), terminal: false, ...given },
     program: options.program,
-    cgroups: record.cgroups.map((directory) => ({
-      directory,
-      version: v2 !== undefined && directory.startsWith(`${v2}/`) ? 2 : 1,
-    })),
+    cgroups,
     subCgroup: options.cgroup,
     filter: seccompProgram(spec.linux?.seccomp, hostArchitecture(), {
       supervised: target.supervision !== undefined,
@@ -132,7 +166,6 @@ export async function execIn(
     preserveFds,
     host: thisHost(),
   })
-  return new Execution(target, plan, given, options).run()
 }
 
 /** Whether the process goes on without its maker. */

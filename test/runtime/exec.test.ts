@@ -1,8 +1,19 @@
 import { execFileSync } from 'node:child_process'
-import { chownSync, closeSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chownSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Spec } from '../../src/bundle/index.ts'
+import { hostHierarchies } from '../../src/runtime/cgroups/hierarchies.ts'
 import {
   createContainer,
   deleteContainer,
@@ -12,7 +23,7 @@ import {
   type ProcessStatus,
   type RuntimeContainer,
 } from '../../src/runtime/index.ts'
-import { cannotRun, Sandbox, type SpecChanges, specOf } from './support.ts'
+import { cannotRun, cgroupsOf, Sandbox, type SpecChanges, specOf } from './support.ts'
 
 describe.skipIf(cannotRun)(`exec (${cannotRun ?? 'in real containers'})`, () => {
   let sandbox: Sandbox
@@ -71,6 +82,22 @@ describe.skipIf(cannotRun)(`exec (${cannotRun ?? 'in real containers'})`, () => 
     expect({ stderr, code: status.code }).toEqual({ stderr: '', code: 0 })
     return stdout
   }
+
+  it('goes to the cgroup of the first process when that of the container has handed controllers down', async (context) => {
+    const v2 = hostHierarchies().v2?.mountPoint
+    const container = await running()
+    const own = v2 === undefined ? undefined : cgroupsOf(container.id).find((path) => path.startsWith(`${v2}/`))
+    const [controller] =
+      own === undefined ? [] : readFileSync(join(own, 'cgroup.controllers'), 'utf8').trim().split(' ')
+    if (own === undefined || !controller) return context.skip('needs a cgroup of version 2 with a controller')
+    mkdirSync(join(own, 'init'))
+    writeFileSync(join(own, 'init/cgroup.procs'), String(container.pid))
+    writeFileSync(join(own, 'cgroup.subtree_control'), `+${controller}`)
+    expect(await sh(container, 'grep ^0: /proc/self/cgroup')).toBe('0::/init\n')
+    expect(await sh(container, 'echo again')).toBe('again\n')
+    const refused = run(container, { args: ['true'] }, { cgroup: '/' })
+    await expect(refused).rejects.toMatchObject({ code: 'ERR_OCI_RUNTIME', cause: { errnoName: 'EBUSY' } })
+  })
 
   it('runs in all namespaces and the root of the container', async () => {
     const container = await running({ hostname: 'box' })

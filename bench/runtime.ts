@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createContainer } from 'oci-ts/runtime'
 import { type Bundle, Bundles, type Settings } from './bundle.ts'
-import { alternate, type Contestant, median, ownCpu, type Sample, tenth } from './measure.ts'
+import { alternate, type Contestant, median, ownCpu, type Sample, silence, tenth } from './measure.ts'
 import { memoryRows } from './memory.ts'
 import { find, Peer } from './peers.ts'
 import { mountTmpfs } from './places.ts'
@@ -60,6 +60,8 @@ async function benchIn(directory: string, run: string, quick: boolean): Promise<
   rows.push(...(await throughput(bundle, state, runtimes, run, quick ? 160 : 800)))
   rows.push(...(await singleRows(bundles, state, run, quick)))
   rows.push(...(await memoryRows(await bundles.make('sleep', 'docker', ['/bin/sleep', '600']), state, run)))
+  // Processes that could be used again end when nobody has wanted them for a second.
+  await silence(2000)
   notes.push(...leftovers(state), `The root filesystem is of ${bundles.origin}, the state of all is on a tmpfs.`)
   return { rows, notes }
 }

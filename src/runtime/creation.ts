@@ -34,7 +34,7 @@ import { foundTarget } from './masks.ts'
 import { withMissingTargets } from './missing-targets.ts'
 import { watcherCalls } from './monitor.ts'
 import type { Stage } from './namespaces.ts'
-import { moveNetDevices } from './net-devices.ts'
+import { NetDeviceMoves } from './net-devices.ts'
 import { noProgram } from './no-program.ts'
 import { writeOomScore } from './oom-score.ts'
 import { writePidFile } from './pid-file.ts'
@@ -82,6 +82,7 @@ export class Creation {
   /** The record that hooks have been told of. */
   private hooked: ContainerRecord | undefined
   private rootMount: RootMount | undefined
+  private devices: NetDeviceMoves | undefined
   private link: TerminalLink | undefined
   /** Whether systemd has made the cgroup. */
   private isPlaced = false
@@ -133,7 +134,10 @@ export class Creation {
       if (examined !== undefined) await examined
     }
     const { netDevices = {} } = options.spec.linux ?? {}
-    if (Object.keys(netDevices).length > 0) await moveNetDevices(netDevices, pid, init)
+    if (Object.keys(netDevices).length > 0) {
+      this.devices = new NetDeviceMoves(netDevices, pid)
+      await this.devices.move(init)
+    }
     await this.runHooks(pid, startTime)
     const finishing = settled(this.finish(init, setup))
     // While the kernel is at it. If it fails, the record goes with the directory.
@@ -145,6 +149,7 @@ export class Creation {
     sendPidfd(options.pidfdSocket, this.pidfd, 'standard')
     const { spec } = options
     const { pidfd, terminal, lent } = this
+    this.devices?.close()
     return new RuntimeContainer({
       record,
       spec,
@@ -222,6 +227,9 @@ export class Creation {
 
   /** Removes all that was made. Errors of it would hide the one that led here. */
   async undo(): Promise<void> {
+    // The namespace of a container that is killed takes them with it.
+    await this.devices?.back().catch(() => {})
+    this.devices?.close()
     this.interrupt()
     await Promise.all([this.init?.close(), this.stage?.close()])
     if (this.monitor !== undefined) {

@@ -3,6 +3,7 @@ import type { LinuxNetDevice } from '../bundle/spec-linux.ts'
 import { ConflictError, NotFoundError } from '../errors.ts'
 import { pointerToken } from '../internal/json.ts'
 import type { CallOptions } from '../linux/call.ts'
+import { CLONE, setns } from '../linux/calls/processes.ts'
 import { converse } from '../linux/netlink/conversation.ts'
 import {
   addAddress,
@@ -18,7 +19,7 @@ import {
 import { Remote } from '../linux/remote/remote.ts'
 import type { CallRunner } from '../linux/runner.ts'
 
-/** Descriptor of the container's network namespace in the process that moves devices. */
+/** Descriptor of the network namespace that devices go to, in the process that moves them. */
 const namespace = 4
 const globalScope = 0
 
@@ -29,23 +30,37 @@ interface Move {
   readonly addresses: readonly LinkAddress[]
 }
 
-/**
- * Moves devices of the host into the container's network namespace, gives them back the permanent global addresses that
- * the kernel takes from them on the way, and brings them up (config-linux.md, "Network Devices"). None is moved
- * before all are found.
- * @param pid the container's first process; `inside` makes calls in it
- * @throws NotFoundError for a device that the host does not have. @throws ConflictError for a name that the container
- * has already. @throws SyscallError when the kernel refuses.
- */
-export async function moveNetDevices(
-  devices: Readonly<Record<string, LinuxNetDevice>>,
-  pid: number,
-  inside: CallRunner,
-): Promise<void> {
-  const fd = openSync(`/proc/${pid}/ns/net`, 'r')
-  try {
-    await using outside = Remote.spawn({ descriptors: new Map([[namespace, fd]]) })
-    for (const move of await planMoves(devices, outside)) {
+/** A device in the container, and what it was on the host. */
+interface Moved {
+  readonly move: Move
+  /** Its number there. */
+  readonly index: number
+}
+
+/** Devices of the host that move into a container, and back when that can't be made. */
+export class NetDeviceMoves {
+  private readonly devices: Readonly<Record<string, LinuxNetDevice>>
+  /** Descriptor of the container's network namespace, which is there as long as this is open. */
+  private readonly there: number
+  private readonly moved: Moved[] = []
+
+  /** @param pid the container's first process */
+  constructor(devices: Readonly<Record<string, LinuxNetDevice>>, pid: number) {
+    this.devices = devices
+    this.there = openSync(`/proc/${pid}/ns/net`, 'r')
+  }
+
+  /**
+   * Moves devices of the host into the container's network namespace, gives them back the permanent global addresses that
+   * the kernel takes from them on the way, and brings them up (config-linux.md, "Network Devices"). None is moved
+   * before all are found.
+   * @param inside makes calls in the container's first process
+   * @throws NotFoundError for a device that the host does not have. @throws ConflictError for a name that the container
+   * has already. @throws SyscallError when the kernel refuses.
+   */
+  async move(inside: CallRunner): Promise<void> {
+    await using outside = Remote.spawn({ descriptors: new Map([[namespace, this.there]]) })
+    for (const move of await planMoves(this.devices, outside)) {
       const { why, link, name, addresses } = move
       const there = await linksOf(inside, why)
       const before = new Set(there.map(({ index }) => index))
@@ -57,12 +72,43 @@ export async function moveNetDevices(
       // It may have another index there, and a name that the kernel has chosen.
       const moved = (await linksOf(inside, why)).find(({ index }) => !before.has(index))
       if (moved === undefined) throw new NotFoundError(link.name, `the network device ${link.name} did not arrive`)
+      this.moved.push({ move, index: moved.index })
       for (const address of addresses) await converse(inside, addAddress(moved.index, address), why)
       await converse(inside, bringUp(moved.index), why)
     }
-  } finally {
-    closeSync(fd)
   }
+
+  /** Moves back what has moved, with its name, its addresses and as it was, up or down; what can't be is left where it is. */
+  async back(): Promise<void> {
+    if (this.moved.length === 0) return
+    const host = openSync('/proc/self/ns/net', 'r')
+    try {
+      const descriptors = new Map([
+        [namespace, host],
+        [namespace + 1, this.there],
+      ])
+      await using inside = Remote.spawn({ descriptors })
+      await using outside = Remote.spawn()
+      await inside.run([setns(namespace + 1, CLONE.NEWNET, { step: 'enter the network namespace' })])
+      for (const moved of this.moved.splice(0)) await backOf(moved, inside, outside).catch(() => {})
+    } finally {
+      closeSync(host)
+    }
+  }
+
+  /** Lets go of the namespace; to be called once. */
+  close(): void {
+    closeSync(this.there)
+  }
+}
+
+async function backOf({ move, index }: Moved, inside: CallRunner, outside: CallRunner): Promise<void> {
+  const { why, link, addresses } = move
+  await converse(inside, moveLink(index, namespace, link.name), why)
+  const arrived = (await linksOf(outside, why)).find(({ name }) => name === link.name)
+  if (arrived === undefined) return
+  for (const address of addresses) await converse(outside, addAddress(arrived.index, address), why)
+  if (link.isUp) await converse(outside, bringUp(arrived.index), why)
 }
 
 async function planMoves(devices: Readonly<Record<string, LinuxNetDevice>>, outside: Remote): Promise<readonly Move[]> {

@@ -82,6 +82,21 @@ describe.skipIf(why)(`network devices of the host (${why ?? 'that move into cont
     expect(ip('-o', 'link')).toContain(`${name}@`)
   })
 
+  it('go back to the host, as they were, when the container can not be made', async () => {
+    const [name, other] = pair()
+    ip('address', 'add', '10.98.8.1/24', 'dev', name)
+    ip('link', 'set', name, 'up')
+    const linux = linuxOf({ [name]: { name: 'inside' }, [other]: {} })
+    const failed = sandbox.create(specOf(['/no/such/program'], { linux }))
+    await expect(failed).rejects.toMatchObject({ code: 'ERR_OCI_RUNTIME', step: 'find the program' })
+    expect(ip('-o', 'address')).toMatch(new RegExp(`${name} .*inet 10\\.98\\.8\\.1/24`))
+    expect(ip('-o', 'link', 'show', name)).toMatch(/<[^>]*\bUP\b/)
+    expect(ip('-o', 'link', 'show', other)).not.toMatch(/<[^>]*\bUP\b/)
+    const taken = sandbox.create(specOf(['true'], { linux: linuxOf({ [other]: {}, [name]: { name: 'lo' } }) }))
+    await expect(taken).rejects.toMatchObject({ code: 'ERR_OCI_CONFLICT' })
+    expect(ip('-o', 'link')).toContain(`${other}@`)
+  })
+
   it('need a network namespace', async () => {
     const [name] = pair()
     const linux = { ...linuxOf({ [name]: {} }), namespaces: [{ type: 'mount' as const }] }

@@ -12,6 +12,7 @@ const addressSize = 8
 export interface Link {
   readonly index: number
   readonly name: string
+  readonly isUp: boolean
 }
 
 /** An address of a device. */
@@ -69,7 +70,8 @@ export function addAddress(index: number, address: LinkAddress): Buffer {
 export function parseLink({ type, body }: NetlinkMessage): Link | undefined {
   if (type !== RTM.NEWLINK || body.length < linkSize) return undefined
   const name = attributesOf(body, linkSize).get(IFLA.IFNAME)
-  return { index: body.readInt32LE(4), name: name?.toString('utf8', 0, name.indexOf(0)) ?? '' }
+  const isUp = (body.readUInt32LE(8) & IFF_UP) !== 0
+  return { index: body.readInt32LE(4), name: name?.toString('utf8', 0, name.indexOf(0)) ?? '', isUp }
 }
 
 /** Reads a message that {@link listAddresses} asked for; undefined for any other. */

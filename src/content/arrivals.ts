@@ -8,7 +8,7 @@ import { hasCode } from '../internal/file-error.ts'
 import type { ContentOptions, ContentStore, Fetcher, ReceiveOptions, Receiver } from './interfaces.ts'
 
 /** Bytes that are read at a time. */
-const chunkSize = 256 * 1024
+const chunkSize = 1024 * 1024
 
 /**
  * Content that can be read while it arrives. What is pushed to {@link Arrivals.target} arrives at a store, and whoever

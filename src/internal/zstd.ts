@@ -2,7 +2,7 @@ import * as zlib from 'node:zlib'
 import { UnsupportedError } from '../errors.ts'
 
 /** Output of a decompressor in one piece, in bytes: with Node's 16 KiB inflating takes twice as long. */
-export const chunkSize: number = 256 * 1024
+export const chunkSize: number = 1024 * 1024
 
 /**
  * The largest window that a frame may want, as a power of two: 128 MiB, which is what the program `zstd`

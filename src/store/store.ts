@@ -13,19 +13,21 @@ import { fileError, hasCode } from '../internal/file-error.ts'
 import type { LayerLimits } from '../layer/limits.ts'
 import { type CheckContext, type CheckOptions, check } from './check.ts'
 import { type DiskUsage, diskUsage } from './disk-usage.ts'
+import { EarlySync } from './early-sync.ts'
 import type { CheckReport } from './findings.ts'
 import type { GarbageContext } from './garbage.ts'
 import { Gate } from './gate.ts'
 import { ContentGraph } from './graph.ts'
 import { imageById } from './image-by-id.ts'
 import { type ImageSummary, type ListImagesOptions, listImages } from './images.ts'
-import { Layers, type UnpackOptions } from './layers.ts'
+import { Layers, type UnpackOptions, type UnpackProgress } from './layers.ts'
 import { createLease, type Lease } from './lease.ts'
 import { exclusive } from './lock.ts'
 import { defaultRoot, type StorePaths, storePaths } from './paths.ts'
 import { type PruneOptions, type PruneReport, prune } from './prune.ts'
 import { type RemovedImage, type RemoveImageOptions, removeImage } from './remove-image.ts'
 import { type RepairOptions, type RepairReport, repair } from './repair.ts'
+import { syncFileSystem } from './sync.ts'
 import { type UnpackedImage, unpackImage } from './unpack.ts'
 import { settleUnsynced } from './unsynced.ts'
 import { Volumes } from './volumes.ts'
@@ -238,11 +240,25 @@ export class Store implements ContentStore, Receiver {
     try {
       const { digest } = manifest.config
       await lease?.add(...chainIds(config.rootfs.diff_ids), digest, ...manifest.layers.map((layer) => layer.digest))
-      const image = await unpackImage(this.#layers, manifest, config, options)
-      if (this.#durability === 'image') await this.#layers.sync(image.chainIds)
+      if (this.#durability === 'none') return await unpackImage(this.#layers, manifest, config, options)
+      const image = await this.#unpackSyncing(manifest, config, options)
+      await this.#layers.sync(image.chainIds)
       return image
     } finally {
       await lease?.release()
+    }
+  }
+
+  async #unpackSyncing(manifest: ImageManifest, config: ImageConfig, options: UnpackOptions): Promise<UnpackedImage> {
+    const early = new EarlySync(() => syncFileSystem(this.#paths.root))
+    const onProgress = (progress: UnpackProgress): void => {
+      early.note(progress)
+      options.onProgress?.(progress)
+    }
+    try {
+      return await unpackImage(this.#layers, manifest, config, { ...options, onProgress })
+    } finally {
+      await early.end()
     }
   }
 

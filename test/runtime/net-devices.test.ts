@@ -16,10 +16,13 @@ describe.skipIf(why)(`network devices of the host (${why ?? 'that move into cont
     await sandbox.remember()
   })
   afterEach(async () => {
-    await sandbox.expectNothingLeft()
-    // The other end goes with it. One that was in a container has gone with that.
-    for (const name of made) spawnSync('ip', ['link', 'delete', name])
-    made.clear()
+    try {
+      await sandbox.expectNothingLeft()
+    } finally {
+      // The other end goes with it. One that was in a container has gone with that.
+      for (const name of made) spawnSync('ip', ['link', 'delete', name])
+      made.clear()
+    }
   })
   afterAll(() => sandbox.remove())
 

@@ -151,7 +151,9 @@ function unpackKernel(name, home) {
   if (spawnSync('dpkg-deb', ['-x', archive, 'unpacked'], inHome).status !== 0) return
   const unpacked = join(home, 'unpacked')
   for (const each of readdirSync(unpacked, { recursive: true })) {
-    if (/^boot\/vmlinuz/.test(each) || kernelModules.includes(basename(each, '.ko'))) {
+    // Some modules are in a folder of their name.
+    const isModule = each.endsWith('.ko') && kernelModules.includes(basename(each, '.ko'))
+    if (isModule || /^boot\/vmlinuz/.test(each)) {
       renameSync(join(unpacked, each), join(home, basename(each)))
     }
   }

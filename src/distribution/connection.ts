@@ -79,11 +79,16 @@ export class Connection {
    */
   request(request: RegistryRequest): Promise<HttpResponse> {
     const onRetry = (delay: number, error: unknown): void => {
-      this.notify({ kind: 'retry', registry: this.registry, subject: request.subject, delay, error })
+      this.notifyRetry(request.subject, delay, error)
       request.onRetry?.(error)
     }
     const attempts = Math.min(this.retry.attempts, request.hasAlternative === true ? 2 : Number.POSITIVE_INFINITY)
     return retrying({ ...this.retry, attempts }, request.signal, () => this.#attempt(request), onRetry)
+  }
+
+  /** Tells that something about `subject` is tried again in `delay` milliseconds, after `error`. */
+  notifyRetry(subject: string, delay: number, error: unknown): void {
+    this.notify({ kind: 'retry', registry: this.registry, subject, delay, error })
   }
 
   async #attempt(request: RegistryRequest): Promise<Attempt<HttpResponse>> {

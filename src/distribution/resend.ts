@@ -17,7 +17,6 @@ export function resending(
   options: ReceiveOptions,
 ): Promise<void> {
   const { signal, onBytes, onResume, onRetry } = options
-  const { retry, notify, registry } = connection
   let passed = 0
   const attempt = async (): Promise<Attempt<void>> => {
     const source = await open(0)
@@ -41,8 +40,8 @@ export function resending(
       source.destroy()
     }
   }
-  return retrying(retry, signal, attempt, (delay, error) => {
-    notify({ kind: 'retry', registry, subject: descriptor.digest, delay, error })
+  return retrying(connection.retry, signal, attempt, (delay, error) => {
+    connection.notifyRetry(descriptor.digest, delay, error)
     onRetry?.(error)
     if (passed > 0) onResume?.(0)
     passed = 0

@@ -25,7 +25,7 @@ export function uploadBlob(
   content: Uint8Array | StreamBody,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const { retry, notify, registry } = endpoint.connection
+  const { connection } = endpoint
   const attempt = async (): Promise<Attempt<void>> => {
     try {
       return { value: await uploadOnce(endpoint, descriptor, content, signal) }
@@ -34,8 +34,8 @@ export function uploadBlob(
       return failedAttempt(error)
     }
   }
-  return retrying(retry, signal, attempt, (delay, error) => {
-    notify({ kind: 'retry', registry, subject: descriptor.digest, delay, error })
+  return retrying(connection.retry, signal, attempt, (delay, error) => {
+    connection.notifyRetry(descriptor.digest, delay, error)
     endpoint.onRetry?.(error)
   })
 }

@@ -54,7 +54,7 @@ export async function openUpper({ layer, ids }: ContainerRoot): Promise<TreeRead
 }
 
 /** A process whose root is a directory, in a user namespace with those ids. */
-export function openDirectory(directory: string, ids: ContainerIds | undefined): Promise<Remote> {
+function openDirectory(directory: string, ids: ContainerIds | undefined): Promise<Remote> {
   return prepared(ids, async (remote) => {
     await remote.run([chroot(directory, why), chdir('/', why)])
   })

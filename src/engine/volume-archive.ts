@@ -1,16 +1,16 @@
 import { Readable } from 'node:stream'
 import { ConflictError } from '../errors.ts'
 import { quote } from '../internal/text.ts'
+import { ownership } from '../layer/apply/target.ts'
 import { decompress } from '../layer/decompress.ts'
 import { EntryMaker } from '../layer/diff/entries.ts'
 import { withContent, writeLayer } from '../layer/diff/layer-stream.ts'
-import { TreeReader } from '../layer/diff/tree-reader.ts'
+import { openTree } from '../layer/diff/open-tree.ts'
+import type { TreeReader } from '../layer/diff/tree-reader.ts'
 import type { PlannedEntry } from '../layer/diff/upper.ts'
 import { walkTree } from '../layer/diff/walk.ts'
 import { extractArchive } from '../layer/extract/extract.ts'
 import type { Store, Volume } from '../store/index.ts'
-import { openDirectory } from './container-root.ts'
-import { ownIds } from './rootless.ts'
 
 /** How a volume is made of an archive. */
 export interface ImportVolumeOptions {
@@ -27,7 +27,7 @@ export async function exportVolume(store: Store, name: string): Promise<Readable
 
 async function* archive(path: string): AsyncGenerator<Buffer, void, undefined> {
   // Not before it is read: nobody closes what a stream holds that is destroyed before.
-  const reader = await TreeReader.open(await openDirectory(path, ownIds()))
+  const reader = await openTree(path)
   try {
     yield* writeLayer(withContent(reader, entriesOf(reader)))
   } finally {
@@ -66,18 +66,18 @@ export async function importVolume(
 }
 
 async function extract(source: Readable, directory: string, signal: AbortSignal | undefined): Promise<void> {
-  const ids = ownIds()
-  const process = await openDirectory(directory, ids)
+  const { ids, singleOwner } = await ownership()
+  const tree = await openTree(directory)
   try {
-    await extractArchive(decompress(source), process, {
+    await extractArchive(decompress(source), tree.process, {
       directory: '',
       includingItself: true,
       userNamespace: ids !== undefined,
-      singleOwner: ids !== undefined && ids.uidMappings.length === 1,
+      singleOwner,
       ids,
       signal,
     })
   } finally {
-    await process.close()
+    await tree.close()
   }
 }

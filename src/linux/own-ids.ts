@@ -1,6 +1,7 @@
-import { accessSync, constants, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
+import { isExecutable } from '../internal/executable.ts'
 import type { IdMap } from './id-maps.ts'
 
 /**
@@ -45,12 +46,6 @@ function subordinate(path: string, name: string | undefined, uid: number): IdMap
 }
 
 function isInstalled(program: string): boolean {
-  return (process.env.PATH ?? '').split(':').some((directory) => {
-    try {
-      accessSync(join(directory, program), constants.X_OK)
-      return directory !== ''
-    } catch {
-      return false
-    }
-  })
+  const directories = (process.env.PATH ?? '').split(':')
+  return directories.some((directory) => directory !== '' && isExecutable(join(directory, program)))
 }

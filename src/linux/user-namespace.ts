@@ -1,5 +1,4 @@
 import { openSync } from 'node:fs'
-import type { Call, CallOptions } from './call.ts'
 import { CLONE, setns, unshare } from './calls/processes.ts'
 import { type IdMaps, writeIdMaps } from './id-maps.ts'
 import { ownIdMaps } from './own-ids.ts'
@@ -20,8 +19,7 @@ export async function makeUserNamespace(maps: IdMaps, step: string): Promise<num
 /** Namespaces that were made for an ordinary user; they are kept, for newuidmap takes longer than most that is done in them. */
 const kept = new Map<string, Promise<number>>()
 
-/** Descriptor of a user namespace with the ids of this user, for {@link enterUserNamespace}; it stays open. */
-export function ownUserNamespace(): Promise<number> {
+function ownUserNamespace(): Promise<number> {
   const maps = ownIdMaps()
   const key = JSON.stringify(maps)
   const known = kept.get(key)
@@ -33,25 +31,16 @@ export function ownUserNamespace(): Promise<number> {
 }
 
 /** Where a process that is to enter a user namespace has it. */
-export const userNamespaceDescriptor = 5
+const namespace = 5
 
-/** Starts a process in a user namespace of {@link ownUserNamespace}: there it is root, and may do what root may with its ids. */
-export async function spawnMapped(
-  namespace: number,
-  options: CallOptions,
-  descriptors: ReadonlyMap<number, number> = new Map(),
-): Promise<Remote> {
-  const remote = Remote.spawn({ descriptors: new Map([...descriptors, [userNamespaceDescriptor, namespace]]) })
+/** Starts a process in a user namespace with the ids of this user: there it is root, and may do what root may with them. */
+export async function spawnMapped(step: string, descriptors: ReadonlyMap<number, number> = new Map()): Promise<Remote> {
+  const remote = Remote.spawn({ descriptors: new Map([...descriptors, [namespace, await ownUserNamespace()]]) })
   try {
-    await remote.run([enterUserNamespace(options)])
+    await remote.run([setns(namespace, CLONE.NEWUSER, { step })])
     return remote
   } catch (error) {
     await remote.close()
     throw error
   }
-}
-
-/** Enters the namespace that a process has as {@link userNamespaceDescriptor}. */
-export function enterUserNamespace(options: CallOptions): Call {
-  return setns(userNamespaceDescriptor, CLONE.NEWUSER, options)
 }

@@ -4,6 +4,7 @@ import { stringifyJsonInt64 } from '../internal/json-int64.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import type { RuntimeContainer } from './container.ts'
 import { Creation } from './creation.ts'
+import { outlives } from './exec.ts'
 import type { HookFunctions } from './hooks.ts'
 import { thisHost } from './host.ts'
 import type { OverlayRootfs } from './overlay.ts'
@@ -168,7 +169,7 @@ function planOf(
 ): Plan {
   const { id, spec, bundle, overlay, preserveFds, newKeyring, noPivot, accounting, cgroup } = options
   const handOver = options.handOver === true
-  const outlive = options.detach === true || handOver
+  const outlive = outlives(options)
   const others = { bundle, overlay, outlive, handOver, parked, preserveFds, newKeyring, noPivot, accounting, cgroup }
   const filter = () => seccompProgram(spec.linux?.seccomp, hostArchitecture(), { supervised })
   return planAgain(

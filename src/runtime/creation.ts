@@ -1,5 +1,4 @@
 import { closeSync } from 'node:fs'
-import { resolve } from 'node:path'
 import { RuntimeError } from '../errors.ts'
 import { delay, untilAborted } from '../internal/abort.ts'
 import { type Settled, settled, unsettled } from '../internal/settled.ts'
@@ -27,6 +26,8 @@ import { RuntimeContainer } from './container.ts'
 import type { CreateOptions } from './create.ts'
 import { sendPidfd } from './descriptor-socket.ts'
 import { descriptor } from './descriptors.ts'
+import { outlives } from './exec.ts'
+import { firstRecord, rootfsOf } from './first-record.ts'
 import { listenForStart } from './handover.ts'
 import { hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { thisHost } from './host.ts'
@@ -94,7 +95,7 @@ export class Creation {
     this.options = options
     this.plan = plan
     this.directory = directory
-    this.outlive = options.detach === true || options.handOver === true
+    this.outlive = outlives(options)
     this.cgroups = directoriesOf(plan.cgroup).map((path) => filled(path, options.id))
   }
 
@@ -107,7 +108,7 @@ export class Creation {
     const { options, plan, directory } = this
     const { signal } = options
     // Whoever finds the directory after a crash must learn of the cgroup; without one there is nothing to learn.
-    if (plan.isRootOnHost) this.rootMount = planRootMount(this.rootfs)
+    if (plan.isRootOnHost) this.rootMount = planRootMount(rootfsOf(options))
     if (this.cgroups.length + plan.intelRdt.directories.length > 0 || plan.isRootOnHost) {
       this.record({ pid: 0, startTime: '' })
     }
@@ -341,23 +342,12 @@ export class Creation {
     return chooseProgram(options, plan, results)
   }
 
-  private get rootfs(): string {
-    const { bundle, spec } = this.options
-    return resolve(bundle, spec.root?.path ?? 'rootfs')
-  }
-
   private record(of: { readonly pid: number; readonly startTime: string }): ContainerRecord {
     const { options, plan, directory } = this
-    const { spec } = options
     const scope = plan.cgroup.placement?.scope
     const oomCounter = oomCounterPath(plan.cgroup)
     const record: ContainerRecord = {
-      ociVersion: spec.ociVersion,
-      id: options.id,
-      bundle: options.bundle,
-      rootfs: this.rootfs,
-      owner: thisHost().uid,
-      annotations: spec.annotations,
+      ...firstRecord(options),
       ...of,
       started: false,
       cgroups: this.cgroups,
@@ -365,9 +355,6 @@ export class Creation {
       ...(plan.intelRdt.directories.length === 0 ? {} : { resctrl: plan.intelRdt.directories }),
       rootMount: this.rootMount,
       ...(oomCounter === undefined ? {} : { oomCounter: filled(oomCounter, options.id) }),
-      outlive: this.outlive,
-      ...(options.handOver === true ? { handedOver: true } : {}),
-      created: Date.now(),
     }
     directory.write(record)
     return record

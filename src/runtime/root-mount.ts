@@ -1,7 +1,8 @@
-import { closeSync, constants, openSync, readFileSync, readlinkSync, realpathSync } from 'node:fs'
+import { closeSync, constants, openSync, readlinkSync, realpathSync } from 'node:fs'
 import { UnsupportedError } from '../errors.ts'
 import { MNT_DETACH, UMOUNT_NOFOLLOW, umount2 } from '../linux/calls/mounts.ts'
 import { perform } from '../linux/local.ts'
+import { mountIdOf } from './mount-info.ts'
 
 /**
  * The mount of the host that is the root of a container without a mount namespace, and carries all its other mounts:
@@ -26,7 +27,7 @@ export function planRootMount(rootfs: string): RootMount {
       hint: 'Give the container a mount namespace, or leave out its mounts.',
     })
   }
-  return { path, namespace: mountNamespace(), below: mountIdOf(path) }
+  return { path, namespace: mountNamespace(), below: mountAt(path) }
 }
 
 /** Takes the root away with all that is mounted below it. Nothing happens when it is not there, or not any more. */
@@ -37,7 +38,7 @@ export function removeRootMount(mount: RootMount | undefined): void {
 
 function isMounted({ path, below }: RootMount): boolean {
   try {
-    return mountIdOf(path) !== below
+    return mountAt(path) !== below
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return false
     throw cause
@@ -48,11 +49,10 @@ function mountNamespace(): string {
   return readlinkSync('/proc/self/ns/mnt')
 }
 
-/** The mount that a path is in (proc_pid_fdinfo(5)). */
-function mountIdOf(path: string): string {
+function mountAt(path: string): string {
   const fd = openSync(path, constants.O_DIRECTORY | constants.O_NOFOLLOW)
   try {
-    return /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? ''
+    return mountIdOf('self', fd)
   } finally {
     closeSync(fd)
   }

@@ -6,7 +6,7 @@ import { ownIdMaps } from '../../linux/own-ids.ts'
 import { Remote } from '../../linux/remote/remote.ts'
 import { borrowMemory, mapMemory, type SharedMemory } from '../../linux/remote/shared-memory.ts'
 import type { Results } from '../../linux/runner.ts'
-import { ownUserNamespace, spawnMapped } from '../../linux/user-namespace.ts'
+import { spawnMapped } from '../../linux/user-namespace.ts'
 import type { TargetProcess } from './apply.ts'
 
 /** With which rights layers are unpacked. */
@@ -64,7 +64,7 @@ export async function openTarget(directory: string): Promise<TargetProcess> {
 /** A process that may do whatever this one may with the owners of files: for an ordinary user it is root in a user namespace. */
 export async function spawnOwner(step: string, descriptors?: ReadonlyMap<number, number>): Promise<Remote> {
   if (process.geteuid?.() === 0) return Remote.spawn(descriptors === undefined ? {} : { descriptors })
-  return spawnMapped(await ownUserNamespace(), { step }, descriptors)
+  return spawnMapped(step, descriptors)
 }
 
 /** Calls that make `directory` the root and working directory of a process. */

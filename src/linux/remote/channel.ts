@@ -150,7 +150,7 @@ export class Channel implements CallRunner {
    * As {@link run}, for calls by which the process becomes another program. Resolves with undefined when the other end
    * is closed: it is that program, or has ended.
    */
-  async become(calls: readonly Call[], options: Parameters<Channel['run']>[1] = {}): Promise<Results | undefined> {
+  async become(calls: readonly Call[], options: RunOptions = {}): Promise<Results | undefined> {
     if (!this.isOpen) return undefined
     const before = this.waiting.length
     const results = this.run(calls, options)

@@ -6,6 +6,7 @@ import { hostHierarchies } from '../cgroups/hierarchies.ts'
 import { type CgroupLocation, textOf } from '../cgroups/location.ts'
 import { planResources } from '../cgroups/resources.ts'
 import type { CgroupSetting } from '../cgroups/setting.ts'
+import { type MountLine, parseMountInfo } from '../mount-info.ts'
 import type { AuditFinding, AuditSubject } from './finding.ts'
 
 const files: Readonly<Record<LinuxNamespaceType, string>> = {
@@ -47,12 +48,6 @@ function identity(path: string): string | undefined {
   return stat === undefined ? undefined : `${stat.dev}:${stat.ino}`
 }
 
-interface MountEntry {
-  readonly point: string
-  readonly options: ReadonlySet<string>
-  readonly type: string
-}
-
 /** Flags that take something away from the container. */
 const protective = ['ro', 'nosuid', 'nodev', 'noexec'] as const
 
@@ -91,7 +86,7 @@ function asks(options: readonly string[] = [], flag: (typeof protective)[number]
 function paths(
   { linux }: Spec,
   { pid }: AuditSubject,
-  entries: ReadonlyMap<string, MountEntry>,
+  entries: ReadonlyMap<string, MountLine>,
 ): readonly AuditFinding[] {
   const findings: AuditFinding[] = []
   const isThere = (path: string): boolean =>
@@ -107,19 +102,6 @@ function paths(
     check(path, `/linux/readonlyPaths/${index}`, 'read-only')
   }
   return findings
-}
-
-/** Lines of proc_pid_mountinfo(5). */
-function parseMountInfo(text: string): readonly MountEntry[] {
-  return text.split('\n').flatMap((line) => {
-    const [before = '', after = ''] = line.split(' - ')
-    const fields = before.split(' ')
-    const point = fields[4]?.replace(/\\([0-7]{3})/g, (_, digits: string) =>
-      String.fromCharCode(Number.parseInt(digits, 8)),
-    )
-    if (point === undefined) return []
-    return [{ point, options: new Set(fields[5]?.split(',')), type: after.split(' ')[0] ?? '' }]
-  })
 }
 
 /** Whether the files of the cgroup have the values that were asked for. */

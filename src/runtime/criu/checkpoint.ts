@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Spec } from '../../bundle/spec.ts'
 import { ConflictError, UnsupportedError } from '../../errors.ts'
@@ -6,7 +6,7 @@ import { locateCgroup } from '../cgroups/location.ts'
 import { type LookupOptions, statusOf } from '../lookup.ts'
 import { type ContainerRecord, defaultStateRoot, readConfig, readRecord } from '../state-directory.ts'
 import { untilEnded } from '../wait.ts'
-import { externalMounts, externalStreams, namespaceInode } from './external.ts'
+import { externalMounts, externalStreams } from './external.ts'
 import { forgetExternalFiles } from './images.ts'
 import { type CheckpointNote, type CriuOptions, commonArguments, namespaceKeys, noteName } from './options.ts'
 import { criuFailed, findCriu, runCriu } from './program.ts'
@@ -97,7 +97,7 @@ function externals(pid: number, spec: Spec, { mounts, streams }: CheckpointNote)
     ...new Set(streams.filter((stream) => stream?.startsWith('file[') === true)),
     ...joined.flatMap(({ type }) => {
       const name = type === 'network' || type === 'pid' ? names[type] : undefined
-      return name === undefined ? [] : [`${name}[${namespaceInode(`/proc/${pid}/ns/${name}`)}]:${namespaceKeys[type]}`]
+      return name === undefined ? [] : [`${name}[${statSync(`/proc/${pid}/ns/${name}`).ino}]:${namespaceKeys[type]}`]
     }),
   ].flatMap((external) => ['--external', external as string])
 }

@@ -1,7 +1,8 @@
 import { type SpawnOptions, spawn } from 'node:child_process'
-import { accessSync, constants, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { RuntimeError, UnsupportedError } from '../../errors.ts'
+import { isExecutable } from '../../internal/executable.ts'
 
 const feature = 'checkpoint and restore'
 const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -22,15 +23,6 @@ export function findCriu(given: string | undefined): string {
   throw new UnsupportedError(feature, `CRIU is not installed: there is no program ${name}`, {
     hint: 'On Debian: apt-get install criu.',
   })
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
 }
 
 /** What became of a run of CRIU. */

@@ -1,5 +1,4 @@
 import { closeSync, readFileSync, rmSync } from 'node:fs'
-import { resolve } from 'node:path'
 import { RemoteExitError } from '../../errors.ts'
 import { stringifyJsonInt64 } from '../../internal/json-int64.ts'
 import { hostArchitecture } from '../../linux/architecture.ts'
@@ -26,6 +25,7 @@ import { removeCgroup } from '../cgroups/remove.ts'
 import { RuntimeContainer } from '../container.ts'
 import { descriptor } from '../descriptors.ts'
 import { exitStatus } from '../exit.ts'
+import { firstRecord, rootfsOf } from '../first-record.ts'
 import { hasHooks, runHooks } from '../hooks.ts'
 import { thisHost } from '../host.ts'
 import { watcherCalls } from '../monitor.ts'
@@ -64,7 +64,6 @@ export class Restoration {
   private readonly plan: Plan
   private readonly directory: StateDirectory
   private readonly criu: CriuRun
-  private readonly rootfs: string
   private monitor: Remote | undefined
   private channel: Channel | undefined
   private pidfd: number | undefined
@@ -74,7 +73,6 @@ export class Restoration {
     this.plan = plan
     this.directory = directory
     this.criu = criu
-    this.rootfs = resolve(options.bundle, options.spec.root?.path ?? 'rootfs')
   }
 
   async run(): Promise<RuntimeContainer> {
@@ -105,26 +103,22 @@ export class Restoration {
     directory.writeConfig(stringifyJsonInt64(spec))
     if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
     if (hasHooks('poststart', spec, hooks)) await runHooks('poststart', { record, spec, pidfd }, hooks, options.signal)
-    const { warnings } = plan
-    const none = {
-      terminal: undefined,
-      supervision: undefined,
-      supervisor: undefined,
-      program: '',
-      parked: false,
-      lent: undefined,
-    }
     return new RuntimeContainer({
       record,
       spec,
       directory,
       plan,
+      program: '',
       monitor,
+      lent: undefined,
       init: channel,
       pidfd,
+      terminal: undefined,
       hooks,
-      warnings,
-      ...none,
+      warnings: plan.warnings,
+      parked: false,
+      supervision: undefined,
+      supervisor: undefined,
     })
   }
 
@@ -175,7 +169,7 @@ export class Restoration {
     const { plan, options, criu } = this
     const why = { step: 'run CRIU' }
     const { overlay, spec } = options
-    const where = { path: this.rootfs, descriptor: descriptor.root, mounting: 'own' } as const
+    const where = { path: rootfsOf(options), descriptor: descriptor.root, mounting: 'own' } as const
     const userNamespace = plan.namespaces.has('user')
     const nothing = openat(AT_FDCWD, '/dev/null', O.RDWR, 0, why)
     const calls: readonly Call[] = [
@@ -208,18 +202,14 @@ export class Restoration {
   }
 
   private record(of: { readonly pid: number; readonly startTime: string }, started: boolean): ContainerRecord {
-    const { options, plan, rootfs } = this
-    const { spec, id, bundle } = options
+    const { options, plan } = this
     const oomCounter = oomCounterPath(plan.cgroup)
     return {
-      ...{ ociVersion: spec.ociVersion, id, bundle, rootfs, owner: thisHost().uid, annotations: spec.annotations },
+      ...firstRecord(options),
       ...of,
       started,
       cgroups: directoriesOf(plan.cgroup),
       ...(oomCounter === undefined ? {} : { oomCounter }),
-      outlive: options.detach === true || options.handOver === true,
-      ...(options.handOver === true ? { handedOver: true } : {}),
-      created: Date.now(),
     }
   }
 }

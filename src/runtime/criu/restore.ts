@@ -1,5 +1,5 @@
 import { mkdirSync, readFileSync } from 'node:fs'
-import { basename, isAbsolute, join, resolve } from 'node:path'
+import { basename, isAbsolute, join } from 'node:path'
 import type { Spec } from '../../bundle/spec.ts'
 import { NotFoundError, UnsupportedError } from '../../errors.ts'
 import { hostHierarchies } from '../cgroups/hierarchies.ts'
@@ -7,6 +7,8 @@ import { locateCgroup } from '../cgroups/location.ts'
 import { directoriesOf } from '../cgroups/plan.ts'
 import type { RuntimeContainer } from '../container.ts'
 import type { CreateOptions } from '../create.ts'
+import { outlives } from '../exec.ts'
+import { rootfsOf } from '../first-record.ts'
 import { thisHost } from '../host.ts'
 import { type Plan, planContainer } from '../plan.ts'
 import { defaultStateRoot } from '../state-directory.ts'
@@ -112,12 +114,11 @@ function readNote(imagePath: string): CheckpointNote {
 
 function planOf(options: RestoreOptions): Plan {
   const { id, spec, bundle, overlay, accounting, cgroup } = options
-  const outlive = options.detach === true || options.handOver === true
-  return planContainer({ id, spec, bundle, overlay, accounting, cgroup, outlive, host: thisHost() })
+  return planContainer({ id, spec, bundle, overlay, accounting, cgroup, outlive: outlives(options), host: thisHost() })
 }
 
 function restoreArguments(options: RestoreOptions, plan: Plan, note: CheckpointNote): readonly string[] {
-  const { spec, bundle, lsmProfile, lsmMountContext } = options
+  const { spec, lsmProfile, lsmMountContext } = options
   const cgroups = directoriesOf(plan.cgroup)
   const streams = note.streams.flatMap((stream, index) => {
     // As CRIU writes them: `pipe:[1]`, `file[1:2]`.
@@ -131,7 +132,7 @@ function restoreArguments(options: RestoreOptions, plan: Plan, note: CheckpointN
     ...commonArguments(options, logName),
     // It ends when all is restored, and leaves the first process to whoever made it.
     ...['--restore-detached', '--restore-sibling'],
-    ...['--root', resolve(bundle, spec.root?.path ?? 'rootfs')],
+    ...['--root', rootfsOf(options)],
     ...cgroupRoots(cgroups),
     ...note.mounts.flatMap((mount) => ['--external', `mnt[${mount.point}]:${sourceOf(mount, options, cgroups)}`]),
     ...streams,

@@ -1,0 +1,28 @@
+import { resolve } from 'node:path'
+import type { CreateOptions } from './create.ts'
+import { outlives } from './exec.ts'
+import { thisHost } from './host.ts'
+import type { ContainerRecord } from './state-directory.ts'
+
+/** Absolute path of the root filesystem that a config names. */
+export function rootfsOf({ bundle, spec }: Pick<CreateOptions, 'bundle' | 'spec'>): string {
+  return resolve(bundle, spec.root?.path ?? 'rootfs')
+}
+
+/** What is recorded of a container by what it is made with, however it is made. */
+export function firstRecord(
+  options: Pick<CreateOptions, 'id' | 'spec' | 'bundle' | 'detach' | 'handOver'>,
+): Omit<ContainerRecord, 'pid' | 'startTime' | 'started' | 'cgroups'> {
+  const { id, spec, bundle, handOver } = options
+  return {
+    ociVersion: spec.ociVersion,
+    id,
+    bundle,
+    rootfs: rootfsOf(options),
+    owner: thisHost().uid,
+    annotations: spec.annotations,
+    outlive: outlives(options),
+    ...(handOver === true ? { handedOver: true } : {}),
+    created: Date.now(),
+  }
+}

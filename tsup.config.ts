@@ -16,7 +16,8 @@ const shared = {
   platform: 'node',
   // Chunks shared by the entry points: a class must be one class whichever subpath it came through.
   splitting: true,
-  dts: { entry: library },
+  // What only our own parts call is not in the declarations.
+  dts: { entry: library, compilerOptions: { stripInternal: true } },
   // Errors are recognised across copies by the names of their classes.
   keepNames: true,
   removeNodeProtocol: false,

@@ -1,6 +1,8 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import { posix } from 'node:path'
 import { SyscallError } from '../errors.ts'
-import { openat2, RESOLVE } from '../linux/calls/files.ts'
+import { opaqueMark, whiteoutPrefix } from '../layer/apply/names.ts'
+import { O, openat2, RESOLVE } from '../linux/calls/files.ts'
 import { performWalk } from '../linux/walk.ts'
 
 /** Larger account files are cut: an image must not fill memory (CVE-2026-47262). Bytes. */
@@ -42,12 +44,28 @@ function readInLayer(layer: string, path: string): Uint8Array | 'missing' | unde
     }
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error
-    if (error.errnoName === 'ENOENT') return 'missing'
+    if (error.errnoName === 'ENOENT') return isHidden(root, path) ? undefined : 'missing'
     // What can't be opened (a symlink loop, a whiteout device) names nobody.
     return undefined
   } finally {
     closeSync(root)
   }
+}
+
+/** Whether files of the layer say that lower layers have it no more, where no device can. */
+function isHidden(root: number, path: string): boolean {
+  const { dir, base } = posix.parse(path)
+  const marks = [`${whiteoutPrefix}${dir}`, `${dir}/${whiteoutPrefix}${base}`, `${dir}/${opaqueMark}`]
+  return marks.some((mark) => {
+    const resolve = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
+    try {
+      closeSync(performWalk(openat2(root, mark, { flags: O.PATH, resolve })))
+      return true
+    } catch (error) {
+      if (error instanceof SyscallError) return false
+      throw error
+    }
+  })
 }
 
 function readStart(fd: number): Uint8Array {

@@ -38,7 +38,7 @@ export class AttachedRunner implements Runner {
     this.parts = parts
     this.id = runtime.id
     this.pid = runtime.pid
-    this.warnings = runtime.warnings
+    this.warnings = [...runtime.warnings, ...parts.layer.warnings]
     this.stdin = parts.offersInput ? stdio.stdin : undefined
     this.store = parts.store
     this.output = output

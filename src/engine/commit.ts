@@ -1,8 +1,9 @@
 import { ConflictError, NotFoundError, UnsupportedError } from '../errors.ts'
 import { withContent, writeLayer } from '../layer/diff/layer-stream.ts'
+import { changedEntries } from '../layer/diff/trees.ts'
 import { type DiffWarning, upperEntries } from '../layer/diff/upper.ts'
 import type { Container } from './container.ts'
-import { type ContainerRoot, marksOf, openUpper } from './container-root.ts'
+import { type ContainerRoot, marksOf, openCopied, openUpper } from './container-root.ts'
 import type { Image } from './image.ts'
 import {
   changedConfig,
@@ -78,12 +79,23 @@ async function* changesOf(
   latest: number | undefined,
   onWarning: CommitOptions['onWarning'],
 ): AsyncGenerator<Buffer, void, undefined> {
-  const reader = await openUpper(root)
   const warn = onWarning === undefined ? {} : { onWarning }
+  const time = latest === undefined ? {} : { latest }
+  const copied = await openCopied(root)
+  if (copied !== undefined) {
+    const { before, after } = copied
+    try {
+      yield* writeLayer(withContent(after, changedEntries(before, after, { ...time, ...warn }), onWarning))
+    } finally {
+      await copied.close()
+    }
+    return
+  }
+  const reader = await openUpper(root)
   // An ordinary user's process sees the container's ids already.
   const ids = process.geteuid?.() === 0 ? root.ids : undefined
   try {
-    const options = { marks: marksOf(root), ...ids, ...(latest === undefined ? {} : { latest }), ...warn }
+    const options = { marks: marksOf(root), ...ids, ...time, ...warn }
     yield* writeLayer(withContent(reader, upperEntries(reader, options), onWarning))
   } finally {
     await reader.close()

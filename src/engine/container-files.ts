@@ -29,8 +29,8 @@ import {
 } from '../linux/calls/files.ts'
 import type { Remote } from '../linux/remote/remote.ts'
 import { runWalk } from '../linux/walk.ts'
-import { marksOf, openRoot, openUpper, stacked } from './container-root.ts'
-import { type FileChange, fileChanges } from './file-changes.ts'
+import { marksOf, openCopied, openRoot, openUpper, stacked } from './container-root.ts'
+import { type FileChange, fileChanges, treeChanges } from './file-changes.ts'
 import type { Runner } from './runner.ts'
 
 /** How files are copied into a container, or out of it. */
@@ -47,6 +47,15 @@ export interface CopyFilesOptions {
 /** What the container has changed. */
 export async function* containerChanges(runner: Runner): AsyncGenerator<FileChange, void, undefined> {
   const root = await runner.root()
+  const copied = await openCopied(root)
+  if (copied !== undefined) {
+    try {
+      yield* treeChanges(copied.before, copied.after)
+    } finally {
+      await copied.close()
+    }
+    return
+  }
   const ids = process.geteuid?.() === 0 ? undefined : root.ids
   const { lower } = root.layer
   const upper = await openUpper(root)

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import type { IdMapping } from '../bundle/spec.ts'
-import { TreeReader } from '../layer/diff/tree-reader.ts'
+import { LayeredTree } from '../layer/diff/layered-tree.ts'
+import { type Tree, TreeReader } from '../layer/diff/tree-reader.ts'
 import type { OverlayMarks } from '../layer/diff/xattrs.ts'
 import type { Call, CallOptions } from '../linux/call.ts'
 import {
@@ -8,6 +9,8 @@ import {
   AT_REMOVEDIR,
   chdir,
   chroot,
+  close,
+  dup3,
   fchdir,
   O,
   O_DIRECTORY,
@@ -40,6 +43,9 @@ export interface ContainerRoot {
 
 const why: CallOptions = { step: "look at a container's files" }
 
+/** Descriptor of the directory that becomes the root of a process. */
+const entrance = 10
+
 /** Where overlayfs has its marks in the container's layer. */
 export function marksOf({ ids }: ContainerRoot): OverlayMarks {
   return ids === undefined ? 'trusted' : 'user'
@@ -50,13 +56,44 @@ export function marksOf({ ids }: ContainerRoot): OverlayMarks {
  * who could not read the files of others, as the container sees them.
  */
 export async function openUpper({ layer, ids }: ContainerRoot): Promise<TreeReader> {
-  return TreeReader.open(await openDirectory(layer.upper, isPrivileged() ? undefined : ids))
+  return openAs(layer.upper, isPrivileged() ? undefined : ids)
+}
+
+/** The files of a container before and after its changes, both as it sees them. To be closed. */
+export interface CopiedRoot {
+  readonly before: Tree
+  readonly after: Tree
+  close(): Promise<void>
+}
+
+/** Opens what a container whose layers are copied is, and what it was. Undefined where overlayfs keeps the changes. */
+export async function openCopied({ layer, ids }: ContainerRoot): Promise<CopiedRoot | undefined> {
+  if (layer.copied === undefined) return undefined
+  const before = await LayeredTree.open(await prepared({ ids: isPrivileged() ? undefined : ids }), layer.copied)
+  try {
+    const after = await openAs(layer.upper, ids)
+    const close = async (): Promise<void> => {
+      await Promise.all([before.close(), after.close()])
+    }
+    return { before, after, close }
+  } catch (error) {
+    await before.close()
+    throw error
+  }
+}
+
+/** Reads a directory by a process whose root it is, in a user namespace with those ids. */
+async function openAs(directory: string, ids: ContainerIds | undefined): Promise<TreeReader> {
+  return TreeReader.open(await enterDirectory(directory, ids))
 }
 
 /** A process whose root is a directory, in a user namespace with those ids. */
-function openDirectory(directory: string, ids: ContainerIds | undefined): Promise<Remote> {
-  return prepared(ids, async (remote) => {
-    await remote.run([chroot(directory, why), chdir('/', why)])
+function enterDirectory(directory: string, ids: ContainerIds | undefined): Promise<Remote> {
+  const opened = openat(AT_FDCWD, directory, O.PATH | O_DIRECTORY, 0, why)
+  // Opened before: the way there is closed to other ids.
+  return prepared({ ids, first: [opened, dup3(opened, entrance, O.CLOEXEC, why), close(opened)] }, async (remote) => {
+    const as = ids === undefined ? [] : becomeRoot()
+    await remote.run([...as, fchdir(entrance, why), chroot('.', why), close(entrance)])
   })
 }
 
@@ -69,7 +106,7 @@ export async function openRoot(root: ContainerRoot): Promise<Remote> {
 }
 
 function joinRunning(pid: number, ids: ContainerIds | undefined): Promise<Remote> {
-  return prepared(undefined, async (remote) => {
+  return prepared({ ids: undefined }, async (remote) => {
     const process = pidfdOpen(pid, why)
     // Joining the user namespace that one is in is an error.
     const types = CLONE.NEWNS | (ids === undefined ? 0 : CLONE.NEWUSER)
@@ -83,32 +120,23 @@ async function openStopped({ layer, ids }: ContainerRoot): Promise<Remote> {
   const { lower, upper, work } = layer
   // Overlayfs does not mount again what was mounted `volatile`, as it notes there; the machine has not crashed since.
   await removeTree(join(work, 'work'))
-  if (lower.length === 0) {
-    return prepared(ids, async (remote) => {
-      const enter = openat(AT_FDCWD, upper, O.PATH | O_DIRECTORY, 0, why)
-      await remote.run([enter, ...(ids === undefined ? [] : becomeRoot()), fchdir(enter, why), chroot('.', why)])
-    })
-  }
+  if (lower.length === 0) return enterDirectory(upper, ids)
   return stacked({ lower, upper, work }, ids)
 }
 
 /** A process whose root is a stack of layers: read-only unless there is an `upper`. */
 export function stacked(overlay: OverlayRootfs, ids: ContainerIds | undefined): Promise<Remote> {
-  return prepared(
-    ids,
-    async (remote) => {
-      const view = viewOf(overlay, ids !== undefined)
-      await remote.run([
-        mountSetattr(AT_FDCWD, '/', { propagation: MS.SLAVE }, true, why),
-        ...(overlay.work === undefined ? [] : forgetVolatile(overlay.work)),
-        ...view.calls,
-        ...(ids === undefined ? [] : becomeRoot()),
-        fchdir(view.root, why),
-        chroot('.', why),
-      ])
-    },
-    CLONE.NEWNS,
-  )
+  return prepared({ ids, namespaces: CLONE.NEWNS }, async (remote) => {
+    const view = viewOf(overlay, ids !== undefined)
+    await remote.run([
+      mountSetattr(AT_FDCWD, '/', { propagation: MS.SLAVE }, true, why),
+      ...(overlay.work === undefined ? [] : forgetVolatile(overlay.work)),
+      ...view.calls,
+      ...(ids === undefined ? [] : becomeRoot()),
+      fchdir(view.root, why),
+      chroot('.', why),
+    ])
+  })
 }
 
 /**
@@ -133,18 +161,27 @@ export function viewOf(
   return { calls: [...mountOverlay(overlay, place, mapped, why), root], root }
 }
 
-/** A process in a user namespace of its own, when there are ids for it, and in other new namespaces; closed when `work` fails. */
+interface Preparation {
+  /** A user namespace of its own, with those ids. */
+  readonly ids: ContainerIds | undefined
+  /** Other new namespaces. */
+  readonly namespaces?: number
+  /** What it does before it enters them. */
+  readonly first?: readonly Call[]
+}
+
+/** A process in new namespaces; closed when `work` fails. */
 async function prepared(
-  ids: ContainerIds | undefined,
-  work: (remote: Remote) => Promise<void>,
-  namespaces = 0,
+  { ids, namespaces = 0, first = [] }: Preparation,
+  work: (remote: Remote) => Promise<void> = async () => {},
 ): Promise<Remote> {
   const mapped = ids !== undefined
   // The id maps are written by way of /proc, which must show the process.
   const remote = Remote.spawn({ dumpable: mapped })
   try {
     const flags = namespaces | (mapped ? CLONE.NEWUSER : 0)
-    if (flags !== 0) await remote.run([unshare(flags, why)])
+    const calls = [...first, ...(flags === 0 ? [] : [unshare(flags, why)])]
+    if (calls.length > 0) await remote.run(calls)
     if (mapped) {
       await writeIdMaps(remote.pid, ids)
       await remote.run([prctl(PR.SET_DUMPABLE, 0, 0, why)])

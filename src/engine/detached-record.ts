@@ -1,8 +1,8 @@
-import { closeSync, fsyncSync, openSync, renameSync, writeFileSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConflictError } from '../errors.ts'
 import type { ExecutionConfig } from '../image/config.ts'
+import { writeDurably } from '../internal/durable-record.ts'
 import { hasCode } from '../internal/file-error.ts'
 import { isJsonObject } from '../internal/json.ts'
 import { quote } from '../internal/text.ts'
@@ -62,7 +62,8 @@ export async function registerDetached(
     }
     const layer = await makeLayer()
     try {
-      write(directoryOf(store, record.id), record)
+      // A layer without it belongs to nobody.
+      writeDurably(directoryOf(store, record.id), recordName, record)
     } catch (error) {
       await layer.remove()
       throw error
@@ -78,19 +79,6 @@ export async function detachedRecords(store: Store): Promise<readonly DetachedRe
   const ids = await readdir(storePaths(store.root).containers)
   const records = await Promise.all(ids.map((id) => readRecord(directoryOf(store, id))))
   return records.filter((record) => record !== undefined).sort((a, b) => a.created - b.created)
-}
-
-function write(directory: string, record: DetachedRecord): void {
-  const temporary = join(directory, `.${recordName}`)
-  const fd = openSync(temporary, 'wx', 0o600)
-  try {
-    writeFileSync(fd, `${JSON.stringify(record)}\n`)
-    // A layer without it belongs to nobody.
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
-  renameSync(temporary, join(directory, recordName))
 }
 
 async function readRecord(directory: string): Promise<DetachedRecord | undefined> {

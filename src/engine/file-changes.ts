@@ -1,7 +1,8 @@
 import { bytesToText } from '../layer/apply/names.ts'
 import { openAnything } from '../layer/diff/tree-calls.ts'
 import type { TreeNode } from '../layer/diff/tree-node.ts'
-import { succeeded, type TreeReader } from '../layer/diff/tree-reader.ts'
+import { succeeded, type Tree, type TreeReader } from '../layer/diff/tree-reader.ts'
+import { changedNodes } from '../layer/diff/trees.ts'
 import { isOpaque, isWhiteout } from '../layer/diff/upper.ts'
 import { walkTree } from '../layer/diff/walk.ts'
 import type { OverlayMarks } from '../layer/diff/xattrs.ts'
@@ -35,6 +36,16 @@ export async function* fileChanges(
     window = []
   }
   yield* judge(window, image, upper, marks)
+}
+
+/** What makes one tree into another. */
+export async function* treeChanges(before: Tree, after: Tree): AsyncGenerator<FileChange, void, undefined> {
+  for await (const change of changedNodes(before, after)) {
+    const { path } = (change.after ?? change.before) as TreeNode
+    if (path === '') continue
+    const kind = change.before === undefined ? 'added' : change.after === undefined ? 'deleted' : 'changed'
+    yield { path: `/${bytesToText(path)}`, kind }
+  }
 }
 
 async function* judge(

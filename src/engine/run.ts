@@ -120,7 +120,7 @@ class Run {
     const { options, settings, signal } = this
     const { id, name, image, stopSignal, chainId, spec } = birth
     const volumes = birth.volumes.map(({ volume }) => volume)
-    const layer = await store.createWritable(chainId, { id, ephemeral: true, image: image.digest, volumes })
+    const layer = await store.createWritable(chainId, { id, ephemeral: true, image: image.digest, volumes, signal })
     this.layer = layer
     signal.throwIfAborted()
     await fillVolumes(store, layer, birth.volumes, options.userNamespace, signal)
@@ -155,7 +155,8 @@ class Run {
     const own = { id, name, image, execution, stopSignal, stopTimeout, stateRoot, created }
     const record: DetachedRecord = { version: 1, ...own, ...(ids === undefined ? {} : { ids }) }
     const volumes = birth.volumes.map(({ volume }) => volume)
-    const makeLayer = (): Promise<WritableLayer> => store.createWritable(chainId, { id, image: image.digest, volumes })
+    const makeLayer = (): Promise<WritableLayer> =>
+      store.createWritable(chainId, { id, image: image.digest, volumes, signal })
     const layer = await registerDetached(store, record, makeLayer, signal)
     this.layer = layer
     signal.throwIfAborted()
@@ -166,7 +167,7 @@ class Run {
     const runtime = await this.create(birth, layer, [undefined, files.stdout, files.stderr])
     files.close()
     await untilAborted(runtime.start(), signal)
-    const runner = new DetachedRunner(store, record, runtime.pid, runtime.warnings)
+    const runner = new DetachedRunner(store, record, runtime.pid, [...runtime.warnings, ...layer.warnings])
     if (options.ready !== undefined) {
       const { output } = runner
       // The end as this process sees it, as long as the container is in its hands.

@@ -1,9 +1,9 @@
 import { InvalidArgumentError } from '../errors.ts'
+import { spawnOwner } from '../layer/apply/target.ts'
 import { withContent, writeLayer } from '../layer/diff/layer-stream.ts'
-import { TreeReader } from '../layer/diff/tree-reader.ts'
+import { LayeredTree } from '../layer/diff/layered-tree.ts'
 import { changedEntries, treeEntries } from '../layer/diff/trees.ts'
 import type { Store } from '../store/index.ts'
-import { stacked } from './container-root.ts'
 import { imageOf } from './find.ts'
 import { type Image, unpack } from './image.ts'
 import {
@@ -16,7 +16,6 @@ import {
   storeImage,
   storeLayer,
 } from './new-image.ts'
-import { ownIds } from './rootless.ts'
 
 /** How layers are squashed. */
 export interface SquashOptions extends NewImageOptions {
@@ -94,6 +93,6 @@ async function* archiveOf(
   }
 }
 
-async function openStack(lower: readonly string[]): Promise<TreeReader> {
-  return TreeReader.open(await stacked({ lower }, ownIds()))
+async function openStack(layers: readonly string[]): Promise<LayeredTree> {
+  return LayeredTree.open(await spawnOwner('look at the layers of an image'), layers)
 }

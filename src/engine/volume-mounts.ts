@@ -101,7 +101,9 @@ export async function fillVolumes(
       async (directory) => {
         if (!copy) return
         const { copyUp } = await import('./copy-up.ts')
-        await copyUp({ lower: layer.lower, path: target, directory, userNamespace: idsOf(userNamespace) }, signal)
+        // What is copied has what the image has, as long as the container has not run.
+        const lower = layer.copied === undefined ? layer.lower : [layer.upper]
+        await copyUp({ lower, path: target, directory, userNamespace: idsOf(userNamespace) }, signal)
       },
       signal,
     )

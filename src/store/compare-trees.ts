@@ -1,8 +1,10 @@
-import { bytesToText } from '../layer/apply/names.ts'
+import { bytesToText, whiteoutPrefix } from '../layer/apply/names.ts'
+import { baseOf } from '../layer/diff/entries.ts'
 import { openTree } from '../layer/diff/open-tree.ts'
 import type { TreeNode } from '../layer/diff/tree-node.ts'
-import type { TreeReader } from '../layer/diff/tree-reader.ts'
+import type { Tree } from '../layer/diff/tree-reader.ts'
 import { sameAttributes, sameContent } from '../layer/diff/trees.ts'
+import { isWhiteout } from '../layer/diff/upper.ts'
 
 /** Differences that are told; of more it does not matter what they are. */
 const enough = 10
@@ -20,7 +22,7 @@ export async function differences(expected: string, found: string, signal?: Abor
   }
 }
 
-async function compare(one: TreeReader, other: TreeReader, signal?: AbortSignal): Promise<readonly string[]> {
+async function compare(one: Tree, other: Tree, signal?: AbortSignal): Promise<readonly string[]> {
   const different: string[] = []
   const pending: TreeNode[] = [await one.root()]
   if (!sameKind(pending[0] as TreeNode, await other.root())) different.push('/')
@@ -41,14 +43,13 @@ async function compare(one: TreeReader, other: TreeReader, signal?: AbortSignal)
   return different
 }
 
-async function isSame(one: TreeReader, other: TreeReader, node: TreeNode, twin: TreeNode): Promise<boolean> {
+async function isSame(one: Tree, other: Tree, node: TreeNode, twin: TreeNode): Promise<boolean> {
   if (!sameKind(node, twin) || (node.type !== 'directory' && node.links !== twin.links)) return false
   return node.type !== 'file' || sameContent(one, other, node, twin)
 }
 
-/** Whiteouts, and directories that no entry of the layer names, have the time at which they were made. */
+/** Marks of what is gone, and directories that no entry of the layer names, have the time at which they were made. */
 function sameKind(node: TreeNode, twin: TreeNode): boolean {
-  const isWhiteout = node.type === 'character' && node.deviceMajor === 0 && node.deviceMinor === 0
-  const isTimeless = node.type === 'directory' || isWhiteout
+  const isTimeless = node.type === 'directory' || isWhiteout(node) || baseOf(node.path).startsWith(whiteoutPrefix)
   return sameAttributes(node, isTimeless ? { ...twin, mtime: node.mtime } : twin)
 }

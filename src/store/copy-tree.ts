@@ -1,12 +1,15 @@
 import { placeOf } from '../layer/apply/calls.ts'
 import type { ByteString } from '../layer/apply/names.ts'
+import { foreignXattrs } from '../layer/apply/xattrs.ts'
 import { rootDescriptor } from '../layer/diff/tree-calls.ts'
 import type { TreeNode } from '../layer/diff/tree-node.ts'
-import type { TreeReader } from '../layer/diff/tree-reader.ts'
+import type { Tree } from '../layer/diff/tree-reader.ts'
+import { rootedCapability } from '../layer/diff/xattrs.ts'
 import { type Arg, type Call, call } from '../linux/call.ts'
 import {
   AT_SYMLINK_NOFOLLOW,
   close,
+  fchdir,
   fchmod,
   fchown,
   fsetxattr,
@@ -23,15 +26,25 @@ import {
 
 /** How a tree is copied. */
 export interface CopyTreeOptions {
+  /** Whose the copy of something is. Default: the owner of the original. */
+  readonly owners?: OwnerMap | undefined
+  /** Whether the tree is seen as it is, so that attributes of overlayfs are the image's own. Default false: they are left out. */
+  readonly keepOverlay?: boolean | undefined
   readonly signal?: AbortSignal | undefined
+}
+
+/** Translates the ids of owners. @throws LayerError for one that has no counterpart. */
+export interface OwnerMap {
+  uid(id: number): number
+  gid(id: number): number
 }
 
 /** Bytes that one call copies at most (MAX_RW_COUNT). */
 const pieceSize = 0x7ffff000
 /** Files and directories of one batch: some hundred calls. */
 const atOnce = 32
-/** They belong to the machine, or to the overlay that the tree is seen through. */
-const foreign = /^(security\.selinux|system\.nfs4_acl|(trusted|user)\.overlay\..*)$/
+/** They belong to the overlay that the tree is seen through. */
+const ofOverlay = /^(trusted|user)\.overlay\./
 
 /**
  * Copies what is in a tree into the directory that is open as `target` in the same process and is empty, and gives that
@@ -40,28 +53,28 @@ const foreign = /^(security\.selinux|system\.nfs4_acl|(trusted|user)\.overlay\..
  * left out, and devices that the process may not make.
  * @throws SyscallError
  */
-export function copyTree(tree: TreeReader, target: number, { signal }: CopyTreeOptions = {}): Promise<void> {
-  return new TreeCopy(tree, target, signal).run()
+export function copyTree(tree: Tree, target: number, options: CopyTreeOptions = {}): Promise<void> {
+  return new TreeCopy(tree, target, options).run()
 }
 
 class TreeCopy {
-  readonly #tree: TreeReader
+  readonly #tree: Tree
   readonly #target: number
-  readonly #signal: AbortSignal | undefined
+  readonly #options: CopyTreeOptions
   /** Files of several names: the first of them that was copied. */
   readonly #linked = new Map<string, ByteString>()
 
-  constructor(tree: TreeReader, target: number, signal: AbortSignal | undefined) {
+  constructor(tree: Tree, target: number, options: CopyTreeOptions) {
     this.#tree = tree
     this.#target = target
-    this.#signal = signal
+    this.#options = options
   }
 
   async run(): Promise<void> {
-    const directories = [await this.#tree.root()]
+    const directories = [this.#copyOf(await this.#tree.root())]
     // It grows while it is gone through.
     for (const { path } of directories) {
-      const children = await this.#tree.children(path)
+      const children = (await this.#tree.children(path)).map((node) => this.#copyOf(node))
       const opened = openBeneath(this.#target, path, O.RDONLY | O_DIRECTORY)
       const target = (await this.#run([opened])).value(opened)
       for (const nodes of chunks(children)) await this.#copy(nodes, target)
@@ -103,7 +116,7 @@ class TreeCopy {
 
   /** Copies what is behind the first piece of a file that is larger than one call copies. */
   async #copyRest(node: TreeNode, from: number): Promise<void> {
-    const read = openBeneath(rootDescriptor, node.path, O.RDONLY | O_NOFOLLOW)
+    const read = openBeneath(rootDescriptor, node.source ?? node.path, O.RDONLY | O_NOFOLLOW)
     const written = openBeneath(this.#target, node.path, O.WRONLY | O_NOFOLLOW)
     const opened = await this.#run([read, written, call('lseek', [read, from, 0]), call('lseek', [written, from, 0])])
     const [source, target] = [opened.value(read), opened.value(written)]
@@ -121,8 +134,17 @@ class TreeCopy {
     return [directory, ...attributes(node, directory), close(directory)]
   }
 
-  #run(calls: readonly Call[]): ReturnType<TreeReader['process']['run']> {
-    this.#signal?.throwIfAborted()
+  /** A node as the copy is to be. */
+  #copyOf(node: TreeNode): TreeNode {
+    const { owners, keepOverlay = false } = this.#options
+    const xattrs = node.xattrs.filter(({ name }) => !foreignXattrs.has(name) && (keepOverlay || !ofOverlay.test(name)))
+    if (owners === undefined) return { ...node, xattrs }
+    const [uid, gid] = [owners.uid(node.uid), owners.gid(node.gid)]
+    return { ...node, uid, gid, xattrs: xattrs.map((xattr) => rootedCapability(xattr, owners.uid(0))) }
+  }
+
+  #run(calls: readonly Call[]): ReturnType<Tree['process']['run']> {
+    this.#options.signal?.throwIfAborted()
     return this.#tree.process.run(calls)
   }
 }
@@ -135,7 +157,7 @@ interface FileCopy {
 }
 
 function fileCopy(node: TreeNode, target: number, name: Arg): FileCopy {
-  const from = openBeneath(rootDescriptor, node.path, O.RDONLY | O_NOFOLLOW | O.NONBLOCK)
+  const from = openBeneath(rootDescriptor, node.source ?? node.path, O.RDONLY | O_NOFOLLOW | O.NONBLOCK)
   const to = call('openat', [target, name, O.WRONLY | O.CREAT | O.EXCL | O_NOFOLLOW | O.CLOEXEC, 0o600])
   // Shares the blocks where the file system can; where it can't, the second one finds all still to be copied.
   const shared = call('copy_file_range', [from, 0, to, 0, pieceSize, 0], { tolerate: 'any' })
@@ -149,18 +171,18 @@ function attributes({ uid, gid, mode, mtime, xattrs }: TreeNode, fd: Call): read
   return [
     fchown(fd, uid, gid),
     // A file system need not have attributes of every kind; a user namespace may not set some.
-    ...xattrs
-      .filter(({ name }) => !foreign.test(name))
-      .map(({ name, value }) => fsetxattr(fd, name, value, 0, { tolerate: 'any' })),
+    ...xattrs.map(({ name, value }) => fsetxattr(fd, name, value, 0, { tolerate: 'any' })),
     fchmod(fd, mode),
     utimensat(fd, 0, mtime, mtime),
   ]
 }
 
-function symlinkCopy({ target: text, uid, gid, mtime }: TreeNode, target: number, name: Arg): readonly Call[] {
+function symlinkCopy(node: TreeNode, target: number, name: Arg): readonly Call[] {
+  const { target: text, uid, gid, mtime } = node
   return [
     call('symlinkat', [Buffer.concat([text, Buffer.alloc(1)]), target, name]),
     call('fchownat', [target, name, uid, gid, AT_SYMLINK_NOFOLLOW]),
+    ...xattrsAt(node, target, name),
     timesAt(target, name, mtime),
   ]
 }
@@ -173,8 +195,19 @@ function deviceCopy(node: TreeNode, target: number, name: Arg): readonly Call[] 
   return [
     call('mknodat', [target, name, type | node.mode, device], { tolerate: 'EPERM' }),
     call('fchownat', [target, name, node.uid, node.gid, AT_SYMLINK_NOFOLLOW], missing),
+    ...xattrsAt(node, target, name),
     call('fchmodat', [target, name, node.mode], missing),
     { ...timesAt(target, name, node.mtime), ...missing },
+  ]
+}
+
+/** Of what can't be opened: it is named from its directory. */
+function xattrsAt({ xattrs }: TreeNode, directory: number, base: Arg): readonly Call[] {
+  if (xattrs.length === 0) return []
+  const any = { tolerate: 'any' }
+  return [
+    fchdir(directory),
+    ...xattrs.map(({ name, value }) => call('lsetxattr', [base, name, value, value.length, 0], any)),
   ]
 }
 

@@ -18,6 +18,8 @@ export interface LayerRecord {
   readonly entries: number
   /** Whether it hides all layers below. */
   readonly opaqueRoot: boolean
+  /** `files`: files say in it what is gone of lower layers, so that overlayfs can't stack it. */
+  readonly marks?: 'files'
   /** The boot of the machine in which it was unpacked: until it is synced, it counts in that one only. */
   readonly bootId: string
 }
@@ -59,6 +61,7 @@ function isRecord({
   size,
   entries,
   opaqueRoot,
+  marks = 'files',
   bootId,
 }: Record<string, unknown>): boolean {
   const digest = (text: unknown): boolean => typeof text === 'string' && isDigest(text)
@@ -70,6 +73,7 @@ function isRecord({
     Number.isSafeInteger(size) &&
     Number.isSafeInteger(entries) &&
     typeof opaqueRoot === 'boolean' &&
+    marks === 'files' &&
     typeof bootId === 'string'
   )
 }

@@ -7,7 +7,7 @@ import type { Descriptor } from '../image/descriptor.ts'
 import { type Digest, digestEncoded } from '../image/digest.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import { applyLayer } from '../layer/apply/apply.ts'
-import type { LayerWarning } from '../layer/apply/planner.ts'
+import type { LayerMarks, LayerWarning } from '../layer/apply/planner.ts'
 import type { Compression } from '../layer/decompress.ts'
 import type { LayerLimits } from '../layer/limits.ts'
 import {
@@ -21,6 +21,7 @@ import {
 } from './layer-record.ts'
 import { LowerDirectories } from './lower-directories.ts'
 import { layerPath, type StorePaths } from './paths.ts'
+import type { Rootfs } from './rootfs.ts'
 import { syncFileSystem } from './sync.ts'
 import { WorkDirectory } from './work-directory.ts'
 
@@ -61,13 +62,16 @@ export class Layers {
   readonly #paths: StorePaths
   readonly #content: Fetcher
   readonly #limits: LayerLimits | undefined
+  readonly #rootfs: () => Promise<Rootfs>
   /** Records of layers that were found good; they do not change as long as the layer is there. */
   readonly #known = new Map<Digest, LayerRecord>()
   readonly #synced = new Set<Digest>()
 
-  constructor(paths: StorePaths, content: Fetcher, limits?: LayerLimits) {
+  /** @param rootfs What the layers are unpacked for. */
+  constructor(paths: StorePaths, content: Fetcher, rootfs: () => Promise<Rootfs>, limits?: LayerLimits) {
     this.#paths = paths
     this.#content = content
+    this.#rootfs = rootfs
     this.#limits = limits
   }
 
@@ -76,14 +80,21 @@ export class Layers {
     return join(layerPath(this.#paths, chainId), diffName)
   }
 
-  /** The record of a layer that can be used; undefined when it is not there, or may have been lost in a crash. */
-  async find(chainId: Digest): Promise<LayerRecord | undefined> {
+  /**
+   * The record of a layer that can be used; undefined when it is not there, or may have been lost in a crash.
+   * @param toCopy Whether it is to be copied, or compared with a copy, so that overlayfs need not be able to stack it.
+   */
+  async find(chainId: Digest, toCopy = false): Promise<LayerRecord | undefined> {
     const known = this.#known.get(chainId)
     if (known !== undefined && existsSync(this.diffPath(chainId))) return known
     const directory = layerPath(this.#paths, chainId)
     const record = await readRecord(directory)
     const good = record?.bootId === (await currentBootId()) || (await isSynced(directory))
     if (record === undefined || !good) return undefined
+    if (record.marks === 'files') {
+      if (toCopy) return record
+      if ((await this.#rootfs()).kind === 'overlay') return undefined
+    }
     this.#known.set(chainId, record)
     return record
   }
@@ -104,7 +115,7 @@ export class Layers {
       // Another process may have been at it while its lock was waited for.
       const other = await this.find(chainId)
       if (other !== undefined) return other
-      const record = await this.#unpack(step, work.path, parent, options)
+      const record = await this.#unpack(step, work.path, parent, options, await this.#marks())
       options.signal?.throwIfAborted()
       await this.#publish(work.path, chainId)
       const { size, entries } = record
@@ -127,7 +138,9 @@ export class Layers {
     const { chainId } = step
     const work = await WorkDirectory.claim(this.#paths.temporary, workName(chainId), signal)
     try {
-      await this.#unpack(step, work.path, Promise.resolve(), { signal })
+      const record = await readRecord(layerPath(this.#paths, chainId))
+      const marks = record === undefined ? await this.#marks() : (record.marks ?? 'overlay')
+      await this.#unpack(step, work.path, Promise.resolve(), { signal }, marks)
       if ((await judge(join(work.path, diffName), this.diffPath(chainId))) === 'keep') return
       await this.#retire(chainId)
       await this.#publish(work.path, chainId)
@@ -147,6 +160,10 @@ export class Layers {
     }
   }
 
+  async #marks(): Promise<LayerMarks> {
+    return (await this.#rootfs()).kind === 'overlay' ? 'overlay' : 'files'
+  }
+
   /** Notes that the layers are on the disk, after having put them there. */
   async sync(chainIds: readonly Digest[]): Promise<void> {
     const open: Digest[] = []
@@ -164,6 +181,7 @@ export class Layers {
     directory: string,
     parent: Promise<unknown>,
     { content = this.#content, signal, onProgress, onWarning }: UnpackOptions,
+    marks: LayerMarks,
   ): Promise<LayerRecord> {
     const diff = join(directory, diffName)
     await mkdir(diff)
@@ -174,6 +192,7 @@ export class Layers {
       diffId,
       signal,
       bottom: below.length === 0,
+      marks,
       inherit: async (path) => {
         await parent
         return (await lower.lookup(path)) ?? plainDirectory
@@ -202,6 +221,7 @@ export class Layers {
       size,
       entries,
       opaqueRoot,
+      ...(applied.marks === 'files' ? { marks: applied.marks } : {}),
       bootId,
     }
     await writeRecord(directory, record)

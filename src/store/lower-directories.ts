@@ -1,9 +1,10 @@
-import type { BigIntStats } from 'node:fs'
+import { type BigIntStats, lstatSync } from 'node:fs'
 import { lstat } from 'node:fs/promises'
 import { NotFoundError } from '../errors.ts'
 import { hasCode } from '../internal/file-error.ts'
 import type { DirectoryAttributes } from '../layer/apply/apply.ts'
 import type { LowerFile } from '../layer/apply/lower-links.ts'
+import { opaqueMark, whiteoutPrefix } from '../layer/apply/names.ts'
 import { overlayPrefixes } from '../layer/apply/xattrs.ts'
 import { openLargeFile } from '../layer/diff/contents.ts'
 import { openTree } from '../layer/diff/open-tree.ts'
@@ -75,8 +76,8 @@ async function walk(layer: Buffer, path: Buffer): Promise<BigIntStats | 'hidden'
     try {
       found = await lstat(at, { bigint: true })
     } catch (error) {
-      if (hasCode(error, 'ENOENT')) return opaque ? 'hidden' : undefined
-      throw error
+      if (!hasCode(error, 'ENOENT')) throw error
+      return opaque || isThere(markOf(at, whiteoutPrefix)) ? 'hidden' : undefined
     }
     opaque ||= found.isDirectory() && isOpaque(at)
   }
@@ -87,7 +88,18 @@ function isWhiteout(found: BigIntStats): boolean {
   return found.isCharacterDevice() && found.rdev === 0n
 }
 
+/** The mark of that prefix for the last component of a path. */
+function markOf(path: Buffer, prefix: string): Buffer {
+  const cut = path.lastIndexOf('/') + 1
+  return Buffer.concat([path.subarray(0, cut), Buffer.from(prefix), path.subarray(cut)])
+}
+
+function isThere(path: Buffer): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined
+}
+
 function isOpaque(directory: Buffer): boolean {
+  if (isThere(Buffer.concat([directory, Buffer.from(`/${opaqueMark}`)]))) return true
   const value = out(1)
   const terminated = Buffer.concat([directory, Buffer.from('\0')])
   return overlayPrefixes.some((prefix) => {

@@ -27,6 +27,7 @@ import { defaultRoot, type StorePaths, storePaths } from './paths.ts'
 import { type PruneOptions, type PruneReport, prune } from './prune.ts'
 import { type RemovedImage, type RemoveImageOptions, removeImage } from './remove-image.ts'
 import { type RepairOptions, type RepairReport, repair } from './repair.ts'
+import { probeRootfs, type Rootfs } from './rootfs.ts'
 import { syncFileSystem } from './sync.ts'
 import { type UnpackedImage, unpackImage } from './unpack.ts'
 import { settleUnsynced } from './unsynced.ts'
@@ -49,6 +50,12 @@ export interface StoreOptions extends ContentOptions {
    * unpacked again, and blobs read once before they are used.
    */
   readonly durability?: 'image' | 'none' | undefined
+  /**
+   * How the layers of an image become the root file system of a container: stacked by overlayfs, or copied into a directory
+   * for each container, which takes as much room and time as the image has files. `auto` (default) copies where
+   * overlayfs can't be mounted; {@link Store.rootfs} and the warnings of such a container tell why.
+   */
+  readonly rootfs?: 'auto' | 'overlay' | 'copy' | undefined
 }
 
 /**
@@ -67,16 +74,19 @@ export class Store implements ContentStore, Receiver {
   readonly #writable: WritableLayers
   readonly #durability: 'image' | 'none'
   readonly #gate: Gate
+  readonly #wantedRootfs: 'auto' | 'overlay' | 'copy'
+  #rootfs: Promise<Rootfs> | undefined
 
   private constructor(paths: StorePaths, content: LayoutStore, options: StoreOptions) {
     this.root = paths.root
     this.content = content
     this.#paths = paths
-    this.#layers = new Layers(paths, content, options.limits)
+    this.#layers = new Layers(paths, content, () => this.rootfs(), options.limits)
     this.#gate = new Gate(paths.locks)
     this.#durability = options.durability ?? 'image'
     this.volumes = new Volumes(paths, this.#gate, this.#durability === 'image')
-    this.#writable = new WritableLayers(paths, this.#layers, this.volumes, this.#gate)
+    this.#writable = new WritableLayers(paths, this.#layers, this.volumes, this.#gate, this.#durability === 'image')
+    this.#wantedRootfs = options.rootfs ?? 'auto'
   }
 
   /** See {@link openStore}. */
@@ -273,8 +283,23 @@ export class Store implements ContentStore, Receiver {
    * Makes a writable layer on an unpacked image. It is not mounted: that is done where the container is.
    * @throws ConflictError when there is one of that id. @throws NotFoundError when the image is not unpacked.
    */
-  createWritable(chainId: Digest | undefined, options: WritableOptions): Promise<WritableLayer> {
-    return this.#writable.create(chainId, options)
+  async createWritable(chainId: Digest | undefined, options: WritableOptions): Promise<WritableLayer> {
+    const { kind, reason }: Rootfs =
+      options.rootfs !== undefined || chainId === undefined
+        ? { kind: options.rootfs ?? 'overlay' }
+        : await this.rootfs()
+    const layer = await this.#writable.create(chainId, { ...options, rootfs: kind })
+    return reason === undefined || layer.copied === undefined ? layer : { ...layer, warnings: [reason] }
+  }
+
+  /** How layers become the root of a container here. Tries overlayfs when that is not known yet. */
+  rootfs(): Promise<Rootfs> {
+    if (this.#wantedRootfs !== 'auto') return Promise.resolve({ kind: this.#wantedRootfs })
+    this.#rootfs ??= probeRootfs(this.#paths).catch((error: unknown) => {
+      this.#rootfs = undefined // it may be another time
+      throw error
+    })
+    return this.#rootfs
   }
 
   /** Opens a writable layer that was made before, perhaps by another process. @throws NotFoundError */

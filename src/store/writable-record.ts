@@ -1,9 +1,10 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { SpecError } from '../errors.ts'
 import { type Digest, isDigest } from '../image/digest.ts'
+import { writeDurably } from '../internal/durable-record.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import { isJsonObject, parseJson } from '../internal/json.ts'
 
@@ -18,10 +19,22 @@ export interface WritableRecord {
   readonly image?: Digest
   /** Names of the volumes that the container mounts. */
   readonly volumes?: readonly string[]
+  /** Whether `upper/` is a copy of the layers, with the changes, and not what overlayfs puts over them. */
+  readonly copied?: boolean
 }
 
 /** The record's file, in the directory of the layer. */
-export const writableRecordName = 'writable.json'
+const recordName = 'writable.json'
+
+/** Writes the record of a writable layer, which is complete with it. */
+export function writeWritableRecord(directory: string, record: WritableRecord): void {
+  writeFileSync(join(directory, recordName), `${JSON.stringify(record)}\n`, { mode: 0o600 })
+}
+
+/** Puts a record in the place of another one, in one step. */
+export function replaceWritableRecord(directory: string, record: WritableRecord): void {
+  writeDurably(directory, recordName, record)
+}
 
 const grammar = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/
 
@@ -33,7 +46,7 @@ export function isPlainName(name: string): boolean {
 /** The record of a complete writable layer. Synchronous: it is part of every start of a container. */
 export function readWritableRecord(directory: string): WritableRecord | undefined {
   try {
-    const value = parseJson(readFileSync(join(directory, writableRecordName)), directory)
+    const value = parseJson(readFileSync(join(directory, recordName)), directory)
     return isRecord(value) ? value : undefined
   } catch (error) {
     // A crash may leave a file without its content; it was the last step.
@@ -58,9 +71,10 @@ export async function writableRecords(containers: string): Promise<readonly Writ
 
 function isRecord(value: unknown): value is WritableRecord {
   if (!isJsonObject(value)) return false
-  const { version, id, chainId, ephemeral, image, layers = [], volumes = [] } = value
+  const { version, id, chainId, ephemeral, image, layers = [], volumes = [], copied = false } = value
   const mayBeDigest = (text: unknown): boolean => text === undefined || (typeof text === 'string' && isDigest(text))
   const areNames = Array.isArray(volumes) && volumes.every((name) => typeof name === 'string')
   const areDigests = mayBeDigest(chainId) && mayBeDigest(image) && Array.isArray(layers) && layers.every(mayBeDigest)
-  return version === 1 && typeof id === 'string' && typeof ephemeral === 'boolean' && areDigests && areNames
+  const areFlags = typeof ephemeral === 'boolean' && typeof copied === 'boolean'
+  return version === 1 && typeof id === 'string' && areFlags && areDigests && areNames
 }

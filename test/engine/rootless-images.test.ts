@@ -33,7 +33,7 @@ describe.skipIf(missing)(`an ordinary user makes images (${missing ?? 'real ones
   afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
   /** Runs the program as the user; `subordinate` ids are given in a mount namespace of the test's own. */
-  async function make(subordinate?: string): Promise<Record<string, unknown>> {
+  async function make(subordinate: string | undefined, rootfs: string): Promise<Record<string, unknown>> {
     const home = mkdtempSync(join(directory, 'home-'))
     mkdirSync(join(home, 'files'))
     for (const path of [home, join(home, 'files')]) chownSync(path, uid, uid)
@@ -43,7 +43,7 @@ describe.skipIf(missing)(`an ordinary user makes images (${missing ?? 'real ones
     for (const [name, text] of Object.entries(given)) writeFileSync(join(directory, name), text)
     const binds = Object.keys(given).map((name) => `mount --bind ${join(directory, name)} /etc/${name} && `)
     const paths = [join(home, 'store'), join(home, 'state'), join(directory, 'base.tar'), join(home, 'files')]
-    const command = [...asUser, process.execPath, '--import', 'tsx', program, ...paths]
+    const command = [...asUser, process.execPath, '--import', 'tsx', program, ...paths, rootfs]
     const args = ['-m', 'sh', '-c', `${binds.join('')} exec "$@"`, 'sh', ...command]
     const env = { PATH: process.env.PATH, HOME: home }
     const { stdout } = await promisify(execFile)('unshare', args, { cwd: project, env })
@@ -51,10 +51,12 @@ describe.skipIf(missing)(`an ordinary user makes images (${missing ?? 'real ones
   }
 
   it.each([
-    ['with nothing but its own id', undefined, '0:0'],
-    ['with the ids of /etc/subuid', 'tester:300000:65536\n', '5:7'],
-  ])('%s', { timeout: 180_000 }, async (_, subordinate, owner) => {
-    const result = await make(subordinate)
+    ['with nothing but its own id', undefined, '0:0', 'overlay'],
+    ['with the ids of /etc/subuid', 'tester:300000:65536\n', '5:7', 'overlay'],
+    ['with nothing but its own id, of layers that are copied', undefined, '0:0', 'copy'],
+    ['with the ids of /etc/subuid, of layers that are copied', 'tester:300000:65536\n', '5:7', 'copy'],
+  ])('%s', { timeout: 180_000 }, async (_, subordinate, owner, rootfs) => {
+    const result = await make(subordinate, rootfs)
     expect(result.changes).toEqual(
       expect.arrayContaining(['added /added', 'deleted /etc/group', 'added /copied', 'added /home/x']),
     )

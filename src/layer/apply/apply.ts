@@ -9,7 +9,7 @@ import type { Timestamp } from '../tar/entry.ts'
 import { TarReader } from '../tar/reader.ts'
 import { Batches, type BatchRunner } from './batches.ts'
 import { copyLinked, type LowerFile } from './lower-links.ts'
-import { LayerPlanner, type LayerWarning } from './planner.ts'
+import { type LayerMarks, LayerPlanner, type LayerWarning } from './planner.ts'
 import { type Ownership, openTarget, ownership } from './target.ts'
 
 /** Attributes of a directory in the layers below. */
@@ -37,6 +37,8 @@ export interface ApplyOptions {
   readonly limits?: LayerLimits
   /** Whether there is no layer below: whiteouts are left out then. Default false. */
   readonly bottom?: boolean
+  /** In which form it is applied. Default that of overlayfs. */
+  readonly marks?: LayerMarks
   /**
    * Looks up a directory in the layers below, by its path in bytes; called when all entries have been read,
    * for directories that no entry names. Default: they belong to root and have mode 0755.
@@ -60,6 +62,8 @@ export interface AppliedLayer {
   readonly entries: number
   /** Whether it hides all layers below; overlayfs has no mark for that in a root, so leave those out. */
   readonly opaqueRoot: boolean
+  /** In which form it says that something of lower layers is gone; undefined when it does not say so. */
+  readonly marks: LayerMarks | undefined
   /** How the blob is compressed, by its first bytes. */
   readonly compression: Compression
 }
@@ -71,7 +75,7 @@ export interface TargetProcess extends BatchRunner {
 
 /**
  * Unpacks a layer (a tar archive, plain or compressed with gzip or zstd) into `directory`, which must be
- * empty, in the form that overlayfs stacks. All of it is done by a process that has `directory` as its root.
+ * empty, by default in the form that overlayfs stacks. All of it is done by a process that has `directory` as its root.
  * What a failure leaves in it is for the caller to remove.
  * @throws LayerError for a malformed archive and for an entry that leads out of the layer.
  * @throws DigestMismatchError when it is not what its DiffID says. @throws LimitError beyond a limit.
@@ -108,6 +112,7 @@ export async function applyTo(
       ...rights,
       maxDepth: limits.maxDepth,
       bottom: options.bottom ?? false,
+      marks: options.marks ?? 'overlay',
       ...(options.onWarning === undefined ? {} : { onWarning: options.onWarning }),
     })
     const read = await readLayer(source, planner, batches, limits, options)
@@ -119,7 +124,7 @@ export async function applyTo(
     for (const _ of planner.finish()) await breathe(batches)
     await batches.finish()
     options.signal?.throwIfAborted()
-    return { ...read, opaqueRoot: planner.opaqueRoot }
+    return { ...read, opaqueRoot: planner.opaqueRoot, marks: planner.marks }
   } finally {
     await target.close()
   }
@@ -131,7 +136,7 @@ async function readLayer(
   batches: Batches,
   limits: CompleteLimits,
   { diffId, signal, onProgress }: ApplyOptions,
-): Promise<Omit<AppliedLayer, 'opaqueRoot'>> {
+): Promise<Omit<AppliedLayer, 'opaqueRoot' | 'marks'>> {
   const counters: DecompressionCounters = { compressed: 0 }
   const digester = createDigester(diffId === undefined ? undefined : digestAlgorithm(diffId))
   const reader = new TarReader(planner, limits)

@@ -56,12 +56,14 @@ const ignored: NameKind = { kind: 'ignored' }
 
 /** Prefix of whiteouts. */
 export const whiteoutPrefix = '.wh.'
+/** Name of the mark that a directory hides all that lower layers have in it. */
+export const opaqueMark = '.wh..wh..opq'
 const metaPrefix = '.wh..wh.'
 
 /** @throws LayerError for a whiteout of nothing, of the directory itself, or of its parent. */
 export function classify(base: ByteString, entry: ByteString): NameKind {
   if (!base.startsWith(whiteoutPrefix)) return plain
-  if (base === '.wh..wh..opq') return opaque
+  if (base === opaqueMark) return opaque
   if (base.startsWith(metaPrefix)) return ignored
   const name = base.slice(whiteoutPrefix.length)
   if (name === '' || name === '.' || name === '..') throw nameError(entry, 'it is a whiteout of no name')

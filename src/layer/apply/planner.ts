@@ -1,5 +1,5 @@
 import type { Arg, Call } from '../../linux/call.ts'
-import { makeDevice, S_IFBLK, S_IFCHR, S_IFIFO } from '../../linux/calls/files.ts'
+import { makeDevice, S_IFBLK, S_IFCHR, S_IFIFO, S_IFREG } from '../../linux/calls/files.ts'
 import type { IdMaps } from '../../linux/id-maps.ts'
 import { displayName, type TarEntry, type TarHandler } from '../tar/entry.ts'
 import {
@@ -15,7 +15,7 @@ import {
 import { FilePlan } from './file.ts'
 import { type LowerFile, type LowerLink, LowerLinks } from './lower-links.ts'
 import { type Attributes, attributesOf, MetadataPlan } from './metadata.ts'
-import { type ByteString, bytesToText, classify, nameError, normalize } from './names.ts'
+import { type ByteString, bytesToText, classify, nameError, normalize, opaqueMark, whiteoutPrefix } from './names.ts'
 import { type DirectoryNode, LayerTree, type LeafNode, type Node } from './tree.ts'
 
 /** Something of the layer that this machine can't hold as it is; the layer is applied without it. */
@@ -45,6 +45,12 @@ export interface CallSink {
   add(calls: readonly Call[]): void
 }
 
+/**
+ * How an unpacked layer says that something of lower layers is gone: by overlayfs' marks; or, where its devices and attributes
+ * can't be made, by files of the names that an archive has for it.
+ */
+export type LayerMarks = 'overlay' | 'files'
+
 /** How a layer is planned. */
 export interface PlanOptions {
   readonly maxDepth: number
@@ -59,13 +65,14 @@ export interface PlanOptions {
   readonly ids?: IdMaps | undefined
   /** Whether there is no layer below: whiteouts mean nothing then. */
   readonly bottom: boolean
+  readonly marks: LayerMarks
   readonly onWarning?: (warning: LayerWarning) => void
 }
 
 /**
  * Turns the entries of a layer into system calls that make the layer in an empty directory, in the form
  * that overlayfs stacks: what is whited out becomes a character device 0:0, an opaque directory gets
- * overlayfs' attribute. Pure: it makes no call, it only adds them to the sink.
+ * overlayfs' attribute; or with files as marks. Pure: it makes no call, it only adds them to the sink.
  *
  * Whiteouts speak of lower layers only (image-spec, layer.md), wherever in the archive they stand, so they
  * are written at the end, as are the attributes of directories: until then every directory belongs to us.
@@ -73,6 +80,8 @@ export interface PlanOptions {
 export class LayerPlanner implements TarHandler {
   /** Whether the layer hides all lower ones: it has an opaque whiteout in its root. */
   opaqueRoot = false
+  /** The form of the marks in it; undefined when there are none. */
+  marks: LayerMarks | undefined
   readonly #sink: CallSink
   readonly #options: PlanOptions
   readonly #tree: LayerTree
@@ -288,18 +297,37 @@ export class LayerPlanner implements TarHandler {
 
   /** Writes the marks for overlayfs. Below an opaque directory they would be seen as what they are. */
   *#hide(node: DirectoryNode, hidden: boolean): Generator<void, void, undefined> {
-    if (node.opaque && !hidden && node !== this.#tree.root) this.#metadata.addOpaque(placeOf(node.path))
+    if (node.opaque && !hidden && node !== this.#tree.root) this.#markOpaque(node)
     const inside = hidden || node.opaque
     for (const name of node.whiteouts) {
       const child = node.children.get(name)
       if (child?.kind === 'directory') child.opaque = true
       else if (child === undefined && !inside) {
-        const place = placeOf(this.#tree.addLeaf(node, name, name).path)
-        this.#sink.add([makeNode(place, S_IFCHR, 0)])
+        this.#markGone(node, name)
       }
     }
     yield
     for (const child of node.children.values()) if (child.kind === 'directory') yield* this.#hide(child, inside)
+  }
+
+  #markOpaque(node: DirectoryNode): void {
+    this.marks = this.#options.marks
+    if (this.marks === 'overlay') this.#metadata.addOpaque(placeOf(node.path))
+    else this.#markFile(node, opaqueMark)
+  }
+
+  #markGone(parent: DirectoryNode, name: ByteString): void {
+    this.marks = this.#options.marks
+    if (this.marks === 'files') {
+      this.#markFile(parent, whiteoutPrefix + name)
+      return
+    }
+    const place = placeOf(this.#tree.addLeaf(parent, name, name).path)
+    this.#sink.add([makeNode(place, S_IFCHR, 0)])
+  }
+
+  #markFile(parent: DirectoryNode, name: ByteString): void {
+    this.#sink.add([makeNode(placeOf(this.#tree.addLeaf(parent, name, name).path), S_IFREG, 0)])
   }
 }
 

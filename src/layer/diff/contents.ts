@@ -4,7 +4,7 @@ import { syscallError } from '../../linux/errno.ts'
 import { placeOf } from '../apply/calls.ts'
 import { openFile, readFrom, statOfFile } from './tree-calls.ts'
 import { decodeStatx, statxSize, type TreeNode } from './tree-node.ts'
-import { succeeded, type TreeReader } from './tree-reader.ts'
+import { succeeded, type Tree } from './tree-reader.ts'
 
 /** Files up to this size are read many at a time. Bytes. */
 export const smallFile: number = 64 * 1024
@@ -20,16 +20,13 @@ const fileDescriptor = 201
  * The content of small files, each of the size that its node says: what has grown since is cut, what has
  * shrunk is filled with zeros, as tar does. Without those that have gone away, or become something else.
  */
-export async function readSmallFiles(
-  reader: TreeReader,
-  nodes: readonly TreeNode[],
-): Promise<ReadonlyMap<TreeNode, Buffer>> {
+export async function readSmallFiles(reader: Tree, nodes: readonly TreeNode[]): Promise<ReadonlyMap<TreeNode, Buffer>> {
   const contents = new Map<TreeNode, Buffer>()
   if (nodes.length === 0) return contents
   const asked = nodes.map((node) => {
     const place = placeOf(node.path)
     const [stat, content] = [out(statxSize), out(node.size)]
-    const opened = openFile(node.path)
+    const opened = openFile(node.source ?? node.path)
     const read = readFrom(place, opened, content)
     return {
       node,
@@ -56,11 +53,11 @@ export async function readSmallFiles(
  * anything else is: piece by piece, with the size that the node says.
  */
 export async function openLargeFile(
-  reader: TreeReader,
+  reader: Tree,
   node: TreeNode,
 ): Promise<AsyncGenerator<Buffer, void, undefined> | undefined> {
   const stat = out(statxSize)
-  const opened = openFile(node.path)
+  const opened = openFile(node.source ?? node.path)
   const results = await reader.process.run([
     opened,
     statOfFile(placeOf(node.path), opened, stat),
@@ -74,7 +71,7 @@ export async function openLargeFile(
   return undefined
 }
 
-async function* pieces(reader: TreeReader, node: TreeNode): AsyncGenerator<Buffer, void, undefined> {
+async function* pieces(reader: Tree, node: TreeNode): AsyncGenerator<Buffer, void, undefined> {
   const place = placeOf(node.path)
   let left = node.size
   /** The next piece is read while this one is used. */
@@ -97,7 +94,7 @@ async function* pieces(reader: TreeReader, node: TreeNode): AsyncGenerator<Buffe
   }
 }
 
-async function readPiece(reader: TreeReader, place: ReturnType<typeof placeOf>, left: number): Promise<Buffer> {
+async function readPiece(reader: Tree, place: ReturnType<typeof placeOf>, left: number): Promise<Buffer> {
   if (left <= 0) return Buffer.alloc(0)
   const content: Out = out(Math.min(left, pieceSize))
   const read = readFrom(place, fileDescriptor, content)

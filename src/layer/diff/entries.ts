@@ -1,5 +1,5 @@
 import type { ByteString } from '../apply/names.ts'
-import { whiteoutPrefix } from '../apply/names.ts'
+import { opaqueMark, whiteoutPrefix } from '../apply/names.ts'
 import type { TarEntry, Timestamp } from '../tar/entry.ts'
 import type { TreeNode } from './tree-node.ts'
 import { imageXattrs, type OverlayMarks } from './xattrs.ts'
@@ -81,7 +81,7 @@ export function whiteoutEntry(directory: ByteString, base: ByteString): TarEntry
 
 /** The mark that all that lower layers have in the directory is gone ("Opaque Whiteout"). */
 export function opaqueEntry(directory: ByteString): TarEntry {
-  return markEntry(join(directory, '.wh..wh..opq'))
+  return markEntry(join(directory, opaqueMark))
 }
 
 /** Always the same, so that it does not tell when something was removed. */

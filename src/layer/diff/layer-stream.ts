@@ -3,7 +3,7 @@ import { bytesToText } from '../apply/names.ts'
 import { displayName, type TarEntry } from '../tar/entry.ts'
 import { TarWriter } from '../tar/writer.ts'
 import { openLargeFile, readSmallFiles, smallFile, windowCount, windowSize } from './contents.ts'
-import type { TreeReader } from './tree-reader.ts'
+import type { Tree } from './tree-reader.ts'
 import type { PlannedEntry, UpperOptions } from './upper.ts'
 
 /** An entry with its content. */
@@ -17,7 +17,7 @@ const pieceSize = 256 * 1024
 
 /** Reads the content of entries, that of small files many at a time. */
 export async function* withContent(
-  reader: TreeReader,
+  reader: Tree,
   planned: AsyncIterable<PlannedEntry>,
   onWarning?: UpperOptions['onWarning'],
 ): AsyncGenerator<LayerItem, void, undefined> {
@@ -38,7 +38,7 @@ export async function* withContent(
 }
 
 async function* read(
-  reader: TreeReader,
+  reader: Tree,
   window: readonly PlannedEntry[],
   onWarning: UpperOptions['onWarning'],
 ): AsyncGenerator<LayerItem, void, undefined> {
@@ -58,7 +58,7 @@ async function* read(
 }
 
 async function openIfLarge(
-  reader: TreeReader,
+  reader: Tree,
   node: NonNullable<PlannedEntry['node']>,
 ): Promise<AsyncIterable<Buffer> | undefined> {
   return node.size > smallFile ? openLargeFile(reader, node) : undefined

@@ -27,6 +27,8 @@ export interface NodeStat {
 export interface TreeNode extends NodeStat {
   /** Relative to the root of the tree, which has the empty path; bytes. */
   readonly path: ByteString
+  /** Where the process that reads the tree finds it, when that is somewhere else than `path`. */
+  readonly source?: ByteString
   /** Where a symlink points; else empty. */
   readonly target: Buffer
   /** As the file system has them. */

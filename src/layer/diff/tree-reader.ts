@@ -15,6 +15,19 @@ export interface TreeProcess extends CallRunner {
   close(): Promise<void>
 }
 
+/** A tree that can be read. */
+export interface Tree {
+  /** What has its files. */
+  readonly process: TreeProcess
+  /** The root of the tree. */
+  root(): Promise<TreeNode>
+  /** What `path` names, without following any symlink; undefined when it is not there. */
+  node(path: ByteString): Promise<TreeNode | undefined>
+  /** What is in a directory, sorted; nothing when the directory has gone away. */
+  children(path: ByteString): Promise<readonly TreeNode[]>
+  close(): Promise<void>
+}
+
 /** What is asked of many names at once, so that a round trip to the process does not show. */
 const namesAtOnce = 400
 /** Bytes of a directory's names that one call takes. */
@@ -29,7 +42,7 @@ const noTarget = Buffer.alloc(0)
  * Reads a tree that others may be changing: a name that goes away between two looks is left out, and none leads
  * out of the tree. Names come in the order of their bytes, so that the same tree is always read the same way.
  */
-export class TreeReader {
+export class TreeReader implements Tree {
   readonly process: TreeProcess
 
   private constructor(process: TreeProcess) {
@@ -169,6 +182,7 @@ export function succeeded(call: Call, result: number): boolean {
   throw syscallError(call, -result)
 }
 
-function byBytes(a: ByteString, b: ByteString): number {
+/** Orders names by their bytes. */
+export function byBytes(a: ByteString, b: ByteString): number {
   return a < b ? -1 : a > b ? 1 : 0
 }

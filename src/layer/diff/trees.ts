@@ -2,9 +2,10 @@ import type { ByteString } from '../apply/names.ts'
 import { openLargeFile, readSmallFiles, smallFile } from './contents.ts'
 import { baseOf, EntryMaker, type EntryOptions, whiteoutEntry } from './entries.ts'
 import type { TreeNode } from './tree-node.ts'
-import type { TreeReader } from './tree-reader.ts'
+import { byBytes, type Tree } from './tree-reader.ts'
 import { canBeHeld, type PlannedEntry, type UpperOptions } from './upper.ts'
 import { type WalkOptions, walkTree } from './walk.ts'
+import { imageXattrs } from './xattrs.ts'
 
 /** How two trees are compared. */
 export interface TreesOptions extends EntryOptions {
@@ -13,11 +14,17 @@ export interface TreesOptions extends EntryOptions {
 
 /** The entries of a whole tree, or of a part of it. */
 export async function* treeEntries(
-  reader: TreeReader,
+  reader: Tree,
   options: TreesOptions & WalkOptions = {},
 ): AsyncGenerator<PlannedEntry, void, undefined> {
   const maker = new EntryMaker(options)
   for await (const node of walkTree(reader, options)) yield* planned(maker, node, options)
+}
+
+/** A name that two trees don't have in common, or not alike: in both it is changed. */
+export interface NodeChange {
+  readonly before: TreeNode | undefined
+  readonly after: TreeNode | undefined
 }
 
 /**
@@ -26,49 +33,129 @@ export async function* treeEntries(
  * content is compared as well.
  */
 export async function* changedEntries(
-  before: TreeReader,
-  after: TreeReader,
+  before: Tree,
+  after: Tree,
   options: TreesOptions = {},
 ): AsyncGenerator<PlannedEntry, void, undefined> {
   const maker = new EntryMaker(options)
+  for await (const change of changedNodes(before, after)) {
+    if (change.after !== undefined) {
+      yield* planned(maker, change.after, options)
+      continue
+    }
+    const { path } = change.before as TreeNode
+    const base = baseOf(path)
+    yield { entry: whiteoutEntry(path.slice(0, Math.max(0, path.length - base.length - 1)), base) }
+  }
+}
+
+/**
+ * What is different between two trees, names in the order of their bytes. A directory counts as changed when something in it
+ * is, but for the root; of a directory that is gone nothing more is told.
+ */
+export async function* changedNodes(before: Tree, after: Tree): AsyncGenerator<NodeChange, void, undefined> {
   const [old, root] = [await before.root(), await after.root()]
-  if (!sameAttributes(old, root)) yield* planned(maker, root, options)
+  if (!sameAttributes(portable(old), portable(root))) yield { before: old, after: root }
+  const links = new Links(before, after)
   // Each name has its turn when all that sorts before it, also below it, has had it.
-  const open: Pair[][] = [await pairs(before, after, '', true)]
+  const open: Level[] = [{ pairs: await pairs(before, after, '', true), told: true, directory: root, former: old }]
   for (let level = open.at(-1); level !== undefined; level = open.at(-1)) {
-    const pair = level.shift()
+    const pair = level.pairs.shift()
     if (pair === undefined) {
       open.pop()
       continue
     }
     const [lower, upper] = pair
-    if (upper === undefined) {
-      const { path } = lower as TreeNode
-      const base = baseOf(path)
-      yield { entry: whiteoutEntry(path.slice(0, Math.max(0, path.length - base.length - 1)), base) }
-      continue
+    const same =
+      lower !== undefined && upper !== undefined && (await isUnchanged({ before, after, links }, lower, upper))
+    if (!same) {
+      for (const above of open.filter(({ told }) => !told)) {
+        above.told = true
+        yield { before: above.former, after: above.directory }
+      }
+      yield { before: lower, after: upper }
     }
-    if (lower === undefined || !(await isUnchanged(before, after, lower, upper))) yield* planned(maker, upper, options)
-    if (upper.type === 'directory') open.push(await pairs(before, after, upper.path, lower?.type === 'directory'))
+    if (upper?.type !== 'directory') continue
+    const former = lower?.type === 'directory' ? lower : undefined
+    open.push({
+      pairs: await pairs(before, after, upper.path, former !== undefined),
+      told: !same,
+      directory: upper,
+      former,
+    })
   }
 }
 
 type Pair = readonly [before: TreeNode | undefined, after: TreeNode | undefined]
 
-async function pairs(before: TreeReader, after: TreeReader, path: ByteString, both: boolean): Promise<Pair[]> {
+/** A directory that is being compared. */
+interface Level {
+  readonly pairs: Pair[]
+  readonly directory: TreeNode
+  readonly former: TreeNode | undefined
+  /** Whether it has been told to be changed. */
+  told: boolean
+}
+
+async function pairs(before: Tree, after: Tree, path: ByteString, both: boolean): Promise<Pair[]> {
   const [old, now] = await Promise.all([both ? before.children(path) : [], after.children(path)])
   const names = new Map<ByteString, Pair>()
   for (const node of old) names.set(node.path, [node, undefined])
   for (const node of now) names.set(node.path, [names.get(node.path)?.[0], node])
-  return [...names].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, pair]) => pair)
+  return [...names].sort(([a], [b]) => byBytes(a, b)).map(([, pair]) => pair)
 }
 
-async function isUnchanged(before: TreeReader, after: TreeReader, lower: TreeNode, upper: TreeNode): Promise<boolean> {
-  if (!sameAttributes(lower, upper)) return false
-  // A name that is added is a link to one of the others, which then must be in the layer too.
-  if (upper.type !== 'directory' && (lower.links > 1 || upper.links > 1)) return false
+interface Compared {
+  readonly before: Tree
+  readonly after: Tree
+  readonly links: Links
+}
+
+async function isUnchanged({ before, after, links }: Compared, lower: TreeNode, upper: TreeNode): Promise<boolean> {
+  if (!sameAttributes(portable(lower), portable(upper))) return false
+  if (upper.type !== 'directory' && !(await links.areSame(lower, upper))) return false
   if (upper.type !== 'file' || lower.inode === upper.inode || upper.mtime.nanoseconds !== 0) return true
   return sameContent(before, after, lower, upper)
+}
+
+/** A node with the attributes that a layer could have of it. */
+function portable(node: TreeNode): TreeNode {
+  return node.xattrs.length === 0 ? node : { ...node, xattrs: imageXattrs(node.xattrs, undefined) }
+}
+
+/** Which names are those of one file: looked up once, when there is the first one of several names. */
+class Links {
+  readonly #before: Tree
+  readonly #after: Tree
+  #found: Promise<readonly [before: Names, after: Names]> | undefined
+
+  constructor(before: Tree, after: Tree) {
+    this.#before = before
+    this.#after = after
+  }
+
+  /** Whether two nodes have the same other names: one that is added is a link to the others, which then must be in the layer too. */
+  async areSame(lower: TreeNode, upper: TreeNode): Promise<boolean> {
+    if (lower.links === 1 && upper.links === 1) return true
+    this.#found ??= Promise.all([namesOf(this.#before), namesOf(this.#after)])
+    const [before, after] = await this.#found
+    const [old, now] = [before.get(lower.inode) ?? [lower.path], after.get(upper.inode) ?? [upper.path]]
+    return old.length === now.length && old.every((name, index) => name === now[index])
+  }
+}
+
+/** The names of each file that has several, in order. */
+type Names = ReadonlyMap<string, readonly ByteString[]>
+
+async function namesOf(tree: Tree): Promise<Names> {
+  const names = new Map<string, ByteString[]>()
+  for await (const { type, links, inode, path } of walkTree(tree)) {
+    if (type === 'directory' || links === 1) continue
+    const known = names.get(inode)
+    if (known === undefined) names.set(inode, [path])
+    else known.push(path)
+  }
+  return names
 }
 
 /** Whether all is the same that can be said of two nodes without reading their content. */
@@ -92,7 +179,7 @@ export function sameAttributes(a: TreeNode, b: TreeNode): boolean {
 }
 
 /** Whether two files of the same size have the same content. */
-export async function sameContent(before: TreeReader, after: TreeReader, a: TreeNode, b: TreeNode): Promise<boolean> {
+export async function sameContent(before: Tree, after: Tree, a: TreeNode, b: TreeNode): Promise<boolean> {
   if (a.size <= smallFile) {
     const [old, now] = await Promise.all([readSmallFiles(before, [a]), readSmallFiles(after, [b])])
     const [content, other] = [old.get(a), now.get(b)]

@@ -3,7 +3,7 @@ import { bytesToText, whiteoutPrefix } from '../apply/names.ts'
 import type { TarEntry } from '../tar/entry.ts'
 import { baseOf, EntryMaker, type EntryOptions, opaqueEntry, whiteoutEntry } from './entries.ts'
 import type { TreeNode } from './tree-node.ts'
-import type { TreeReader } from './tree-reader.ts'
+import type { Tree } from './tree-reader.ts'
 import { walkTree } from './walk.ts'
 import { cannotBeNamed, type OverlayMarks, overlayMark } from './xattrs.ts'
 
@@ -33,7 +33,7 @@ export interface UpperOptions extends EntryOptions {
  * copies of metadata (`metacopy`).
  */
 export async function* upperEntries(
-  reader: TreeReader,
+  reader: Tree,
   options: UpperOptions,
 ): AsyncGenerator<PlannedEntry, void, undefined> {
   const { marks } = options

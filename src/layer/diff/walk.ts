@@ -1,6 +1,6 @@
 import type { ByteString } from '../apply/names.ts'
 import type { TreeNode } from './tree-node.ts'
-import type { TreeReader } from './tree-reader.ts'
+import type { Tree } from './tree-reader.ts'
 
 /** Which part of a tree is gone through. */
 export interface WalkOptions {
@@ -15,7 +15,7 @@ export interface WalkOptions {
  * comes first, has the empty path.
  */
 export async function* walkTree(
-  reader: TreeReader,
+  reader: Tree,
   { from = '', enter = () => true }: WalkOptions = {},
 ): AsyncGenerator<TreeNode, void, undefined> {
   const first = from === '' ? await reader.root() : await reader.node(from)
@@ -43,7 +43,7 @@ class Level {
     this.#nodes = nodes
   }
 
-  static async read(reader: TreeReader, path: ByteString): Promise<Level> {
+  static async read(reader: Tree, path: ByteString): Promise<Level> {
     return new Level(await reader.children(path))
   }
 

@@ -1,13 +1,15 @@
 import { foreignXattrs, overlayPrefixes } from '../apply/xattrs.ts'
 import type { Xattr } from '../tar/entry.ts'
 
-/** Where a tree has overlayfs' marks: in attributes `trusted.overlay.…`, or `user.overlay.…` in a user namespace. */
-export type OverlayMarks = 'trusted' | 'user'
+/**
+ * Where a tree has overlayfs' marks: in attributes `trusted.overlay.…`, or `user.overlay.…` in a user namespace. Unpacked layers
+ * have none but those of whoever has unpacked them, so that either counts there.
+ */
+export type OverlayMarks = 'trusted' | 'user' | 'either'
 
 /** The value of one of overlayfs' marks; undefined when the node does not have it. */
 export function overlayMark(xattrs: readonly Xattr[], mark: string, marks: OverlayMarks): string | undefined {
-  const full = `${marks}.overlay.${mark}`
-  return xattrs.find(({ name }) => name === full)?.value.toString('latin1')
+  return xattrs.find(({ name }) => prefixesOf(marks).some((prefix) => name === prefix + mark))?.value.toString('latin1')
 }
 
 /** Whether an attribute has no place in an archive: the keyword of a record ends at the first equals sign. */
@@ -37,7 +39,11 @@ function unescaped(name: string, marks: OverlayMarks): string | undefined {
     const mark = `${prefix}overlay.`
     if (name.startsWith(mark)) return prefix + name.slice(mark.length)
   }
-  return name.startsWith(`${marks}.overlay.`) ? undefined : name
+  return prefixesOf(marks).some((prefix) => name.startsWith(prefix)) ? undefined : name
+}
+
+function prefixesOf(marks: OverlayMarks): readonly string[] {
+  return marks === 'either' ? overlayPrefixes : [`${marks}.overlay.`]
 }
 
 const revisionMask = 0xff000000
@@ -46,6 +52,19 @@ const revision3 = 0x03000000
 /** Bytes of struct vfs_cap_data, and of vfs_ns_cap_data, which has the uid of a namespace's root behind it. */
 const size2 = 20
 const size3 = 24
+
+/** A file capability for the user namespace whose root is `root`: one of version 2 has no effect there. */
+export function rootedCapability(xattr: Xattr, root: number): Xattr {
+  const { name, value } = xattr
+  if (name !== 'security.capability' || value.length !== size2 || root === 0) return xattr
+  const magic = value.readUInt32LE(0)
+  if ((magic & revisionMask) >>> 0 !== revision2) return xattr
+  const rooted = Buffer.alloc(size3)
+  value.copy(rooted)
+  rooted.writeUInt32LE(((magic & ~revisionMask) | revision3) >>> 0, 0)
+  rooted.writeUInt32LE(root, size2)
+  return { name, value: rooted }
+}
 
 /** Version 3 names the root of the user namespace it was set in: an id of this machine. */
 function portable(value: Buffer): Buffer {

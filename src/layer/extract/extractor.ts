@@ -65,7 +65,12 @@ export class Extractor implements TarHandler {
   constructor(sink: CallSink, options: ExtractOptions) {
     this.#sink = sink
     this.#options = options
-    this.#metadata = new MetadataPlan(sink, { ...options, maxDepth: Number.POSITIVE_INFINITY, bottom: true })
+    this.#metadata = new MetadataPlan(sink, {
+      ...options,
+      maxDepth: Number.POSITIVE_INFINITY,
+      bottom: true,
+      marks: 'overlay',
+    })
   }
 
   entry(entry: TarEntry): void {

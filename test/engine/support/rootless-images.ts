@@ -1,5 +1,5 @@
 /**
- * Runs in a process of its own, as an ordinary user: `rootless-images.ts <root> <state> <archive> <directory>` makes an
+ * Runs in a process of its own, as an ordinary user: `rootless-images.ts <root> <state> <archive> <directory> [copy]` makes an
  * image, changes it in a container and takes it apart; writes what came of it as JSON.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -9,8 +9,9 @@ import { collect } from '../../../src/content/verify.ts'
 import { type Container, createEngine } from '../../../src/index.ts'
 import { read } from '../../layer/support/read.ts'
 
-const [root = '', state = '', archive = '', directory = ''] = process.argv.slice(2)
-const engine = createEngine({ root, state, store: { durability: 'none' } })
+const [root = '', state = '', archive = '', directory = '', rootfs] = process.argv.slice(2)
+const store = { durability: 'none', rootfs: rootfs === 'copy' ? rootfs : 'overlay' } as const
+const engine = createEngine({ root, state, store })
 
 async function output(box: Container): Promise<string> {
   const lines: string[] = []
@@ -30,14 +31,13 @@ const changes: string[] = []
 for await (const { kind, path } of box.diff()) changes.push(`${kind} ${path}`)
 const image = await engine.commit(box, { name: 'changed' })
 await box.remove()
-const store = await engine.store()
 const layer = image.manifest.layers.at(-1)
 if (layer === undefined) throw new Error('the container made no layer')
-const blob = Buffer.from(await collect(await store.fetch(layer)))
+const blob = Buffer.from(await collect(await (await engine.store()).fetch(layer)))
 const entry = read(gunzipSync(blob)).find(({ name }) => name.toString() === 'added')
 const squashed = await engine.squash(image, { name: 'squashed' })
 await engine.save(squashed, join(directory, 'image.tar'))
-const other = createEngine({ root: join(directory, 'other'), state, store: { durability: 'none' } })
+const other = createEngine({ root: join(directory, 'other'), state, store })
 await other.load(join(directory, 'image.tar'))
 const again = await other.run('squashed', {
   command: ['sh', '-c', 'cat /added /copied; echo; ls /home /etc'],

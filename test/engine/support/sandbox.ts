@@ -6,6 +6,7 @@ import { expect } from 'vitest'
 import { type Container, createEngine, type Engine, type RunOptions } from '../../../src/index.ts'
 import { delay } from '../../../src/internal/abort.ts'
 import { dismissSpares } from '../../../src/linux/remote/spares.ts'
+import type { StoreOptions } from '../../../src/store/index.ts'
 import { childrenOfThis, until } from '../../runtime/support.ts'
 import { put, type TestImage } from '../../store/support/image.ts'
 import { busyboxImage } from './busybox.ts'
@@ -22,12 +23,12 @@ export class Sandbox {
   private count = 0
   private descriptors: readonly string[] = []
 
-  constructor() {
-    this.directory = mkdtempSync(join(tmpdir(), 'oci-ts-engine-'))
+  constructor(rootfs?: StoreOptions['rootfs'], parent: string = tmpdir()) {
+    this.directory = mkdtempSync(join(parent, 'oci-ts-engine-'))
     chmodSync(this.directory, 0o755)
     this.root = join(this.directory, 'store')
     this.state = join(this.directory, 'state')
-    this.engine = createEngine({ root: this.root, state: this.state, store: { durability: 'none' } })
+    this.engine = createEngine({ root: this.root, state: this.state, store: { durability: 'none', rootfs } })
   }
 
   /** Puts an image into the store. */

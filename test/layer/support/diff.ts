@@ -59,11 +59,17 @@ export function inOverlay(scratch: Scratch, lower: readonly string[], script: st
 }
 
 /** A copy of what an overlay of layers shows, the highest one first. */
-export function merge(scratch: Scratch, layers: readonly string[]): string {
+export function merge(
+  scratch: Scratch,
+  layers: readonly string[],
+  { tolerant = false }: { readonly tolerant?: boolean } = {},
+): string {
   const place = scratch.directory()
   const empty = scratch.directory()
   mkdirSync(join(place, 'merged'))
-  const script = 'mount -t overlay overlay -o ro,lowerdir="$1" "$2/merged" && cp -a "$2/merged" "$2/copy"'
+  // In a directory of one layer only, overlayfs lists names that it then does not find.
+  const copied = tolerant ? 'cp -a "$2/merged" "$2/copy" 2>/dev/null || true' : 'cp -a "$2/merged" "$2/copy"'
+  const script = `mount -t overlay overlay -o ro,lowerdir="$1" "$2/merged"; ${copied}`
   execFileSync('unshare', ['-m', 'sh', '-ec', script, 'sh', [...layers, empty].join(':'), place])
   return join(place, 'copy')
 }

@@ -28,7 +28,7 @@ export async function applyRandomLayers(scratch: Scratch, rounds: number): Promi
 }
 
 /** A few names that collide with each other, through every kind of entry. */
-function randomEntries(seed: number): readonly TestEntry[] {
+export function randomEntries(seed: number): readonly TestEntry[] {
   let state = (seed + 1) * 2_654_435_761
   const random = (below: number): number => {
     state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0

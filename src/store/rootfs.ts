@@ -1,0 +1,73 @@
+import { randomUUID } from 'node:crypto'
+import { readFileSync, statSync } from 'node:fs'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { SyscallError } from '../errors.ts'
+import { hasCode } from '../internal/file-error.ts'
+import { ownership, spawnOwner } from '../layer/apply/target.ts'
+import { AT_FDCWD, chdir, unlinkat } from '../linux/calls/files.ts'
+import { MS, mount, mountSetattr } from '../linux/calls/mounts.ts'
+import { CLONE, unshare } from '../linux/calls/processes.ts'
+import { currentBootId } from './layer-record.ts'
+import type { StorePaths } from './paths.ts'
+import { WorkDirectory } from './work-directory.ts'
+
+/** How the layers of an image become the root file system of a container. */
+export interface Rootfs {
+  /** `overlay`: the kernel stacks them (overlayfs). `copy`: they are copied into a directory for each container. */
+  readonly kind: 'overlay' | 'copy'
+  /** Why they are copied, when nobody has asked for it. */
+  readonly reason?: string
+}
+
+const why = { step: 'try whether layers can be stacked' }
+/** Failures that say nothing about overlayfs. */
+const notItsFault: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EIO', 'EMFILE', 'ENFILE', 'ENOMEM', 'EROFS'])
+
+/**
+ * Finds out whether overlayfs can be mounted with its directories in this store, by doing it in a mount namespace of its own.
+ * What has worked is noted, and not tried again in the same boot of the machine.
+ * @throws SyscallError for a failure of another kind, such as a full disk.
+ */
+export async function probeRootfs(paths: StorePaths): Promise<Rootfs> {
+  const key = `${await currentBootId()} ${statSync(paths.containers).dev} ${process.geteuid?.()}`
+  const note = join(paths.root, 'overlay')
+  if (readNote(note) === key) return { kind: 'overlay' }
+  const work = await WorkDirectory.claim(paths.temporary, `overlay-${randomUUID()}`)
+  try {
+    await stack(work.path)
+  } catch (error) {
+    if (!(error instanceof SyscallError) || notItsFault.has(error.errnoName)) throw error
+    return { kind: 'copy', reason: `overlayfs can't be used in ${paths.root}: ${error.message}` }
+  } finally {
+    await work.release()
+  }
+  // A note that is cut short is none.
+  await writeFile(note, key, { mode: 0o600 })
+  return { kind: 'overlay' }
+}
+
+function readNote(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'latin1')
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined
+    throw error
+  }
+}
+
+/** Stacks two directories and removes a file of the lower one, for which overlayfs makes its mark in the upper one. */
+async function stack(directory: string): Promise<void> {
+  for (const name of ['lower', 'upper', 'work', 'merged']) await mkdir(join(directory, name), { mode: 0o700 })
+  await writeFile(join(directory, 'lower', 'file'), '')
+  const { userNamespace } = await ownership()
+  const options = `lowerdir=lower,upperdir=upper,workdir=work,index=off${userNamespace ? ',userxattr' : ''}`
+  await using process = await spawnOwner(why.step)
+  await process.run([
+    unshare(CLONE.NEWNS, why),
+    mountSetattr(AT_FDCWD, '/', { propagation: MS.SLAVE }, true, why),
+    chdir(directory, why),
+    mount('overlay', 'merged', 'overlay', 0, options, why),
+    unlinkat(AT_FDCWD, 'merged/file', 0, why),
+  ])
+}

@@ -80,6 +80,7 @@ export type { Compression } from './layer/decompress.ts'
 export type { DiffWarning } from './layer/diff/upper.ts'
 export type { PressureTrigger } from './runtime/cgroups/pressure.ts'
 export type { ContainerEvent, EventsOptions } from './runtime/events.ts'
+export { type LearnedCall, Learning, type LearnReport } from './runtime/learn/learning.ts'
 export type * from './runtime/stats/types.ts'
 export { isSupported, type Support } from './runtime/support.ts'
 export type {

@@ -46,7 +46,7 @@ export type PooledRunOptions = Pick<
 export interface ContainerPoolOptions
   extends Omit<
     RunOptions,
-    'detach' | 'tty' | 'name' | 'stdin' | 'input' | 'cgroupsPath' | 'onSyscall' | 'syscallTimeout'
+    'detach' | 'tty' | 'name' | 'stdin' | 'input' | 'cgroupsPath' | 'onSyscall' | 'syscallTimeout' | 'learn'
   > {
   /** How many containers are kept ready. 1 to 1000. */
   readonly size: number
@@ -59,7 +59,7 @@ export async function createContainerPool(
   options: ContainerPoolOptions,
 ): Promise<ContainerPool> {
   checkSize(options.size)
-  for (const name of ['detach', 'tty', 'name', 'stdin', 'input', 'cgroupsPath', 'onSyscall']) {
+  for (const name of ['detach', 'tty', 'name', 'stdin', 'input', 'cgroupsPath', 'onSyscall', 'learn']) {
     if (!(name in options)) continue
     throw new InvalidArgumentError(`containers of a pool can't have ${name}`, { subject: name })
   }

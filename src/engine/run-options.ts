@@ -3,7 +3,7 @@ import type { BundleOptions } from '../bundle/options.ts'
 import type { Spec } from '../bundle/spec.ts'
 import { InvalidArgumentError } from '../errors.ts'
 import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/units.ts'
-import type { SyscallHandlers } from '../runtime/index.ts'
+import type { Learning, SyscallHandlers } from '../runtime/index.ts'
 import { signalNumber } from '../runtime/processes.ts'
 import type { TtyOption } from './exec-options.ts'
 import { terminalOf } from './exec-process.ts'
@@ -32,6 +32,11 @@ export interface RunOptions
   readonly onSyscall?: SyscallHandlers | undefined
   /** How long such a function may take before the call fails with EPERM. Default 10 seconds. */
   readonly syscallTimeout?: Duration | undefined
+  /**
+   * Records which system calls and capabilities the container uses, and what `exec` runs in it; see {@link Learning}. Not
+   * for `detach`, nor together with `onSyscall`.
+   */
+  readonly learn?: Learning | undefined
   /** Name for errors and logs, and for `attach`. Default the first 12 characters of the id. */
   readonly name?: string | undefined
   /**
@@ -100,13 +105,10 @@ export function settingsOf(options: RunOptions): RunSettings {
   if (options.detach === true && (input !== undefined || stdin !== 'none')) {
     throw new InvalidArgumentError('a detached container has no standard input', { subject: 'detach' })
   }
-  if (options.detach === true && options.onSyscall !== undefined) {
-    throw new InvalidArgumentError(
-      'the functions of onSyscall end with this process, which a detached container does not',
-      {
-        subject: 'detach',
-      },
-    )
+  for (const name of ['onSyscall', 'learn'] as const) {
+    if (options.detach !== true || options[name] === undefined) continue
+    const message = `${name} ends with this process, which a detached container does not`
+    throw new InvalidArgumentError(message, { subject: 'detach' })
   }
   terminalOf(options.tty)
   if (options.detach === true && options.tty !== undefined && options.tty !== false) {

@@ -192,6 +192,7 @@ class Run {
       hooks: sortHooks(this.options.hooks).functions,
       onSyscall: this.options.onSyscall,
       syscallTimeout: this.settings.syscallTimeout,
+      learn: this.options.learn,
       stateRoot: this.context.stateRoot,
       signal: this.signal,
     })

@@ -2,6 +2,7 @@ import { InvalidArgumentError } from '../errors.ts'
 import { stringifyJsonInt64 } from '../internal/json-int64.ts'
 import type { Architecture } from './architecture.ts'
 import { bpfMaxInstructions } from './seccomp/bpf.ts'
+import type { FilterMark } from './seccomp/mark.ts'
 import { type Section, type Span, writeProgram } from './seccomp/program.ts'
 import { answerOf, architectureRules, type Decision, type SeccompProfile, seccompAnswer } from './seccomp/rules.ts'
 import { type SeccompArchitecture, x32Bit } from './seccomp-numbers.ts'
@@ -18,6 +19,8 @@ export interface SeccompFilter {
   readonly flags: number
   /** Whether some answer is SCMP_ACT_NOTIFY, so that there has to be a listener. */
   readonly notify: boolean
+  /** By which calls get through, whatever the rules say; see {@link withMark}. */
+  readonly mark?: FilterMark
 }
 
 /**

@@ -5,8 +5,8 @@ import type { Descriptors } from '../linux/remote/spawn.ts'
 import type { HookFunctions } from './hooks.ts'
 import type { Plan } from './plan.ts'
 import type { ContainerRecord, StateDirectory } from './state-directory.ts'
+import type { FilterServer } from './syscalls/filter-server.ts'
 import type { Supervision } from './syscalls/supervision.ts'
-import type { Supervisor } from './syscalls/supervisor.ts'
 import type { Terminal } from './terminal.ts'
 
 /** What `create` hands over. */
@@ -29,5 +29,5 @@ export interface ContainerParts {
   readonly parked: boolean
   /** Who answers its system calls, and those of the filter of its first process. */
   readonly supervision: Supervision | undefined
-  readonly supervisor: Supervisor | undefined
+  readonly supervisor: FilterServer | undefined
 }

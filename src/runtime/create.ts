@@ -7,6 +7,8 @@ import { Creation } from './creation.ts'
 import { outlives } from './exec.ts'
 import type { HookFunctions } from './hooks.ts'
 import { thisHost } from './host.ts'
+import type { Learning } from './learn/learning.ts'
+import { LearningSession } from './learn/session.ts'
 import type { OverlayRootfs } from './overlay.ts'
 import { ParkedContainer } from './parked.ts'
 import type { Plan } from './plan.ts'
@@ -15,7 +17,7 @@ import { seccompProgram } from './seccomp.ts'
 import { defaultStateRoot } from './state-directory.ts'
 import { stepFailed } from './step-error.ts'
 import { claim, sweep } from './sweep.ts'
-import { Supervision } from './syscalls/supervision.ts'
+import { HandlerSupervision, type Supervision } from './syscalls/supervision.ts'
 import type { SyscallHandlers } from './syscalls/types.ts'
 import { type Scope, scopeOf } from './systemd/scope.ts'
 
@@ -78,11 +80,16 @@ export interface CreateOptions {
    * Functions of this process that answer system calls of the container and of what enters it, by the names of these:
    * `{ mkdirat: async (call) => 'continue' }`. The config's filter gets a rule for each, before its own. A handler that
    * fails, or takes longer than `syscallTimeout`, fails the call with EPERM; a warning (`process.on('warning')`, code
-   * `OCI_SYSCALL`) tells why. Not for `dup3` and `sendmsg`, nor together with `detach`, `handOver` or SCMP_ACT_NOTIFY.
+   * `OCI_SYSCALL`) tells why. Not together with `detach`, `handOver`, `learn` or SCMP_ACT_NOTIFY.
    */
   readonly onSyscall?: SyscallHandlers | undefined
   /** How long a handler of `onSyscall` may take, in milliseconds. Default 10,000. */
   readonly syscallTimeout?: number | undefined
+  /**
+   * Records which system calls and capabilities the container uses, and what enters it. Every call of its processes then
+   * takes some time longer. Not together with `detach`, `handOver`, `onSyscall` or SCMP_ACT_NOTIFY.
+   */
+  readonly learn?: Learning | undefined
   /**
    * Path of a socket at which somebody waits for a descriptor that stands for the process (a pidfd, which no other process
    * can come to be), as runc's `--pidfd-socket`.
@@ -150,14 +157,19 @@ async function make(given: CreateOptions, parked: boolean): Promise<Made> {
   }
 }
 
-function supervisionOf({ id, onSyscall, syscallTimeout, detach, handOver }: CreateOptions): Supervision | undefined {
-  if (onSyscall === undefined || Object.keys(onSyscall).length === 0) return undefined
+function supervisionOf(options: CreateOptions): Supervision | undefined {
+  const { id, spec, onSyscall = {}, syscallTimeout, learn, detach, handOver } = options
+  const handles = Object.keys(onSyscall).length > 0
+  if (!handles && learn === undefined) return undefined
+  const subject = handles ? 'onSyscall' : 'learn'
+  if (handles && learn !== undefined)
+    throw new InvalidArgumentError('onSyscall and learn exclude each other', { subject })
   if (detach === true || handOver === true) {
-    throw new InvalidArgumentError('onSyscall is for containers that end with this process, as its functions do', {
-      subject: 'onSyscall',
-    })
+    throw new InvalidArgumentError(`${subject} is for containers that end with this process`, { subject })
   }
-  return new Supervision(id, onSyscall, syscallTimeout)
+  return learn === undefined
+    ? new HandlerSupervision(id, onSyscall, syscallTimeout)
+    : new LearningSession(id, learn, spec)
 }
 
 function planOf(

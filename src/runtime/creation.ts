@@ -45,8 +45,8 @@ import { removeResctrl } from './resctrl.ts'
 import { planRootMount, type RootMount, removeRootMount } from './root-mount.ts'
 import { connectListener } from './seccomp-listener.ts'
 import type { ContainerRecord, StateDirectory } from './state-directory.ts'
+import type { FilterServer } from './syscalls/filter-server.ts'
 import type { Supervision } from './syscalls/supervision.ts'
-import type { Supervisor } from './syscalls/supervisor.ts'
 import { startScope, stopScope } from './systemd/scope.ts'
 import type { Terminal } from './terminal.ts'
 import { TerminalLink } from './terminal-link.ts'
@@ -89,7 +89,7 @@ export class Creation {
   private isPlaced = false
   private terminal: Terminal | undefined
   private parkedSocket: number | undefined
-  private supervisor: Supervisor | undefined
+  private supervisor: FilterServer | undefined
 
   constructor(options: InternalCreateOptions, plan: Plan, directory: StateDirectory) {
     this.options = options
@@ -297,7 +297,7 @@ export class Creation {
         descriptors.set(plan.channel + 1, theirs)
       }
       if (plan.listener !== undefined) {
-        this.supervisor = options.supervision?.open()
+        this.supervisor = options.supervision?.open(options.spec.process ?? {})
         agent = this.supervisor?.takeSocket() ?? connectListener(options.spec.linux?.seccomp?.listenerPath ?? '')
         descriptors.set(plan.listener, agent)
       }

@@ -19,7 +19,7 @@ import { writePidFile } from './pid-file.ts'
 import { RuntimeProcess, removeDirectory } from './runtime-process.ts'
 import { connectListener } from './seccomp-listener.ts'
 import { stepFailed } from './step-error.ts'
-import type { Supervisor } from './syscalls/supervisor.ts'
+import type { FilterServer } from './syscalls/filter-server.ts'
 import type { Terminal } from './terminal.ts'
 import { TerminalLink } from './terminal-link.ts'
 
@@ -39,7 +39,7 @@ export class Execution {
   private pidfd: number | undefined
   private link: TerminalLink | undefined
   private terminal: Terminal | undefined
-  private supervisor: Supervisor | undefined
+  private supervisor: FilterServer | undefined
 
   constructor(target: ExecTarget, plan: ExecPlan, given: ExecProcess, options: ExecOptions) {
     this.target = target
@@ -139,7 +139,7 @@ export class Execution {
       ])
       if (this.plan.listener !== undefined) {
         const { supervision, spec } = this.target
-        this.supervisor = supervision?.open()
+        this.supervisor = supervision?.open({ ...spec.process, ...this.given })
         agent = this.supervisor?.takeSocket() ?? connectListener(spec.linux?.seccomp?.listenerPath ?? '')
         descriptors.set(this.plan.listener, agent)
       }

@@ -22,6 +22,7 @@ export { features, type HostFeatures, type RuntimeFeatures } from './features.ts
 export type { HookContext, HookFunction, HookFunctions, HookKind } from './hooks.ts'
 export { kill } from './kill.ts'
 export { killAll } from './kill-all.ts'
+export { type LearnedCall, Learning, type LearnReport } from './learn/learning.ts'
 export { addMount, removeMount } from './live-mounts.ts'
 export { type ContainerState, containerSpec, type LookupOptions, listContainers, state } from './lookup.ts'
 export type { OverlayRootfs } from './overlay.ts'

@@ -30,6 +30,7 @@ import {
   stringTable,
 } from '../linux/calls/processes.ts'
 import { capabilityNames, capabilityNumber } from '../linux/capabilities.ts'
+import type { SeccompFilter } from '../linux/seccomp.ts'
 import { announceCalls, type SeccompListener } from './seccomp-listener.ts'
 
 const CAP_SYS_ADMIN = 21
@@ -58,7 +59,7 @@ const resources: Readonly<Record<string, number>> = {
 /** What becoming the container's program needs besides the config. */
 export interface ProcessContext {
   /** Compiled seccomp filter. */
-  readonly filter?: { readonly program: Uint8Array; readonly flags: number } | undefined
+  readonly filter?: Pick<SeccompFilter, 'program' | 'flags' | 'mark'> | undefined
   /** Who hears of the calls that the filter passes on. */
   readonly listener?: SeccompListener | undefined
   /** Capabilities that can be granted, as a bit mask. */
@@ -155,7 +156,7 @@ export function filterCalls(
   const { filter, listener } = context
   if (filter === undefined) return []
   const load = seccomp(filter)
-  const loaded = listener === undefined ? [load] : [load, ...announceCalls(load, listener, pids)]
+  const loaded = listener === undefined ? [load] : [load, ...announceCalls(load, listener, pids, filter.mark)]
   const sets = capabilityMasks(process.capabilities, context.grantable)
   if (sets === undefined || !loadsAsAdministrator(process, context)) return loaded
   return [...loaded, setCapabilities(sets, 0n)]
@@ -259,7 +260,7 @@ function ambient(number: number): Call {
   return prctl(PR.CAP_AMBIENT, PR.CAP_AMBIENT_RAISE, number, why)
 }
 
-function seccomp(filter: { readonly program: Uint8Array; readonly flags: number }): Call {
+function seccomp(filter: Pick<SeccompFilter, 'program' | 'flags'>): Call {
   return seccompFilter(filter.program, filter.flags, { step: 'load the seccomp filter', pointer: '/linux/seccomp' })
 }
 

@@ -8,6 +8,7 @@ import { close, dup3, O } from '../linux/calls/files.ts'
 import { SOCK_CLOEXEC, SOCK_STREAM, socket } from '../linux/calls/processes.ts'
 import { connectTo, sendDescriptors } from '../linux/calls/sockets.ts'
 import { perform } from '../linux/local.ts'
+import { bearing, type FilterMark } from '../linux/seccomp/mark.ts'
 
 /** Version of the runtime-spec that the container process state follows. */
 const stateVersion = '1.3.0'
@@ -61,11 +62,13 @@ export function connectListener(path: string): number {
 /**
  * The calls that send the listener of the filter that was just loaded, and forget both. They are subject to the filter.
  * @param pids of the container's first process and of the one that the filter is for
+ * @param mark by which the filter lets them through, if it does
  */
 export function announceCalls(
   listener: Call,
   to: SeccompListener,
   pids: { readonly container: number; readonly process: number },
+  mark: FilterMark | undefined,
 ): readonly Call[] {
   const fd = to.socket + 1
   const message: ContainerProcessState = {
@@ -75,10 +78,11 @@ export function announceCalls(
     ...(to.metadata === undefined ? {} : { metadata: to.metadata }),
     state: { ...to.state, pid: pids.container },
   }
+  // Its number is part of the message, and has to be known before. It may be that one already.
+  const moved = dup3(listener, fd, O.CLOEXEC, { ...why, tolerate: 'EINVAL' })
+  const sent = sendDescriptors(to.socket, JSON.stringify(message), [fd], why)
   return [
-    // Its number is part of the message, and has to be known before. It may be that one already.
-    dup3(listener, fd, O.CLOEXEC, { ...why, tolerate: 'EINVAL' }),
-    sendDescriptors(to.socket, JSON.stringify(message), [fd], why),
+    ...[moved, sent].map((call) => (mark === undefined ? call : bearing(call, mark))),
     close(listener, why),
     close(fd, { ...why, tolerate: 'EBADF' }),
     close(to.socket, why),

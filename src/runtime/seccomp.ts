@@ -1,14 +1,16 @@
 import type { LinuxSeccomp } from '../bundle/spec-seccomp.ts'
 import { InvalidArgumentError, UnsupportedError } from '../errors.ts'
+import { lazy } from '../internal/lazy.ts'
 import type { Architecture } from '../linux/architecture.ts'
+import { newMark, withMark } from '../linux/seccomp/mark.ts'
 import { compileSeccomp, type SeccompFilter } from '../linux/seccomp.ts'
 import { announcing } from './seccomp-listener.ts'
 
 /**
  * Compiles `linux.seccomp`; a profile that was compiled before is not compiled again.
  * @throws InvalidArgumentError for what a profile can't have. @throws UnsupportedError for SCMP_ACT_NOTIFY on a call by
- * which the listener is handed over.
- * @param options.supervised Whether functions of this process answer, instead of an agent at `listenerPath`. Default false.
+ * which the listener is handed over to an agent.
+ * @param options.supervised Whether this process answers, instead of an agent at `listenerPath`. Default false.
  */
 export function seccompProgram(
   seccomp: LinuxSeccomp | undefined,
@@ -17,15 +19,20 @@ export function seccompProgram(
 ): SeccompFilter | undefined {
   if (seccomp === undefined) return undefined
   const filter = compileSeccomp(seccomp, architecture)
-  if (filter.notify && options.supervised !== true) checkNotify(seccomp)
+  if (!filter.notify) return filter
+  if (options.supervised === true) return withMark(filter, ownMark(), architecture)
+  checkNotify(seccomp)
   return filter
 }
+
+/** Of this process: what it makes of a profile can be kept. */
+const ownMark = lazy(newMark)
 
 function checkNotify({ defaultAction, listenerPath = '', syscalls = [] }: LinuxSeccomp): void {
   const pointer = '/linux/seccomp'
   if (listenerPath === '') {
     throw new InvalidArgumentError(`${pointer}/listenerPath must be present: the profile has SCMP_ACT_NOTIFY`, {
-      hint: 'Of a container with onSyscall, the functions are in the process that has made it: exec there.',
+      hint: 'A container with onSyscall or learn has to do with the process that has made it: exec there.',
     })
   }
   if (defaultAction === 'SCMP_ACT_NOTIFY') {

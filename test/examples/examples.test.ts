@@ -162,6 +162,18 @@ describe.skipIf(!canRun)('examples (need Linux)', () => {
     expect(lines.slice(-2)).toEqual(['/yes', 'read from a descriptor of the program outside'])
   })
 
+  it('learn.ts runs a command once more with what it needs alone', async () => {
+    const { code, stdout, stderr } = await node(tsx('learn.ts', image, 'sh', '-c', 'mkdir /made; ls -d /made; exit 3'))
+    expect({ code, stderr }).toEqual({ code: 3, stderr: '' })
+    const lines = stdout.trim().split('\n')
+    expect(lines).toEqual([
+      '/made',
+      expect.stringMatching(/^\d+ system calls of \d+ kinds; the profile names \d+$/),
+      expect.stringMatching(/^capabilities: /),
+      '/made',
+    ])
+  })
+
   it('keep-tidy.ts finds a store in order, and says so', async () => {
     const { code, stdout, stderr } = await node(tsx('keep-tidy.ts'))
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })

@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Spec } from '../../src/bundle/index.ts'
 import {
   exec,
+  Learning,
   type SyscallAnswer,
   type SyscallHandler,
   type SyscallHandlers,
@@ -195,6 +196,19 @@ describe.skipIf(cannotRun)(`onSyscall (${cannotRun ?? 'with real containers'})`,
     expect(names.at(-1)).toBe('exit_group')
   })
 
+  it('is for the calls, too, by which the filter is handed over', async () => {
+    const seen: string[] = []
+    const refuse: SyscallHandler = async ({ name }) => {
+      seen.push(name)
+      return { errno: 'ENOBUFS' }
+    }
+    // Netlink requests of busybox are sent by sendmsg.
+    const { stderr, status } = await sh('ip addr add 127.0.0.2/8 dev lo', { sendmsg: refuse, dup3: refuse })
+    expect(new Set(seen)).toEqual(new Set(['sendmsg']))
+    expect(stderr).toContain('No buffer space')
+    expect(status.code).not.toBe(0)
+  })
+
   it('reads no more than there is, and nothing of who does not wait', async () => {
     const failures: unknown[] = []
     let kept: WaitingSyscall | undefined
@@ -253,7 +267,7 @@ describe.skipIf(cannotRun)(`onSyscall (${cannotRun ?? 'with real containers'})`,
     await refused({ mkdirat: go }, invalid, { detach: true })
     await refused({ mkdirat: go }, invalid, { handOver: true })
     await refused({ mkdirat: go }, invalid, { syscallTimeout: 0 })
-    await refused({ sendmsg: go }, 'ERR_OCI_UNSUPPORTED')
+    await refused({ mkdirat: go }, invalid, { learn: new Learning() })
     const seccomp = {
       defaultAction: 'SCMP_ACT_ALLOW',
       syscalls: [{ names: ['chmod'], action: 'SCMP_ACT_NOTIFY' }],

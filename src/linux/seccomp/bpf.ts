@@ -35,7 +35,16 @@ const farthest = 255
  * stand behind and at it.
  */
 export class BpfWriter {
-  private readonly instructions: (readonly [word: number, k: number])[] = []
+  private readonly instructions: (readonly [word: number, k: number])[]
+
+  /** @param program that stands behind all that is put in front: an array of struct sock_filter. Default none. */
+  constructor(program: Uint8Array = new Uint8Array()) {
+    const words = new Uint32Array(program.slice().buffer)
+    this.instructions = Array.from({ length: words.length / 2 }, (_, index): readonly [number, number] => [
+      words[2 * index] as number,
+      words[2 * index + 1] as number,
+    ]).reverse()
+  }
 
   /** Instructions so far; the place of the one that was put in front last. */
   get length(): number {

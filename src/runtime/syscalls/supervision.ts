@@ -1,7 +1,9 @@
 import type { Spec } from '../../bundle/spec.ts'
+import type { Process } from '../../bundle/spec-process.ts'
 import { InvalidArgumentError } from '../../errors.ts'
 import type { Call } from '../../linux/call.ts'
 import { thisHost } from '../host.ts'
+import type { FilterServer } from './filter-server.ts'
 import { syscallNames } from './names.ts'
 import { ownCalls, withHandled } from './profile.ts'
 import { Supervisor, type SupervisorOptions } from './supervisor.ts'
@@ -12,8 +14,20 @@ const defaultTimeout = 10_000
 /** Longest time, in milliseconds: what a timer of Node can wait. */
 const maxTimeout = 2 ** 31 - 1
 
-/** The answers to the system calls of a container: of its first process, and of those that enter it. */
-export class Supervision {
+/** Who has to do with the system calls of a container: of its first process, and of those that enter it. */
+export interface Supervision {
+  /** The config with a filter that hands the calls over. @throws InvalidArgumentError for one that can't have it. */
+  specOf(spec: Spec): Spec
+  /** Serves one more filter: that of `process`. */
+  open(process: Pick<Process, 'capabilities'>): FilterServer
+  /** Tells a server which of the calls that load its filter it will see. */
+  passOver(server: FilterServer, calls: readonly Call[]): void
+  /** Ends all. Idempotent. */
+  close(): Promise<void>
+}
+
+/** Functions answer the system calls of a container. */
+export class HandlerSupervision implements Supervision {
   private readonly options: SupervisorOptions
   private readonly names: ReadonlySet<string>
   private readonly supervisors = new Set<Supervisor>()
@@ -40,25 +54,21 @@ export class Supervision {
     this.options = { id, find, timeout }
   }
 
-  /** The config with a filter that hands the calls over. @throws as {@link withHandled} does. */
   specOf(spec: Spec): Spec {
     return withHandled(spec, [...this.names], thisHost())
   }
 
-  /** Answers for one more filter. */
-  open(): Supervisor {
+  open(): FilterServer {
     const supervisor = new Supervisor(this.options)
     this.supervisors.add(supervisor)
     void supervisor.ended.then(() => this.supervisors.delete(supervisor))
     return supervisor
   }
 
-  /** Tells a supervisor which of the calls that load its filter it will see. */
-  passOver(supervisor: Supervisor, calls: readonly Call[]): void {
-    supervisor.skip(ownCalls(calls, this.names))
+  passOver(server: FilterServer, calls: readonly Call[]): void {
+    server.skip(ownCalls(calls, (name) => this.names.has(name)).length)
   }
 
-  /** Ends all. Idempotent. */
   async close(): Promise<void> {
     await Promise.all([...this.supervisors].map((each) => each.close()))
   }

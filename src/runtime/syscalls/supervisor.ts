@@ -14,8 +14,8 @@ import {
   sendResponse,
 } from '../../linux/calls/seccomp-notify.ts'
 import { errnoNumber, syscallError } from '../../linux/errno.ts'
-import { Remote, socketPair } from '../../linux/remote/remote.ts'
-import { Answerer, peekListener } from './answerer.ts'
+import { Answerer } from './answerer.ts'
+import { FilterServer } from './filter-server.ts'
 import type { NamedSyscall } from './names.ts'
 import type { SyscallAnswer, SyscallHandler, WaitingSyscall } from './types.ts'
 
@@ -24,7 +24,6 @@ const ENOSYS = 38
 const maxErrno = 4095
 /** Most bytes that are read at once of a caller. */
 const maxMemory = 65_536
-const socketThere = 10
 
 /** What is done with the calls of a filter. */
 export interface SupervisorOptions {
@@ -37,70 +36,22 @@ export interface SupervisorOptions {
 }
 
 /** Answers the system calls that one filter hands over: those of a process and of all that come of it. */
-export class Supervisor {
-  /** Resolves when nobody has the filter any more, or this is closed. */
-  readonly ended: Promise<void>
+export class Supervisor extends FilterServer {
   private readonly options: SupervisorOptions
-  private readonly receiver: Remote
   private readonly answerer: Answerer
-  private readonly here: number
-  private there: number | undefined
-  private skipped = 0
-  private closing: Promise<void> | undefined
 
   constructor(options: SupervisorOptions) {
+    super(options.id)
     this.options = options
-    const pair = socketPair()
-    this.here = pair.here
-    this.there = pair.there
-    this.answerer = new Answerer(pair.here)
-    try {
-      this.receiver = Remote.spawn({ descriptors: new Map([[socketThere, pair.here]]) })
-    } catch (error) {
-      closeSync(pair.here)
-      closeSync(pair.there)
-      throw error
-    }
-    this.ended = this.serve()
+    this.answerer = new Answerer(this.socket)
   }
 
-  /** Hands over the socket by which the listener is sent; whoever takes it closes it. */
-  takeSocket(): number {
-    const { there } = this
-    if (there === undefined) throw new ConflictError(this.options.id, 'the socket of the listener was taken before')
-    this.there = undefined
-    return there
-  }
-
-  /** The first `count` calls are not the program's: they are let through. */
-  skip(count: number): void {
-    this.skipped = count
-  }
-
-  /** Ends it: calls that wait, and those that come, fail with ENOSYS. Idempotent. */
-  close(): Promise<void> {
-    this.closing ??= this.end()
-    return this.closing
-  }
-
-  private async end(): Promise<void> {
-    await Promise.all([this.receiver.close().catch(() => {}), this.answerer.close()])
-    closeSync(this.here)
-    if (this.there !== undefined) closeSync(this.takeSocket())
-  }
-
-  private async serve(): Promise<void> {
-    try {
-      const listener = await peekListener(this.receiver, socketThere)
-      if (listener !== undefined) await this.receive(listener)
-    } catch {
-      // It was closed, or killed: then the kernel tells the callers that nobody is there.
-    }
-    await this.close()
+  protected override async closed(): Promise<void> {
+    await this.answerer.close()
   }
 
   /** Takes calls until nobody is left who could make one. */
-  private async receive(listener: number): Promise<void> {
+  protected override async receive(listener: number): Promise<void> {
     const { receiver } = this
     const background = { background: true }
     for (;;) {
@@ -118,8 +69,7 @@ export class Supervisor {
   /** Never rejects. */
   private async handle(waiting: Notification): Promise<void> {
     const found = this.options.find(waiting.audit, waiting.number)
-    if (this.skipped > 0) {
-      this.skipped--
+    if (this.passesOver()) {
       await this.respond(waiting.id, { goOn: true })
     } else if (found === undefined) {
       // Calls of i386 that are made through socketcall or ipc: libcs then take those of their own.
@@ -127,7 +77,7 @@ export class Supervisor {
     } else {
       await this.ask(waiting, found).catch(async (error: unknown) => {
         // When everything ends, nobody is to be told.
-        if (this.closing !== undefined) return
+        if (this.isClosing) return
         this.warn(found.name, error)
         await this.respond(waiting.id, { errno: EPERM })
       })

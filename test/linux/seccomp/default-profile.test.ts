@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { defaultSeccomp } from '../../../src/bundle/index.ts'
+import { runFilter } from '../../../src/linux/seccomp/interpret.ts'
 import { compileSeccomp } from '../../../src/linux/seccomp.ts'
 import { x32Bit } from '../../../src/linux/seccomp-numbers.ts'
-import { runFilter } from './bpf-interpreter.ts'
 import { allow, arm, arm64, dockerArm64, dockerX64, ENOSYS, EPERM, killProcess, number, x64, x86 } from './support.ts'
 
 describe("Docker's default profile, compiled", () => {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { stringifyJsonInt64 } from '../../../src/internal/json-int64.ts'
+import { runFilter } from '../../../src/linux/seccomp/interpret.ts'
 import { compileSeccomp, type SeccompProfile } from '../../../src/linux/seccomp.ts'
 import { type SeccompArchitecture, seccompNumbers, x32Bit } from '../../../src/linux/seccomp-numbers.ts'
-import { runFilter } from './bpf-interpreter.ts'
 import { compileWithLibseccomp, hasLibseccomp, resolve, tokens } from './libseccomp.ts'
 import { dockerArm64, dockerX64, ENOSYS, interesting, killProcess, random, randomConditions, x64 } from './support.ts'
 

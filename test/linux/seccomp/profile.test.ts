@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { InvalidArgumentError } from '../../../src/errors.ts'
 import { stringifyJsonInt64 } from '../../../src/internal/json-int64.ts'
+import { runFilter } from '../../../src/linux/seccomp/interpret.ts'
 import { compileSeccomp, type SeccompArgument, type SeccompProfile } from '../../../src/linux/seccomp.ts'
-import { runFilter } from './bpf-interpreter.ts'
 import {
   allow,
   ENOSYS,

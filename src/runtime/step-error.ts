@@ -31,6 +31,12 @@ const hints: readonly (readonly [step: RegExp, errno: string, hint: string])[] =
     'A cgroup above is threaded (cgroup.type) and can hold no containers: choose another cgroupsPath.',
   ],
   [/^mount /, 'ENOENT', 'The source of a bind mount must exist.'],
+  // Docker looks for the last words.
+  [
+    /^mount /,
+    'EINVAL',
+    'A file can be mounted on a file only, and a directory on a directory: one is not a directory.',
+  ],
   [/^enter the working directory/, 'ENOTDIR', 'The working directory of the container must be a directory.'],
 ]
 

@@ -51,7 +51,7 @@ describe('oci-ts', () => {
       ['state', 'a', 'b'],
     ]) {
       const { status, stdout, stderr } = oci.run(args)
-      expect([status, stdout]).toEqual([1, ''])
+      expect([status, stdout]).toEqual([args[0] === 'nonsense' ? 3 : 1, ''])
       expect(stderr).toMatch(/^oci-ts[: ]/)
       expect(stderr).not.toContain('    at ')
     }

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import {
   chownSync,
   existsSync,
@@ -260,6 +261,34 @@ describe.skipIf(cannotRun)(`the runtime's command line (${cannotRun ?? 'real con
     expect(run('mounts', 'change', id, file).status).not.toBe(0)
     expect(run('delete', '--force', id)).toEqual(fine)
     for (const name of ['a', 'b', 'c']) rmSync(join(directory, 'rootfs', name), { recursive: true, force: true })
+  })
+
+  it('runs a process in a paused container when it is resumed, if it is told to', async () => {
+    const [path, id] = bundle('sleep 1000')
+    run('run', '-d', '--bundle', path, id)
+    run('pause', id)
+    const child = oci.start(['--root', root(), 'exec', '--ignore-paused', id, 'sh', '-c', 'echo ran; exit 4'])
+    const ended = once(child, 'exit')
+    const told = once(child.stdout as NodeJS.ReadableStream, 'data')
+    await until('it is there', () => run('ps', '--format', 'json', id).stdout.includes(','))
+    expect(run('resume', id)).toEqual(fine)
+    expect(String(await told)).toBe('ran\n')
+    expect(await ended).toEqual([4, null])
+    run('delete', '--force', id)
+  })
+
+  it('takes memory with a unit, and shows processes by the options of ps', () => {
+    const [path, id] = bundle('sleep 1000')
+    run('run', '-d', '--bundle', path, id)
+    expect(run('update', '--memory', '64m', '--memory-swap', '-1', id)).toEqual(fine)
+    expect(JSON.parse(run('events', '--stats', id).stdout).data.memory.usage.limit).toBe(64 << 20)
+    expect(run('update', '--memory', '64x', id)).toMatchObject({ status: 1, stderr: expect.stringContaining('"64x"') })
+    expect(run('update', '--memory', '9999999g', id).stderr).toContain('too large')
+    expect(run('ps', id, '-eo', 'args,pid').stdout).toMatch(/^COMMAND +PID\nsleep 1000 +\d+\n$/)
+    expect(run('ps', id, '--format', 'json').stdout).toMatch(/^\[\d+\]\n$/)
+    expect(run('ps', id, '-eo', 'args').stderr).toContain('shows no column PID')
+    expect(run('ps', id, '--nonsense').status).toBe(1)
+    run('delete', '--force', id)
   })
 
   it('tells why there is no checkpoint', () => {

@@ -241,9 +241,9 @@ export function cgroupsOf(prefix: string): readonly string[] {
 }
 
 /** Waits until `condition` holds; fails after twenty seconds. */
-export async function until(what: string, condition: () => boolean): Promise<void> {
+export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
   const end = Date.now() + 20_000
-  while (!condition()) {
+  while (!(await condition())) {
     if (Date.now() > end) throw new Error(`waited in vain until ${what}`)
     await delay(5)
   }

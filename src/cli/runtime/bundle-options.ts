@@ -1,8 +1,9 @@
 import { resolve } from 'node:path'
-import { readBundle } from '../../bundle/index.ts'
+import { readBundle, type Spec } from '../../bundle/index.ts'
 import { type CreateOptions, createContainer, type RuntimeContainer } from '../../runtime/index.ts'
 import type { Arguments, Options } from '../arguments.ts'
 import { type Context, idOf } from '../command.ts'
+import { listeningSockets, preservedOf } from '../inherited.ts'
 
 /** Options that `create` and `run` have in common. */
 export const bundleOptions: Options = {
@@ -22,7 +23,8 @@ export async function createFrom(
   options: Partial<CreateOptions> = {},
 ): Promise<RuntimeContainer> {
   const bundle = resolve(args.text('bundle') || '.')
-  const spec = await readBundle(bundle)
+  const sockets = listeningSockets()
+  const spec = withVariables(await readBundle(bundle), sockets.env)
   const container = await createContainer({
     id: idOf(args),
     spec,
@@ -32,7 +34,7 @@ export async function createFrom(
     pidFile: args.text('pid-file') || undefined,
     noPivot: args.flag('no-pivot'),
     newKeyring: !args.flag('no-new-keyring'),
-    preserveFds: args.count('preserve-fds'),
+    preserveFds: Math.max(preservedOf(args), sockets.count),
     consoleSocket: args.text('console-socket') || undefined,
     pidfdSocket: args.text('pidfd-socket') || undefined,
     // As engines expect, which count what the container uses. An ordinary user has no cgroups for that.
@@ -43,4 +45,9 @@ export async function createFrom(
   })
   for (const warning of container.warnings) context.log.write('warning', warning)
   return container
+}
+
+function withVariables(spec: Spec, added: readonly string[]): Spec {
+  if (added.length === 0 || spec.process === undefined) return spec
+  return { ...spec, process: { ...spec.process, env: [...(spec.process.env ?? []), ...added] } }
 }

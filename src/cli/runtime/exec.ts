@@ -1,8 +1,8 @@
-import { ConflictError } from '../../index.ts'
-import { exec, state } from '../../runtime/index.ts'
+import { exec } from '../../runtime/index.ts'
 import type { Arguments } from '../arguments.ts'
 import { attach } from '../attach.ts'
 import { type Command, type Context, idOf } from '../command.ts'
+import { preservedOf } from '../inherited.ts'
 import { processOf } from './exec-process.ts'
 
 /** `oci-ts exec`. */
@@ -37,16 +37,13 @@ export const execCommand: Command = {
 async function run(args: Arguments, { stateRoot }: Context): Promise<number> {
   const id = idOf(args)
   const detach = args.flag('detach')
-  const { status } = await state(id, { stateRoot })
-  if (status === 'paused' && !args.flag('ignore-paused')) {
-    throw new ConflictError(id, `container ${id} is paused`, { hint: 'Resume it, or use --ignore-paused.' })
-  }
   const process = await exec(id, await processOf(id, args, stateRoot), {
     stateRoot,
     stdio: [0, 1, 2],
     handOver: detach,
+    ignorePaused: args.flag('ignore-paused'),
     pidFile: args.text('pid-file') || undefined,
-    preserveFds: args.count('preserve-fds'),
+    preserveFds: preservedOf(args),
     cgroup: args.text('cgroup') || undefined,
     consoleSocket: args.text('console-socket') || undefined,
     pidfdSocket: args.text('pidfd-socket') || undefined,

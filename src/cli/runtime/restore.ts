@@ -22,6 +22,7 @@ export const restoreCommand: Command = {
     'console-socket': { kind: 'text' },
     'no-subreaper': { kind: 'flag' },
     'no-pivot': { kind: 'flag' },
+    'no-new-keyring': { kind: 'flag' },
   },
   run,
 }

@@ -5,13 +5,15 @@ import type { Arguments, Option, Options } from '../arguments.ts'
 import { type Command, type Context, idOf } from '../command.ts'
 import { readDocument } from '../input.ts'
 
+type Kind = 'number' | 'bytes' | 'text'
+
 /** Option, the member of `linux.resources` that it sets, and what that is. */
-const fields: Readonly<Record<string, readonly [path: string, kind: 'number' | 'text', help: string]>> = {
-  memory: ['memory/limit', 'number', 'Memory, in bytes; -1 for no limit'],
-  'memory-reservation': ['memory/reservation', 'number', 'Memory that is kept for it when there is little'],
-  'memory-swap': ['memory/swap', 'number', 'Memory and swap together; -1 for no limit'],
-  'kernel-memory': ['memory/kernel', 'number', 'Memory of the kernel for it'],
-  'kernel-memory-tcp': ['memory/kernelTCP', 'number', 'Memory of the kernel for its TCP buffers'],
+const fields: Readonly<Record<string, readonly [path: string, kind: Kind, help: string]>> = {
+  memory: ['memory/limit', 'bytes', 'Memory, in bytes or as 64m; -1 for no limit'],
+  'memory-reservation': ['memory/reservation', 'bytes', 'Memory that is kept for it when there is little'],
+  'memory-swap': ['memory/swap', 'bytes', 'Memory and swap together; -1 for no limit'],
+  'kernel-memory': ['memory/kernel', 'bytes', 'Memory of the kernel for it'],
+  'kernel-memory-tcp': ['memory/kernelTCP', 'bytes', 'Memory of the kernel for its TCP buffers'],
   'cpu-period': ['cpu/period', 'number', 'Length of the periods of --cpu-quota, in microseconds'],
   'cpu-quota': ['cpu/quota', 'number', 'Processor time in a period, in microseconds; -1 for no limit'],
   'cpu-burst': ['cpu/burst', 'number', 'What of it may be saved for later periods'],
@@ -53,9 +55,18 @@ function given(args: Arguments): LinuxResources {
     const text = args.text(name)
     if (text === undefined || text === '') continue
     const [group = '', member = ''] = path.split('/')
-    resources[group] = { ...resources[group], [member]: kind === 'text' ? text : integer(text, name) }
+    resources[group] = { ...resources[group], [member]: limitOf(text, name, kind) }
   }
   return resources
+}
+
+function limitOf(text: string, name: string, kind: Kind): number | string {
+  if (kind === 'text') return text
+  if (kind === 'number') return integer(text, name)
+  const [, number = text, unit = 'b'] = /^(\d+)([bkmgt])$/i.exec(text) ?? []
+  const bytes = integer(number, name) * 1024 ** 'bkmgt'.indexOf(unit.toLowerCase())
+  if (Number.isSafeInteger(bytes)) return bytes
+  throw new InvalidArgumentError(`--${name} is too large: ${JSON.stringify(text)}`, { subject: text })
 }
 
 function integer(text: string, name: string): number {

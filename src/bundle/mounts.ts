@@ -103,7 +103,7 @@ function specMount(option: MountOption): Mount {
       ],
     }
   }
-  const { source, readOnly = false, propagation = 'rprivate', recursive = true } = option
+  const { source, readOnly = false, propagation = 'rprivate', recursive = true, idmap = false } = option
   if (!source.startsWith('/') || source.includes('\0')) {
     throw fault(`the source of a ${option.type} mount must be an absolute path, not ${quote(source)}`)
   }
@@ -112,7 +112,12 @@ function specMount(option: MountOption): Mount {
     type: 'bind',
     source,
     // `rro` is `ro` for mounts below, too; a runtime or kernel that does not know it still sees `ro`.
-    options: [recursive ? 'rbind' : 'bind', ...(readOnly ? (recursive ? ['ro', 'rro'] : ['ro']) : []), propagation],
+    options: [
+      recursive ? 'rbind' : 'bind',
+      ...(readOnly ? (recursive ? ['ro', 'rro'] : ['ro']) : []),
+      propagation,
+      ...(idmap ? ['idmap'] : []),
+    ],
   }
 }
 

@@ -150,6 +150,11 @@ export interface BindMountOption {
   readonly propagation?: 'private' | 'rprivate' | 'shared' | 'rshared' | 'slave' | 'rslave'
   /** Whether mounts below the source come along. Default true. */
   readonly recursive?: boolean
+  /**
+   * Whether owners on the disk are those that the container sees: they are mapped by its user namespace, on this mount alone.
+   * Takes root and a file system that has idmapped mounts. Default false.
+   */
+  readonly idmap?: boolean
 }
 
 /** A filesystem in memory. */

@@ -1,3 +1,4 @@
+import { closeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { IdMapping } from '../bundle/spec.ts'
 import { LayeredTree } from '../layer/diff/layered-tree.ts'
@@ -46,9 +47,9 @@ const why: CallOptions = { step: "look at a container's files" }
 /** Descriptor of the directory that becomes the root of a process. */
 const entrance = 10
 
-/** Where overlayfs has its marks in the container's layer. */
+/** Where overlayfs has its marks in the container's layer: root mounts it outside of the container's user namespace. */
 export function marksOf({ ids }: ContainerRoot): OverlayMarks {
-  return ids === undefined ? 'trusted' : 'user'
+  return ids === undefined || isPrivileged() ? 'trusted' : 'user'
 }
 
 /**
@@ -91,10 +92,8 @@ async function openAs(directory: string, ids: ContainerIds | undefined): Promise
 function enterDirectory(directory: string, ids: ContainerIds | undefined): Promise<Remote> {
   const opened = openat(AT_FDCWD, directory, O.PATH | O_DIRECTORY, 0, why)
   // Opened before: the way there is closed to other ids.
-  return prepared({ ids, first: [opened, dup3(opened, entrance, O.CLOEXEC, why), close(opened)] }, async (remote) => {
-    const as = ids === undefined ? [] : becomeRoot()
-    await remote.run([...as, fchdir(entrance, why), chroot('.', why), close(entrance)])
-  })
+  const first = [opened, dup3(opened, entrance, O.CLOEXEC, why), close(opened)]
+  return prepared({ ids, first }, (remote) => enterRoot(remote, ids))
 }
 
 /**
@@ -121,7 +120,20 @@ async function openStopped({ layer, ids }: ContainerRoot): Promise<Remote> {
   // Overlayfs does not mount again what was mounted `volatile`, as it notes there; the machine has not crashed since.
   await removeTree(join(work, 'work'))
   if (lower.length === 0) return enterDirectory(upper, ids)
-  return stacked({ lower, upper, work }, ids)
+  if (ids === undefined || !isPrivileged()) return stacked({ lower, upper, work }, ids)
+  const { mappedRoot } = await import('./mapped-root.ts')
+  const tree = await mappedRoot(layer, ids, false)
+  try {
+    return await prepared({ ids, descriptors: new Map([[entrance, tree]]) }, (remote) => enterRoot(remote, ids))
+  } finally {
+    closeSync(tree)
+  }
+}
+
+/** Makes what is open as {@link entrance} the root of a process. */
+async function enterRoot(remote: Remote, ids: ContainerIds | undefined): Promise<void> {
+  const as = ids === undefined ? [] : becomeRoot()
+  await remote.run([...as, fchdir(entrance, why), chroot('.', why), close(entrance)])
 }
 
 /** A process whose root is a stack of layers: read-only unless there is an `upper`. */
@@ -153,12 +165,12 @@ function forgetVolatile(work: string): readonly Call[] {
 export function viewOf(
   overlay: OverlayRootfs,
   mapped: boolean,
-): { readonly calls: readonly Call[]; readonly root: Call } {
+): { readonly calls: readonly Call[]; readonly root: Call; readonly isAttached: boolean } {
   const detached = overlayTree(overlay, mapped, thisHost(), why)
-  if (detached !== undefined) return { calls: detached.calls, root: detached.tree }
+  if (detached !== undefined) return { calls: detached.calls, root: detached.tree, isAttached: false }
   const place = overlay.lower[0] as string
   const root = openat(AT_FDCWD, place, O.PATH | O_DIRECTORY, 0, why)
-  return { calls: [...mountOverlay(overlay, place, mapped, why), root], root }
+  return { calls: [...mountOverlay(overlay, place, mapped, why), root], root, isAttached: true }
 }
 
 interface Preparation {
@@ -168,16 +180,17 @@ interface Preparation {
   readonly namespaces?: number
   /** What it does before it enters them. */
   readonly first?: readonly Call[]
+  readonly descriptors?: ReadonlyMap<number, number>
 }
 
 /** A process in new namespaces; closed when `work` fails. */
 async function prepared(
-  { ids, namespaces = 0, first = [] }: Preparation,
+  { ids, namespaces = 0, first = [], descriptors }: Preparation,
   work: (remote: Remote) => Promise<void> = async () => {},
 ): Promise<Remote> {
   const mapped = ids !== undefined
   // The id maps are written by way of /proc, which must show the process.
-  const remote = Remote.spawn({ dumpable: mapped })
+  const remote = Remote.spawn({ dumpable: mapped, descriptors })
   try {
     const flags = namespaces | (mapped ? CLONE.NEWUSER : 0)
     const calls = [...first, ...(flags === 0 ? [] : [unshare(flags, why)])]

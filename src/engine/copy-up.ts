@@ -6,7 +6,7 @@ import { MS, mountSetattr } from '../linux/calls/mounts.ts'
 import { CLONE, PR, prctl, unshare } from '../linux/calls/processes.ts'
 import { writeIdMaps } from '../linux/id-maps.ts'
 import { Remote } from '../linux/remote/remote.ts'
-import { copyTree } from '../store/copy-tree.ts'
+import { copyTree, type OwnerMap } from '../store/copy-tree.ts'
 import { viewOf } from './container-root.ts'
 
 const why = { step: 'look at the image for what a volume starts with' }
@@ -21,6 +21,8 @@ export interface CopyUp {
   readonly directory: string
   /** The ids that the container sees; undefined for root, who sees them as they are. */
   readonly userNamespace: UserNamespace | undefined
+  /** Whose the copies are. Default: the owners of what is copied. */
+  readonly owners?: OwnerMap | undefined
 }
 
 /**
@@ -29,7 +31,10 @@ export interface CopyUp {
  * way lead nowhere out of the image (CVE-2022-23648); in what is copied they are copied.
  * Where the image has no directory, nothing is done.
  */
-export async function copyUp({ lower, path, directory, userNamespace }: CopyUp, signal: AbortSignal): Promise<void> {
+export async function copyUp(
+  { lower, path, directory, userNamespace, owners }: CopyUp,
+  signal: AbortSignal,
+): Promise<void> {
   if (lower.length === 0) return
   const mapped = userNamespace !== undefined
   // The id maps are written by way of /proc, which must show the process.
@@ -48,7 +53,7 @@ export async function copyUp({ lower, path, directory, userNamespace }: CopyUp, 
     const source = await openInView(remote, opened.value(view.root), path)
     if (source === undefined) return
     await remote.run([fchdir(source, why), chroot('.', why)])
-    await copyTree(await TreeReader.open(remote), opened.value(target), { signal })
+    await copyTree(await TreeReader.open(remote), opened.value(target), { owners, signal })
   } finally {
     await remote.close()
   }

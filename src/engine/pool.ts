@@ -14,6 +14,7 @@ import { assertRunnable, type Image, unpack } from './image.ts'
 import { Output } from './output.ts'
 import { findOrPull, type RunContext, stopSignalOf } from './run.ts'
 import { type RunOptions, settingsOf } from './run-options.ts'
+import { mappedIds, withRoot } from './runtime-root.ts'
 import { buildSpec, hostUid } from './spec.ts'
 import { handleOf } from './started.ts'
 import { openStdio, type Stdio } from './stdio.ts'
@@ -193,22 +194,22 @@ export class ContainerPool implements AsyncDisposable {
   private async park(): Promise<ParkedRun> {
     const { store, image, unpacked, options, context } = this.parts
     const id = randomBytes(32).toString('hex')
-    const { mounts, volumes } = resolveMounts(store, image, options.mounts)
+    const { mounts, volumes } = resolveMounts(store, image, options.mounts, options.userNamespace)
     // A run that has no command of its own needs the image's; one that is never run needs none.
     const spec = await this.specFor({ id, mounts }, { ...options, command: options.command ?? ['/'] })
     const layer = await store.createWritable(unpacked.chainId, {
       ...{ id, ephemeral: true, image: image.digest },
       volumes: volumes.map(({ volume }) => volume),
+      ids: mappedIds(spec),
     })
     try {
-      await fillVolumes(store, layer, volumes, options.userNamespace, new AbortController().signal)
+      await fillVolumes(store, layer, { volumes, spec }, options.userNamespace, new AbortController().signal)
       const { createParked } = await import('../runtime/create.ts')
-      const parked = await createParked({
-        ...{ id, spec, bundle: layer.upper, stateRoot: context.stateRoot },
-        // What is written is lost with this process anyway.
-        overlay: layer.lower.length === 0 ? undefined : { ...layer, volatile: true },
-        hooks: sortHooks(options.hooks).functions,
-      })
+      const hooks = sortHooks(options.hooks).functions
+      // What is written is lost with this process anyway.
+      const parked = await withRoot(layer, spec, true, (root) =>
+        createParked({ ...root, id, spec, stateRoot: context.stateRoot, hooks }),
+      )
       const remove = async (): Promise<void> => {
         await parked.remove()
         await layer.remove()

@@ -21,6 +21,7 @@ import { Output } from './output.ts'
 import { pullInto } from './pull.ts'
 import { untilReady } from './ready.ts'
 import { type RunOptions, type RunSettings, settingsOf } from './run-options.ts'
+import { mappedIds, type RuntimeRoot, withRoot } from './runtime-root.ts'
 import { buildSpec, hostUid, idsOf } from './spec.ts'
 import { handleOf } from './started.ts'
 import { openStdio, type Stdio, terminalStdio } from './stdio.ts'
@@ -102,7 +103,7 @@ class Run {
     const stopSignal = options.stopSignal ?? stopSignalOf(image)
     const { chainId, layers } = await unpack(store, image, signal)
     const id = randomBytes(32).toString('hex')
-    const { mounts, volumes } = resolveMounts(store, image, options.mounts)
+    const { mounts, volumes } = resolveMounts(store, image, options.mounts, options.userNamespace)
     const spec = await buildSpec(id, image, layers, mounts, options)
     signal.throwIfAborted()
     const birth: Birth = { id, name: options.name ?? id.slice(0, 12), image, stopSignal, chainId, spec, volumes }
@@ -120,10 +121,13 @@ class Run {
     const { options, settings, signal } = this
     const { id, name, image, stopSignal, chainId, spec } = birth
     const volumes = birth.volumes.map(({ volume }) => volume)
-    const layer = await store.createWritable(chainId, { id, ephemeral: true, image: image.digest, volumes, signal })
+    const layer = await store.createWritable(chainId, {
+      ...{ id, ephemeral: true, image: image.digest, volumes, signal },
+      ids: mappedIds(spec),
+    })
     this.layer = layer
     signal.throwIfAborted()
-    await fillVolumes(store, layer, birth.volumes, options.userNamespace, signal)
+    await fillVolumes(store, layer, birth, options.userNamespace, signal)
 
     const pipes = spec.process?.terminal === true ? undefined : openStdio(settings.stdin !== 'none', hostUid(spec))
     this.stdio = pipes
@@ -156,11 +160,11 @@ class Run {
     const record: DetachedRecord = { version: 1, ...own, ...(ids === undefined ? {} : { ids }) }
     const volumes = birth.volumes.map(({ volume }) => volume)
     const makeLayer = (): Promise<WritableLayer> =>
-      store.createWritable(chainId, { id, image: image.digest, volumes, signal })
+      store.createWritable(chainId, { id, image: image.digest, volumes, signal, ids: mappedIds(spec) })
     const layer = await registerDetached(store, record, makeLayer, signal)
     this.layer = layer
     signal.throwIfAborted()
-    await fillVolumes(store, layer, birth.volumes, options.userNamespace, signal)
+    await fillVolumes(store, layer, birth, options.userNamespace, signal)
 
     const files = createLogFiles(directoryOf(store, id), hostUid(spec))
     this.stdio = files
@@ -181,21 +185,23 @@ class Run {
 
   private async create(birth: Birth, layer: WritableLayer, stdio: CreateOptions['stdio']): Promise<RuntimeContainer> {
     const { createContainer } = await runtime()
-    this.runtime = await createContainer({
-      id: birth.id,
-      spec: birth.spec,
-      bundle: layer.upper,
-      // What is written is lost with this process anyway, unless the container is to outlive it.
-      overlay: layer.lower.length === 0 ? undefined : { ...layer, volatile: this.options.detach !== true },
-      ...(stdio === undefined ? {} : { stdio }),
-      detach: this.options.detach,
-      hooks: sortHooks(this.options.hooks).functions,
-      onSyscall: this.options.onSyscall,
-      syscallTimeout: this.settings.syscallTimeout,
-      learn: this.options.learn,
-      stateRoot: this.context.stateRoot,
-      signal: this.signal,
-    })
+    // What is written is lost with this process anyway, unless the container is to outlive it.
+    const volatile = this.options.detach !== true
+    const make = (root: RuntimeRoot): Promise<RuntimeContainer> =>
+      createContainer({
+        ...root,
+        id: birth.id,
+        spec: birth.spec,
+        ...(stdio === undefined ? {} : { stdio }),
+        detach: this.options.detach,
+        hooks: sortHooks(this.options.hooks).functions,
+        onSyscall: this.options.onSyscall,
+        syscallTimeout: this.settings.syscallTimeout,
+        learn: this.options.learn,
+        stateRoot: this.context.stateRoot,
+        signal: this.signal,
+      })
+    this.runtime = await withRoot(layer, birth.spec, volatile, make)
     return this.runtime
   }
 }

@@ -6,11 +6,14 @@ import type {
   TmpfsMountOption,
   UserNamespace,
 } from '../bundle/options.ts'
+import type { Spec } from '../bundle/spec.ts'
 import { InvalidArgumentError } from '../errors.ts'
 import { ownIdMaps } from '../linux/own-ids.ts'
 import type { Store, WantedVolume, WritableLayer } from '../store/index.ts'
+import { ownersInside } from '../store/owner-map.ts'
 import { anonymousVolume } from '../store/wanted-volume.ts'
 import type { Image } from './image.ts'
+import { mappedIds } from './runtime-root.ts'
 
 /** A volume of the store. */
 export interface VolumeMountOption {
@@ -58,13 +61,16 @@ export function resolveMounts(
   store: Store,
   { config }: Image,
   options: readonly RunMountOption[] = [],
+  userNamespace?: UserNamespace,
 ): ResolvedMounts {
   const volumes: VolumeMount[] = []
+  // What is in volumes has the ids that containers see, so that those with other namespaces can share them.
+  const idmap = userNamespace !== undefined && process.geteuid?.() === 0
   const add = ({ source, target, copy = true, readOnly = false, labels }: VolumeMountOption): BindMountOption => {
     const wanted = source === undefined ? anonymousVolume() : { name: source }
     const volume = labels === undefined ? wanted : { ...wanted, labels }
     volumes.push({ volume, target, copy })
-    return { type: 'volume', source: store.volumes.directoryOf(volume.name), target, readOnly }
+    return { type: 'volume', source: store.volumes.directoryOf(volume.name), target, readOnly, idmap }
   }
   const mounts = options.map((option) => (option.type === 'volume' ? add(option) : option))
   const taken = new Set(
@@ -90,7 +96,7 @@ function normal(path: string): string {
 export async function fillVolumes(
   store: Store,
   layer: WritableLayer,
-  volumes: readonly VolumeMount[],
+  { volumes, spec }: { readonly volumes: readonly VolumeMount[]; readonly spec: Spec },
   userNamespace: UserNamespace | undefined,
   signal: AbortSignal,
 ): Promise<void> {
@@ -103,7 +109,9 @@ export async function fillVolumes(
         const { copyUp } = await import('./copy-up.ts')
         // What is copied has what the image has, as long as the container has not run.
         const lower = layer.copied === undefined ? layer.lower : [layer.upper]
-        await copyUp({ lower, path: target, directory, userNamespace: idsOf(userNamespace) }, signal)
+        const ids = layer.copied === undefined ? undefined : mappedIds(spec)
+        const owners = ids === undefined ? undefined : ownersInside(ids)
+        await copyUp({ lower, path: target, directory, userNamespace: idsOf(userNamespace), owners }, signal)
       },
       signal,
     )

@@ -31,6 +31,12 @@ export interface CreateOptions {
   readonly bundle: string
   /** Layers to mount as the root filesystem, inside the container's mount namespace. Default: `root.path` as it is. */
   readonly overlay?: OverlayRootfs | undefined
+  /**
+   * A descriptor of this process, which stays open: a mount that is attached nowhere (of open_tree(2) or fsmount(2)) and
+   * becomes the root filesystem in place of `root.path` and `overlay`. It may be one that the container could not make, with
+   * the rights of its user namespace. Takes a mount namespace.
+   */
+  readonly rootTree?: number | undefined
   /** Descriptors of this process that become 0, 1 and 2 of the container; they stay open here. Default /dev/null. */
   readonly stdio?: readonly [stdin: number | undefined, stdout: number | undefined, stderr: number | undefined]
   /** Whether the container goes on when this process ends. Default false: it is killed with it. */
@@ -182,7 +188,19 @@ function planOf(
   const { id, spec, bundle, overlay, preserveFds, newKeyring, noPivot, accounting, cgroup } = options
   const handOver = options.handOver === true
   const outlive = outlives(options)
-  const others = { bundle, overlay, outlive, handOver, parked, preserveFds, newKeyring, noPivot, accounting, cgroup }
+  const others = {
+    bundle,
+    overlay,
+    rootTree: options.rootTree !== undefined,
+    outlive,
+    handOver,
+    parked,
+    preserveFds,
+    newKeyring,
+    noPivot,
+    accounting,
+    cgroup,
+  }
   const filter = () => seccompProgram(spec.linux?.seccomp, hostArchitecture(), { supervised })
   return planAgain(
     { id, spec, scope, host: thisHost(), ...others },

@@ -277,6 +277,7 @@ export class Creation {
       this.userNamespaces.forEach((fd, index) => {
         descriptors.set(descriptor.userNamespaces + index, fd)
       })
+      if (options.rootTree !== undefined) descriptors.set(descriptor.rootTree, options.rootTree)
       if (between !== undefined) descriptors.set(descriptor.stage, between.there)
       options.stdio?.forEach((fd, index) => {
         if (fd !== undefined) descriptors.set(index, fd)

@@ -27,6 +27,8 @@ export const descriptor = {
   resctrl: 102,
   /** The first of the user namespaces that owners of mounts are mapped by. */
   userNamespaces: 600,
+  /** The mount that becomes the root, where somebody else has made it. */
+  rootTree: 690,
   /** The first of the mounts that the monitor has opened for the first process. */
   trees: 700,
   /** The first process: the socket that its terminal is sent through, … */

@@ -35,6 +35,12 @@ export function refuseHostChanges(spec: Spec, overlay: OverlayRootfs | undefined
   }
 }
 
+/** @throws UnsupportedError for a container that has nowhere to attach its root. */
+export function refuseWithoutMounts(spec: Spec): void {
+  if (namespacesOf(spec)('mount')) return
+  throw new UnsupportedError('a mount as root', 'the container has no mount namespace to attach it in')
+}
+
 /** Whether mounts of the container are made on the host, for want of a mount namespace. */
 export function mountsOnHost(spec: Spec, overlay: OverlayRootfs | undefined): boolean {
   return hostMounts(spec, overlay).length > 0

@@ -24,7 +24,7 @@ import { descriptor } from './descriptors.ts'
 import { planDevices } from './devices.ts'
 import type { Examination } from './examine.ts'
 import type { Host } from './host.ts'
-import { mountsOnHost, refuseHostChanges, sysctlWrites } from './host-guard.ts'
+import { mountsOnHost, refuseHostChanges, refuseWithoutMounts, sysctlWrites } from './host-guard.ts'
 import { type IntelRdtPlan, planIntelRdt } from './intel-rdt.ts'
 import { keyringCalls } from './keyring.ts'
 import { labelWrites, mountLabelOption } from './labels.ts'
@@ -54,6 +54,8 @@ export interface PlanOptions {
   /** Absolute path of the bundle; relative paths of the spec start there. */
   readonly bundle: string
   readonly overlay?: OverlayRootfs | undefined
+  /** Whether a mount is given that becomes the root. Default false. */
+  readonly rootTree?: boolean | undefined
   /** Compiled `linux.seccomp`. */
   readonly filter?: { readonly program: Uint8Array; readonly flags: number; readonly notify?: boolean } | undefined
   /** Whether the container goes on without this process. */
@@ -131,6 +133,7 @@ export function planContainer(options: PlanOptions): Plan {
   const { spec } = options
   const linux = spec.linux ?? {}
   refuseHostChanges(spec, options.overlay)
+  if (options.rootTree === true) refuseWithoutMounts(spec)
   const channel = channelOf(options)
   const namespaces = planNamespaces(linux.namespaces ?? [], {
     timeOffsets: linux.timeOffsets,
@@ -348,7 +351,8 @@ function setupCalls(
   const propagation = linux.rootfsPropagation
   const mounting = mountsOnHost(spec, overlay) ? 'host' : namespaces.has('mount') ? 'own' : undefined
   const where = { path: rootPath, descriptor: root, mounting } as const
-  calls.push(...rootfsCalls({ ...where, overlay, propagation, userNamespace: user, host }))
+  const tree = options.rootTree === true ? descriptor.rootTree : undefined
+  calls.push(...rootfsCalls({ ...where, overlay, tree, propagation, userNamespace: user, host }))
   calls.push(...files)
   calls.push(
     ...makeDirectoryInRoot(root, spec.process?.cwd ?? '/', {

@@ -1,5 +1,5 @@
 import type { Call, CallOptions } from '../linux/call.ts'
-import { AT_FDCWD, chdir, chroot, close, dup3, fchdir, O, O_DIRECTORY, openat } from '../linux/calls/files.ts'
+import { AT_FDCWD, chdir, chroot, close, dup3, type Fd, fchdir, O, O_DIRECTORY, openat } from '../linux/calls/files.ts'
 import {
   attachMount,
   cloneTree,
@@ -23,6 +23,8 @@ export interface RootOptions {
   /** Number that the descriptor of the root gets. */
   readonly descriptor: number
   readonly overlay: OverlayRootfs | undefined
+  /** Descriptor of the mount that becomes the root, when it is there already. */
+  readonly tree?: number | undefined
   /** `linux.rootfsPropagation`. */
   readonly propagation: string | undefined
   readonly userNamespace: boolean
@@ -36,18 +38,20 @@ export interface RootOptions {
  * that is mounted in a mount namespace of its own may reach the host.
  */
 export function rootfsCalls(options: RootOptions): readonly Call[] {
-  const { path, descriptor, overlay, host } = options
+  const { descriptor, overlay, tree, host } = options
+  // The way to the path may be closed to the ids of a user namespace, and any place does.
+  const path = tree === undefined ? options.path : '/'
   if (options.mounting === undefined) {
     const opened = openat(AT_FDCWD, path, O.PATH | O_DIRECTORY, 0, why)
     return [opened, dup3(opened, descriptor, O.CLOEXEC, why), close(opened)]
   }
   // What is shared would pass on the container's mounts, and pivot_root(2) refuses it: that comes later.
   const type = /^r?slave$/.test(options.propagation ?? '') ? MS.SLAVE : MS.PRIVATE
-  const detached = overlay === undefined ? bindRoot(path) : overlayTree(overlay, options.userNamespace, host, why)
+  const detached = tree === undefined ? rootTree(options, host) : { calls: [], tree }
   const cut = { ...why, step: 'cut the mounts off from the host' }
   const calls: Call[] =
     options.mounting === 'own' ? [mountSetattr(AT_FDCWD, '/', { propagation: MS.SLAVE }, true, cut)] : []
-  let root: Call
+  let root: Fd
   if (detached === undefined) {
     calls.push(...mountOverlay(overlay as OverlayRootfs, path, options.userNamespace, why))
     root = openat(AT_FDCWD, path, O.PATH | O_DIRECTORY, 0, why)
@@ -59,6 +63,13 @@ export function rootfsCalls(options: RootOptions): readonly Call[] {
   }
   calls.push(mountSetattr(root, '', { propagation: type }, true, why))
   return [...calls, dup3(root, descriptor, O.CLOEXEC, why), close(root)]
+}
+
+function rootTree(
+  { path, overlay, userNamespace }: RootOptions,
+  host: RootOptions['host'],
+): ReturnType<typeof overlayTree> {
+  return overlay === undefined ? bindRoot(path) : overlayTree(overlay, userNamespace, host, why)
 }
 
 function bindRoot(path: string): { readonly calls: readonly Call[]; readonly tree: Call } {

@@ -4,7 +4,7 @@ import { foreignXattrs } from '../layer/apply/xattrs.ts'
 import { rootDescriptor } from '../layer/diff/tree-calls.ts'
 import type { TreeNode } from '../layer/diff/tree-node.ts'
 import type { Tree } from '../layer/diff/tree-reader.ts'
-import { rootedCapability } from '../layer/diff/xattrs.ts'
+import type { Xattr } from '../layer/tar/entry.ts'
 import { type Arg, type Call, call } from '../linux/call.ts'
 import {
   AT_SYMLINK_NOFOLLOW,
@@ -37,6 +37,8 @@ export interface CopyTreeOptions {
 export interface OwnerMap {
   uid(id: number): number
   gid(id: number): number
+  /** An extended attribute: file capabilities name the root of a user namespace. */
+  xattr(xattr: Xattr): Xattr
 }
 
 /** Bytes that one call copies at most (MAX_RW_COUNT). */
@@ -140,7 +142,7 @@ class TreeCopy {
     const xattrs = node.xattrs.filter(({ name }) => !foreignXattrs.has(name) && (keepOverlay || !ofOverlay.test(name)))
     if (owners === undefined) return { ...node, xattrs }
     const [uid, gid] = [owners.uid(node.uid), owners.gid(node.gid)]
-    return { ...node, uid, gid, xattrs: xattrs.map((xattr) => rootedCapability(xattr, owners.uid(0))) }
+    return { ...node, uid, gid, xattrs: xattrs.map((xattr) => owners.xattr(xattr)) }
   }
 
   #run(calls: readonly Call[]): ReturnType<Tree['process']['run']> {

@@ -25,7 +25,7 @@ export type { Lease } from './lease.ts'
 export type { ImageFilters, PruneOptions, PruneReport } from './prune.ts'
 export type { RemovedImage, RemoveImageOptions } from './remove-image.ts'
 export type { Repair, RepairOptions, RepairReport } from './repair.ts'
-export type { Rootfs } from './rootfs.ts'
+export type { Rootfs, RootfsOptions } from './rootfs.ts'
 export { openStore, Store, type StoreOptions } from './store.ts'
 export type { UnpackedImage } from './unpack.ts'
 export type {

@@ -1,18 +1,25 @@
 import { UnsupportedError } from '../errors.ts'
+import { portableCapability, rootedCapability } from '../layer/diff/xattrs.ts'
 import type { IdMap, IdMaps } from '../linux/id-maps.ts'
 import type { OwnerMap } from './copy-tree.ts'
 
 /** Gives what belongs to an id of a container to the id of the host that it stands for. */
-export function ownersOnHost({ uidMappings = [], gidMappings = [] }: IdMaps): OwnerMap {
-  return {
-    uid: (id) => translated(id, uidMappings, 'user'),
-    gid: (id) => translated(id, gidMappings, 'group'),
-  }
+export function ownersOnHost(ids: IdMaps): OwnerMap {
+  const owners = translation(ids)
+  return { ...owners, xattr: (xattr) => rootedCapability(xattr, () => owners.uid(0)) }
 }
 
 /** The way back. */
 export function ownersInside({ uidMappings = [], gidMappings = [] }: IdMaps): OwnerMap {
-  return ownersOnHost({ uidMappings: uidMappings.map(reverse), gidMappings: gidMappings.map(reverse) })
+  const back = { uidMappings: uidMappings.map(reverse), gidMappings: gidMappings.map(reverse) }
+  return { ...translation(back), xattr: portableCapability }
+}
+
+function translation({ uidMappings = [], gidMappings = [] }: IdMaps): Pick<OwnerMap, 'uid' | 'gid'> {
+  return {
+    uid: (id) => translated(id, uidMappings, 'user'),
+    gid: (id) => translated(id, gidMappings, 'group'),
+  }
 }
 
 function reverse({ containerID, hostID, size }: IdMap): IdMap {

@@ -27,7 +27,7 @@ import { defaultRoot, type StorePaths, storePaths } from './paths.ts'
 import { type PruneOptions, type PruneReport, prune } from './prune.ts'
 import { type RemovedImage, type RemoveImageOptions, removeImage } from './remove-image.ts'
 import { type RepairOptions, type RepairReport, repair } from './repair.ts'
-import { probeRootfs, type Rootfs } from './rootfs.ts'
+import { probeRootfs, type Rootfs, type RootfsOptions } from './rootfs.ts'
 import { syncFileSystem } from './sync.ts'
 import { type UnpackedImage, unpackImage } from './unpack.ts'
 import { settleUnsynced } from './unsynced.ts'
@@ -75,7 +75,7 @@ export class Store implements ContentStore, Receiver {
   readonly #durability: 'image' | 'none'
   readonly #gate: Gate
   readonly #wantedRootfs: 'auto' | 'overlay' | 'copy'
-  #rootfs: Promise<Rootfs> | undefined
+  readonly #rootfs = new Map<boolean, Promise<Rootfs>>()
 
   private constructor(paths: StorePaths, content: LayoutStore, options: StoreOptions) {
     this.root = paths.root
@@ -284,22 +284,28 @@ export class Store implements ContentStore, Receiver {
    * @throws ConflictError when there is one of that id. @throws NotFoundError when the image is not unpacked.
    */
   async createWritable(chainId: Digest | undefined, options: WritableOptions): Promise<WritableLayer> {
-    const { kind, reason }: Rootfs =
-      options.rootfs !== undefined || chainId === undefined
-        ? { kind: options.rootfs ?? 'overlay' }
-        : await this.rootfs()
+    const userNamespace = options.ids !== undefined
+    const isAsked = options.rootfs !== undefined || chainId === undefined
+    const asked: Rootfs = { kind: options.rootfs ?? 'overlay' }
+    const { kind, reason } = isAsked ? asked : await this.rootfs({ userNamespace })
     const layer = await this.#writable.create(chainId, { ...options, rootfs: kind })
     return reason === undefined || layer.copied === undefined ? layer : { ...layer, warnings: [reason] }
   }
 
   /** How layers become the root of a container here. Tries overlayfs when that is not known yet. */
-  rootfs(): Promise<Rootfs> {
+  rootfs({ userNamespace = false }: RootfsOptions = {}): Promise<Rootfs> {
     if (this.#wantedRootfs !== 'auto') return Promise.resolve({ kind: this.#wantedRootfs })
-    this.#rootfs ??= probeRootfs(this.#paths).catch((error: unknown) => {
-      this.#rootfs = undefined // it may be another time
-      throw error
-    })
-    return this.#rootfs
+    const known = this.#rootfs.get(userNamespace)
+    if (known !== undefined) return known
+    const found = this.#findRootfs(userNamespace)
+    this.#rootfs.set(userNamespace, found)
+    found.catch(() => this.#rootfs.delete(userNamespace)) // it may be another time
+    return found
+  }
+
+  async #findRootfs(userNamespace: boolean): Promise<Rootfs> {
+    const found = userNamespace ? await this.rootfs() : await probeRootfs(this.#paths)
+    return userNamespace && found.kind === 'overlay' ? probeRootfs(this.#paths, true) : found
   }
 
   /** Opens a writable layer that was made before, perhaps by another process. @throws NotFoundError */

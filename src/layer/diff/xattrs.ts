@@ -29,7 +29,7 @@ export function imageXattrs(xattrs: readonly Xattr[], marks: OverlayMarks | unde
     if (foreignXattrs.has(name) || cannotBeNamed(xattr)) return []
     const original = marks === undefined ? name : unescaped(name, marks)
     if (original === undefined) return []
-    return [{ name: original, value: name === 'security.capability' ? portable(value) : value }]
+    return [portableCapability({ name: original, value })]
   })
 }
 
@@ -53,25 +53,26 @@ const revision3 = 0x03000000
 const size2 = 20
 const size3 = 24
 
-/** A file capability for the user namespace whose root is `root`: one of version 2 has no effect there. */
-export function rootedCapability(xattr: Xattr, root: number): Xattr {
+/** A file capability for the user namespace whose root is `root` on the host: one of version 2 has no effect there. */
+export function rootedCapability(xattr: Xattr, root: () => number): Xattr {
   const { name, value } = xattr
-  if (name !== 'security.capability' || value.length !== size2 || root === 0) return xattr
+  if (name !== 'security.capability' || value.length !== size2) return xattr
   const magic = value.readUInt32LE(0)
   if ((magic & revisionMask) >>> 0 !== revision2) return xattr
   const rooted = Buffer.alloc(size3)
   value.copy(rooted)
   rooted.writeUInt32LE(((magic & ~revisionMask) | revision3) >>> 0, 0)
-  rooted.writeUInt32LE(root, size2)
+  rooted.writeUInt32LE(root(), size2)
   return { name, value: rooted }
 }
 
-/** Version 3 names the root of the user namespace it was set in: an id of this machine. */
-function portable(value: Buffer): Buffer {
-  if (value.length !== size3) return value
+/** A file capability without the root of the user namespace it was set in, an id of this machine, which version 3 names. */
+export function portableCapability(xattr: Xattr): Xattr {
+  const { name, value } = xattr
+  if (name !== 'security.capability' || value.length !== size3) return xattr
   const magic = value.readUInt32LE(0)
-  if ((magic & revisionMask) >>> 0 !== revision3) return value
+  if ((magic & revisionMask) >>> 0 !== revision3) return xattr
   const converted = Buffer.from(value.subarray(0, size2))
   converted.writeUInt32LE(((magic & ~revisionMask) | revision2) >>> 0, 0)
-  return converted
+  return { name, value: converted }
 }

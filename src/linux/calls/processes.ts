@@ -101,6 +101,11 @@ export function pidfdOpen(pid: number | Call, options?: CallOptions): Call {
   return call('pidfd_open', [pid, 0], options)
 }
 
+/** pidfd_getfd(2), Linux 5.6: a copy of a descriptor of another process. */
+export function pidfdGetfd(pidfd: Fd, fd: number, options?: CallOptions): Call {
+  return call('pidfd_getfd', [pidfd, fd, 0], options)
+}
+
 export function pidfdSendSignal(pidfd: Fd, signal: number, options?: CallOptions): Call {
   return call('pidfd_send_signal', [pidfd, signal, 0, 0], options)
 }

@@ -1,0 +1,46 @@
+import { closeSync } from 'node:fs'
+import { mapOwners } from '../layer/mapped-layers.ts'
+import type { CallOptions } from '../linux/call.ts'
+import { AT_FDCWD } from '../linux/calls/files.ts'
+import { cloneTree, MS, mountSetattr } from '../linux/calls/mounts.ts'
+import { CLONE, pidfdGetfd, pidfdOpen, unshare } from '../linux/calls/processes.ts'
+import { perform } from '../linux/local.ts'
+import { Remote } from '../linux/remote/remote.ts'
+import { makeUserNamespace } from '../linux/user-namespace.ts'
+import type { WritableLayer } from '../store/index.ts'
+import { type ContainerIds, viewOf } from './container-root.ts'
+
+const why: CallOptions = { step: 'prepare the root for the ids of the user namespace' }
+/** Where the process that mounts has the user namespace. */
+const userNamespace = 10
+
+/**
+ * A mount, attached nowhere, in which files of the layers have the owners that the container's ids stand for on the host.
+ * @returns its descriptor.
+ */
+export async function mappedRoot(layer: WritableLayer, ids: ContainerIds, volatile: boolean): Promise<number> {
+  const { lower, upper, work } = layer
+  if (lower.length === 0) return perform(cloneTree(AT_FDCWD, upper, false, why))
+  const namespace = await makeUserNamespace(ids, why.step as string)
+  try {
+    await using process = Remote.spawn({ descriptors: new Map([[userNamespace, namespace]]), dumpable: true })
+    const view = viewOf({ lower, upper, work, volatile }, false)
+    const tree = cloneTree(view.root, '', false, why)
+    const calls = [
+      unshare(CLONE.NEWNS, why),
+      mountSetattr(AT_FDCWD, '/', { propagation: MS.SLAVE }, true, why),
+      ...mapOwners(lower, userNamespace, why),
+      ...view.calls,
+      ...(view.isAttached ? [tree] : []),
+    ]
+    const results = await process.run(calls)
+    const pidfd = perform(pidfdOpen(process.pid, why))
+    try {
+      return perform(pidfdGetfd(pidfd, results.value(view.isAttached ? tree : view.root), why))
+    } finally {
+      closeSync(pidfd)
+    }
+  } finally {
+    closeSync(namespace)
+  }
+}

@@ -91,7 +91,9 @@ const nearby = 16
 
 class Encoder {
   private readonly outs = new Map<Out, number>()
-  private readonly strings = new Map<string, number>()
+  /** The string that was placed last, and where: a call and the next one are often about the same path. */
+  private lastString = ''
+  private lastPlace = 0
   private readonly calls: readonly Call[]
   private readonly memory: Buffer
   /** The same memory: all that is written in words lies on 8 bytes, and both architectures are little-endian. */
@@ -113,7 +115,7 @@ class Encoder {
 
   encode(): Layout {
     this.reserve(this.calls.length * 8)
-    for (const call of this.calls) for (const arg of call.args) this.reserveOuts(arg)
+    for (let i = 0; i < this.calls.length; i++) this.reserveOuts((this.calls[i] as Call).args)
     const replySize = this.end
     this.memory.fill(0, headerSize, replySize)
 
@@ -153,15 +155,20 @@ class Encoder {
     return new LimitError('a batch of system calls', this.memory.length, 'bytes')
   }
 
-  private reserveOuts(arg: Arg): void {
-    if (typeof arg !== 'object' || arg === null || arg instanceof Uint8Array) return
-    if (arg.kind === 'struct') for (const word of arg.words) this.reserveOuts(word)
-    if (arg.kind === 'out' && !this.outs.has(arg)) {
-      if (!Number.isSafeInteger(arg.size) || arg.size < 0) {
-        throw new InvalidArgumentError(`${arg.size} is no size of memory for the kernel to write to`)
-      }
-      this.outs.set(arg, this.reserve(arg.size))
+  private reserveOuts(args: readonly Arg[]): void {
+    for (let i = 0; i < args.length; i++) {
+      const arg = args[i] as Arg
+      if (typeof arg !== 'object' || arg === null || arg instanceof Uint8Array) continue
+      if (arg.kind === 'struct') this.reserveOuts(arg.words)
+      else if (arg.kind === 'out' && !this.outs.has(arg)) this.reserveOut(arg)
     }
+  }
+
+  private reserveOut(out: Out): void {
+    if (!Number.isSafeInteger(out.size) || out.size < 0) {
+      throw new InvalidArgumentError(`${out.size} is no size of memory for the kernel to write to`)
+    }
+    this.outs.set(out, this.reserve(out.size))
   }
 
   private writeCall(index: number, at: number): void {
@@ -183,15 +190,20 @@ class Encoder {
   }
 
   private writeNumber(at: number, value: number, call: Call): void {
-    if (!Number.isSafeInteger(value)) throw outOfRange(call, value)
     // The lower half is what is left of it in 32 bits.
     this.words[at >> 2] = value
+    if ((value | 0) === value) {
+      this.words[(at >> 2) + 1] = value >> 31
+      return
+    }
+    if (!Number.isSafeInteger(value)) throw outOfRange(call, value)
     this.words[(at >> 2) + 1] = Math.floor(value / 2 ** 32)
   }
 
   private writeAddress(at: number, offset: number): void {
-    this.words[at >> 2] = this.target.address + offset
-    this.words[(at >> 2) + 1] = Math.floor((this.target.address + offset) / 2 ** 32)
+    const address = this.target.address + offset
+    this.words[at >> 2] = address
+    this.words[(at >> 2) + 1] = Math.floor(address / 2 ** 32)
   }
 
   private writeWord(at: number, arg: Word, call: Call): void {
@@ -214,9 +226,30 @@ class Encoder {
   }
 
   private placeString(string: string, where: string): number {
-    const known = this.strings.get(string)
-    if (known !== undefined) return known
+    if (string === this.lastString && this.lastPlace > 0) return this.lastPlace
     const text = this.target.text === undefined ? string : filled(string, this.target.text)
+    this.lastString = string
+    this.lastPlace = this.placeAscii(text) ?? this.placeText(text, where)
+    return this.lastPlace
+  }
+
+  /** Byte by byte, which is the quickest for most; undefined for what has other characters than ASCII. */
+  private placeAscii(text: string): number | undefined {
+    const { memory, end } = this
+    const at = this.reserve(text.length + 1)
+    for (let i = 0; i < text.length; i++) {
+      const code = text.charCodeAt(i)
+      if (code === 0 || code > 0x7f) {
+        this.end = end
+        return undefined
+      }
+      memory[at + i] = code
+    }
+    memory[at + text.length] = 0
+    return at
+  }
+
+  private placeText(text: string, where: string): number {
     // The kernel would silently cut the string there.
     if (text.includes('\0')) {
       throw new InvalidArgumentError(`${where}: NUL byte in ${quote(text)}`, { subject: text })
@@ -225,7 +258,6 @@ class Encoder {
     const at = this.reserve(size + 1)
     this.memory.write(text, at)
     this.memory[at + size] = 0
-    this.strings.set(string, at)
     return at
   }
 

@@ -16,7 +16,7 @@ import { performFor } from '../linux/local.ts'
 /** Looks names up in unpacked layers, as overlayfs would show them. To be closed. */
 export class LowerDirectories {
   readonly #visible: () => Promise<readonly string[]>
-  #layers: Promise<readonly Buffer[]> | undefined
+  #layers: Promise<readonly LayerView[]> | undefined
   /** Layers that a file has been looked for in. */
   readonly #readers = new Map<Buffer, Promise<TreeReader>>()
 
@@ -53,35 +53,53 @@ export class LowerDirectories {
   }
 
   async #find(path: Buffer): Promise<{ readonly layer: Buffer; readonly found: BigIntStats } | undefined> {
-    this.#layers ??= this.#visible().then((paths) => paths.map((each) => Buffer.from(each)))
-    for (const layer of await this.#layers) {
-      const found = await walk(layer, path)
-      if (found === 'hidden') return undefined
-      if (found !== undefined) return { layer, found }
+    this.#layers ??= this.#visible().then((paths) => paths.map((each) => new LayerView(Buffer.from(each))))
+    for (const view of await this.#layers) {
+      const seen = await view.at(path)
+      if (seen === 'hidden') return undefined
+      if (seen !== undefined) return { layer: view.path, found: seen.found }
     }
     return undefined
   }
 }
 
-/** What one layer has at a path; `hidden` when it has something on the way that hides all lower ones. */
-async function walk(layer: Buffer, path: Buffer): Promise<BigIntStats | 'hidden' | undefined> {
-  let found = await lstat(layer, { bigint: true })
-  let opaque = false
-  // Part by part: a symlink on the way must not lead out of the layer.
-  for (let end = 0; end < path.length; ) {
-    if (!found.isDirectory()) return 'hidden'
-    const slash = path.indexOf('/', end + 1)
-    end = slash === -1 ? path.length : slash
-    const at = Buffer.concat([layer, Buffer.from('/'), path.subarray(0, end)])
+/** What one layer has at a path; `hidden` when that, or something on the way to it, hides what lower ones have there. */
+type Seen = { readonly found: BigIntStats; readonly opaque: boolean } | 'hidden' | undefined
+
+/** One unpacked layer. What has been looked at is kept: paths have most of their way in common. */
+class LayerView {
+  readonly path: Buffer
+  readonly #seen = new Map<string, Promise<Seen>>()
+
+  constructor(path: Buffer) {
+    this.path = path
+  }
+
+  at(path: Buffer): Promise<Seen> {
+    const key = path.toString('latin1')
+    const known = this.#seen.get(key)
+    if (known !== undefined) return known
+    const seen = this.#look(path)
+    this.#seen.set(key, seen)
+    return seen
+  }
+
+  async #look(path: Buffer): Promise<Seen> {
+    if (path.length === 0) return { found: await lstat(this.path, { bigint: true }), opaque: false }
+    // Part by part: a symlink on the way must not lead out of the layer.
+    const parent = await this.at(path.subarray(0, Math.max(0, path.lastIndexOf('/'))))
+    if (parent === undefined || parent === 'hidden') return parent
+    if (!parent.found.isDirectory()) return 'hidden'
+    const at = Buffer.concat([this.path, Buffer.from('/'), path])
     try {
-      found = await lstat(at, { bigint: true })
+      const found = await lstat(at, { bigint: true })
+      if (isWhiteout(found)) return 'hidden'
+      return { found, opaque: parent.opaque || (found.isDirectory() && isOpaque(at)) }
     } catch (error) {
       if (!hasCode(error, 'ENOENT')) throw error
-      return opaque || isThere(markOf(at, whiteoutPrefix)) ? 'hidden' : undefined
+      return parent.opaque || isThere(markOf(at, whiteoutPrefix)) ? 'hidden' : undefined
     }
-    opaque ||= found.isDirectory() && isOpaque(at)
   }
-  return isWhiteout(found) ? 'hidden' : found
 }
 
 function isWhiteout(found: BigIntStats): boolean {

@@ -47,11 +47,13 @@ describe('encode', () => {
     expect(memory.readUInt32LE(replySize)).toBe(172)
   })
 
-  it('stores strings with a NUL behind them, equal ones once', () => {
-    const { arg, text } = encoded([call('symlinkat', ['same', AT_FDCWD, 'ünï/€']), call('chdir', ['same'])])
-    expect(text(arg(0, 0))).toBe('same')
-    expect(text(arg(0, 2))).toBe('ünï/€')
-    expect(arg(1, 0)).toBe(arg(0, 0))
+  it('stores strings with a NUL behind them, equal ones in a row once', () => {
+    const calls = [call('symlinkat', ['ünï/€', AT_FDCWD, 'same']), call('chdir', ['same']), call('rmdir', ['other'])]
+    const { arg, text } = encoded(calls)
+    expect(text(arg(0, 0))).toBe('ünï/€')
+    expect(text(arg(0, 2))).toBe('same')
+    expect(arg(1, 0)).toBe(arg(0, 2))
+    expect(text(arg(2, 0))).toBe('other')
   })
 
   it('leaves nothing of an earlier batch in what the kernel sees', () => {

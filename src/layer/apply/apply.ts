@@ -121,7 +121,7 @@ export async function applyTo(
     }
     await copyLinked(planner, batches, limits, options.lower)
     await inheritAttributes(planner, options.inherit)
-    for (const _ of planner.finish()) await breathe(batches)
+    for (const _ of planner.finish(() => isEnough(batches))) await breathe(batches)
     await batches.finish()
     options.signal?.throwIfAborted()
     return { ...read, opaqueRoot: planner.opaqueRoot, marks: planner.marks }
@@ -143,6 +143,7 @@ async function readLayer(
   const abort = (): void => void source.destroy(signal?.reason)
   signal?.throwIfAborted()
   signal?.addEventListener('abort', abort, { once: true })
+  const full = (): boolean => isEnough(batches)
   let size = 0
   try {
     for await (const chunk of decompress(source, counters)) {
@@ -150,8 +151,8 @@ async function readLayer(
       size += chunk.length
       checkSize(size, counters.compressed, limits)
       digester.update(chunk)
-      for (let at = 0; at < chunk.length; at += sliceSize) {
-        reader.write(chunk.subarray(at, at + sliceSize))
+      for (let at = 0; at < chunk.length; ) {
+        at = reader.write(chunk, at, full)
         await breathe(batches)
       }
       signal?.throwIfAborted()
@@ -171,8 +172,10 @@ async function readLayer(
   return { diffId: digester.digest(), size, entries: reader.entries, compression }
 }
 
-/** Bytes of an archive that are read before others may run: they can be dozens of small files. */
-const sliceSize = 32 * 1024
+/** Whether to {@link breathe} before more is added. */
+function isEnough(batches: Batches): boolean {
+  return batches.isFull || isTurnOver()
+}
 
 /** Waits where the target has enough to do, or this turn of the event loop has had enough. */
 async function breathe(batches: Batches): Promise<void> {

@@ -1,7 +1,7 @@
 import { LimitError } from '../../errors.ts'
 import type { Arg, Call } from '../../linux/call.ts'
 import type { CallRunner } from '../../linux/runner.ts'
-import type { CallSink } from './planner.ts'
+import type { CallSink, Judge } from './planner.ts'
 import { Staging, type StagingMemory } from './staging.ts'
 
 /** What makes the batches: a remote process. */
@@ -14,7 +14,7 @@ export interface BatchRunner extends CallRunner {
 
 interface Expectation {
   readonly call: Call
-  readonly judge: (result: number) => void
+  readonly judge: Judge
 }
 
 /** Batches on their way at a time: one is made while the next ones are encoded and in the socket. */
@@ -53,7 +53,7 @@ export class Batches implements CallSink {
     return this.#staging?.stage(bytes) ?? Buffer.from(bytes)
   }
 
-  expect(call: Call, judge: (result: number) => void): void {
+  expect(call: Call, judge: Judge): void {
     this.#expectations.push({ call, judge })
   }
 
@@ -94,7 +94,7 @@ export class Batches implements CallSink {
     const done = this.#runner
       .run(calls)
       .then((results) => {
-        for (const { call, judge } of expectations) judge(results.value(call))
+        for (const { call, judge } of expectations) judge(results.value(call), call)
       })
       .catch((error: unknown) => {
         this.#failure ??= { error }
@@ -110,10 +110,14 @@ export class Batches implements CallSink {
 /** Bytes that calls may take at most in a message. */
 function sizeOf(calls: readonly Call[]): number {
   let size = 0
-  for (const { args } of calls) {
+  for (let i = 0; i < calls.length; i++) {
+    const { args } = calls[i] as Call
     // The call and its result.
     size += 64
-    for (const arg of args) if (typeof arg !== 'number') size += argSize(arg)
+    for (let j = 0; j < args.length; j++) {
+      const arg = args[j] as Arg
+      if (typeof arg !== 'number') size += argSize(arg)
+    }
   }
   return size
 }

@@ -23,7 +23,8 @@ export class FilePlan {
   readonly #metadata: MetadataPlan
   readonly #size: number
   readonly #isLarge: boolean
-  readonly #fd: Fd
+  /** Of a small file, what opening it gives. */
+  #fd: Fd = largeFileDescriptor
   /** Calls of a small file, until all of it is there. */
   #calls: Call[] = []
   #endsInHole = false
@@ -36,9 +37,9 @@ export class FilePlan {
     this.#metadata = metadata
     this.#isLarge = size > unitSize
     const opened = createFile(place, attributes.mode & 0o777)
-    this.#fd = this.#isLarge ? largeFileDescriptor : opened
     if (this.#isLarge) sink.add([opened, dup3(opened, largeFileDescriptor, O.CLOEXEC), close(opened)])
     else {
+      this.#fd = opened
       sink.reserve(size)
       this.#calls.push(opened)
     }
@@ -80,10 +81,12 @@ export class FilePlan {
   #write(bytes: Buffer): void {
     const { length } = bytes
     const call = writeTo(this.#place, this.#fd, this.#sink.content(bytes), length)
-    this.#sink.expect(call, (written) => {
-      // The kernel writes less than all to a file only where there is no room for more.
-      if (written !== length) throw syscallError(call, errnoNumber('ENOSPC') ?? 28)
-    })
+    this.#sink.expect(call, checkWritten)
     this.#calls.push(call)
   }
+}
+
+function checkWritten(written: number, call: Call): void {
+  // The kernel writes less than all to a file only where there is no room for more.
+  if (written !== call.args[2]) throw syscallError(call, errnoNumber('ENOSPC') ?? 28)
 }

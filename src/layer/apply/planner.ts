@@ -14,7 +14,7 @@ import {
 } from './calls.ts'
 import { FilePlan } from './file.ts'
 import { type LowerFile, type LowerLink, LowerLinks } from './lower-links.ts'
-import { type Attributes, attributesOf, MetadataPlan } from './metadata.ts'
+import { type Attributes, attributesOf, MetadataPlan, newDirectoryMode } from './metadata.ts'
 import { type ByteString, bytesToText, classify, nameError, normalize, opaqueMark, whiteoutPrefix } from './names.ts'
 import { type DirectoryNode, LayerTree, type LeafNode, type Node } from './tree.ts'
 
@@ -33,6 +33,9 @@ export interface UnnamedDirectory {
   inherit(attributes: Pick<Attributes, 'uid' | 'gid' | 'mode' | 'mtime'>): void
 }
 
+/** Looks at the result of a call. What it throws is the failure of the layer. */
+export type Judge = (result: number, call: Call) => void
+
 /** Where the calls of a plan go. */
 export interface CallSink {
   /** Says that the next calls that are added have that much content, in bytes. */
@@ -40,7 +43,7 @@ export interface CallSink {
   /** What stands for a copy of `bytes` in the next calls that are added. */
   content(bytes: Uint8Array): Arg
   /** Has `judge` called with the result of `call`, which is part of the next calls that are added. */
-  expect(call: Call, judge: (result: number) => void): void
+  expect(call: Call, judge: Judge): void
   /** Calls that belong together: one may use the results of the others. */
   add(calls: readonly Call[]): void
 }
@@ -105,7 +108,7 @@ export class LayerPlanner implements TarHandler {
       {
         makeDirectory: (node) => {
           this.#unnamed.add(node)
-          sink.add([makeDirectory(placeOf(node.path), 0o755)])
+          sink.add([makeDirectory(placeOf(node.path), newDirectoryMode)])
         },
         remove: (node) => this.#removed(node),
       },
@@ -169,7 +172,7 @@ export class LayerPlanner implements TarHandler {
     const node = own ?? (first as LeafNode)
     const rest = own === undefined ? others : link.nodes
     const place = placeOf(node.path)
-    const attributes: Attributes = { ...file, entry: bytesToText(link.entry) }
+    const attributes: Attributes = { ...file, entry: link.entry }
     if (file.type === 'file') this.#file = new FilePlan(place, file.size, attributes, this.#sink, this.#metadata)
     else {
       if (file.type === 'symlink') this.#sink.add([makeSymlink(place, file.target.toString('latin1'))])
@@ -187,22 +190,22 @@ export class LayerPlanner implements TarHandler {
     return Array.from(this.#unnamed, (node) => ({
       path: Buffer.from(node.path, 'latin1'),
       inherit: (attributes) => {
-        this.#attributes.set(node, { ...attributes, entry: bytesToText(node.path), xattrs: [] })
+        this.#attributes.set(node, { ...attributes, entry: node.path, xattrs: [] })
       },
     }))
   }
 
   /**
    * Adds what can only be done when all entries are known: whiteouts, opaque directories, attributes of
-   * directories. Each step of the iteration is one directory, so that a caller can let others run.
+   * directories. The iteration stops where `isEnough` says so, so that a caller can let others run.
    */
-  *finish(): Generator<void, void, undefined> {
+  *finish(isEnough: () => boolean): Generator<void, void, undefined> {
     this.opaqueRoot = this.#tree.root.opaque
-    if (this.#hides && !this.#options.bottom) yield* this.#hide(this.#tree.root, false)
+    if (this.#hides && !this.#options.bottom) yield* this.#hide(this.#tree.root, false, isEnough)
     if (!this.#attributes.has(this.#tree.root)) this.#sink.add([setMode(placeOf(''), 0o755)])
     for (const [node, attributes] of this.#attributes) {
-      this.#metadata.add(placeOf(node.path), 'directory', attributes)
-      yield
+      this.#metadata.add(placeOf(node.path), 'directory', attributes, node !== this.#tree.root)
+      if (isEnough()) yield
     }
   }
 
@@ -217,7 +220,7 @@ export class LayerPlanner implements TarHandler {
     if (node !== undefined && node.kind !== 'directory') this.#tree.remove(parent, base)
     if (node?.kind !== 'directory') {
       node = this.#tree.addDirectory(parent, base, name)
-      this.#sink.add([makeDirectory(placeOf(node.path), 0o755)])
+      this.#sink.add([makeDirectory(placeOf(node.path), newDirectoryMode)])
     }
     this.#name(node, attributes)
   }
@@ -278,7 +281,7 @@ export class LayerPlanner implements TarHandler {
       return true
     }
     this.#options.onWarning?.({
-      entry: attributes.entry,
+      entry: bytesToText(attributes.entry),
       message: 'a device can not be made in a user namespace; an empty file takes its place',
     })
     const file = new FilePlan(place, 0, { ...attributes, mode: 0 }, this.#sink, this.#metadata)
@@ -296,7 +299,7 @@ export class LayerPlanner implements TarHandler {
   }
 
   /** Writes the marks for overlayfs. Below an opaque directory they would be seen as what they are. */
-  *#hide(node: DirectoryNode, hidden: boolean): Generator<void, void, undefined> {
+  *#hide(node: DirectoryNode, hidden: boolean, isEnough: () => boolean): Generator<void, void, undefined> {
     if (node.opaque && !hidden && node !== this.#tree.root) this.#markOpaque(node)
     const inside = hidden || node.opaque
     for (const name of node.whiteouts) {
@@ -306,8 +309,10 @@ export class LayerPlanner implements TarHandler {
         this.#markGone(node, name)
       }
     }
-    yield
-    for (const child of node.children.values()) if (child.kind === 'directory') yield* this.#hide(child, inside)
+    if (isEnough()) yield
+    for (const child of node.children.values()) {
+      if (child.kind === 'directory') yield* this.#hide(child, inside, isEnough)
+    }
   }
 
   #markOpaque(node: DirectoryNode): void {

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import type { Call } from '../../linux/call.ts'
-import { chdir, chroot, umask } from '../../linux/calls/files.ts'
+import { AT_FDCWD, chdir, chroot, fchmodat, umask } from '../../linux/calls/files.ts'
 import type { IdMaps } from '../../linux/id-maps.ts'
 import { ownIdMaps } from '../../linux/own-ids.ts'
 import { Remote } from '../../linux/remote/remote.ts'
@@ -49,7 +49,9 @@ export async function openTarget(directory: string): Promise<TargetProcess> {
     const remote = await spawnOwner(step, new Map([[memoryDescriptor, memory.fd]]))
     const target = new Target(memory, remote)
     try {
-      await target.run([...mapMemory(memory, memoryDescriptor), umask(0), ...enterRoot(directory, step)])
+      // A root that hands its group down would have what is made in it belong to that.
+      const plain = fchmodat(AT_FDCWD, '/', 0o755, { step })
+      await target.run([...mapMemory(memory, memoryDescriptor), umask(0), ...enterRoot(directory, step), plain])
       return target
     } catch (error) {
       await remote.close()

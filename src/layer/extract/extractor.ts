@@ -145,7 +145,7 @@ export class Extractor implements TarHandler {
     const device = entry.type === 'fifo' ? 0 : makeDevice(entry.deviceMajor, entry.deviceMinor)
     if (entry.type !== 'fifo' && this.#options.userNamespace) {
       const message = 'a device can not be made in a user namespace; it is left out'
-      this.#options.onWarning?.({ entry: attributes.entry, message })
+      this.#options.onWarning?.({ entry: bytesToText(attributes.entry), message })
       return
     }
     this.#sink.add([makeNode(place, type | (attributes.mode & 0o777), device)])
@@ -210,6 +210,6 @@ export class Extractor implements TarHandler {
     const kept = xattrs.filter((xattr) => {
       return !foreignXattrs.has(xattr.name) && !overlayPrefixes.some((prefix) => xattr.name.startsWith(prefix))
     })
-    return { entry: bytesToText(name), mode, mtime, xattrs: kept, ...(this.#options.owner ?? { uid, gid }) }
+    return { entry: name, mode, mtime, xattrs: kept, ...(this.#options.owner ?? { uid, gid }) }
   }
 }

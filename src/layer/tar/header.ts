@@ -34,72 +34,72 @@ export function isZeroBlock(bytes: Buffer, start: number): boolean {
 }
 
 /**
- * Decodes one header block: V7, POSIX ustar, star or GNU.
+ * Decodes the header block at `start`: V7, POSIX ustar, star or GNU.
  * @throws LayerError when the checksum is wrong or a number is none.
  */
-export function parseHeader(block: Buffer): Header {
-  const format = formatOf(block)
-  const base = field(block, 0, 100)
+export function parseHeader(bytes: Buffer, start: number): Header {
+  const format = formatOf(bytes, start)
+  const base = field(bytes, start, 100)
   const prefixLength = format === 'ustar' ? 155 : format === 'star' ? 131 : 0
-  const isPrefixed = prefixLength > 0 && block[345] !== 0
-  const name = isPrefixed ? Buffer.concat([field(block, 345, prefixLength), Buffer.from('/'), base]) : base
-  checkSum(block, name)
-  const typeFlag = String.fromCharCode(block[156] ?? 0)
-  const isDevice = typeFlag === '3' || typeFlag === '4'
+  const isPrefixed = prefixLength > 0 && bytes[start + 345] !== 0
+  const name = isPrefixed ? Buffer.concat([field(bytes, start + 345, prefixLength), Buffer.from('/'), base]) : base
+  checkSum(bytes, start, name)
+  const typeFlag = String.fromCharCode(bytes[start + 156] ?? 0)
+  const hasDevice = (typeFlag === '3' || typeFlag === '4') && format !== 'v7'
   return {
     typeFlag,
     name,
-    linkName: block[157] === 0 ? noName : field(block, 157, 100),
-    mode: parseNumber(block, 100, 8, 'mode', name),
-    uid: parseNumber(block, 108, 8, 'uid', name),
-    gid: parseNumber(block, 116, 8, 'gid', name),
-    size: parseNumber(block, 124, 12, 'size', name),
-    mtime: parseSeconds(block, 136, 12, 'mtime', name),
+    linkName: bytes[start + 157] === 0 ? noName : field(bytes, start + 157, 100),
+    mode: parseNumber(bytes, start + 100, 8, 'mode', name),
+    uid: parseNumber(bytes, start + 108, 8, 'uid', name),
+    gid: parseNumber(bytes, start + 116, 8, 'gid', name),
+    size: parseNumber(bytes, start + 124, 12, 'size', name),
+    mtime: parseSeconds(bytes, start + 136, 12, 'mtime', name),
     // Other types may have anything here, spaces for example.
-    deviceMajor: isDevice && format !== 'v7' ? parseNumber(block, 329, 8, 'device major', name) : 0,
-    deviceMinor: isDevice && format !== 'v7' ? parseNumber(block, 337, 8, 'device minor', name) : 0,
+    deviceMajor: hasDevice ? parseNumber(bytes, start + 329, 8, 'device major', name) : 0,
+    deviceMinor: hasDevice ? parseNumber(bytes, start + 337, 8, 'device minor', name) : 0,
     format,
   }
 }
 
 const noName = Buffer.alloc(0)
 
-function formatOf(block: Buffer): Header['format'] {
-  if (hasText(block, 257, 'ustar\0')) return hasText(block, 508, 'tar\0') ? 'star' : 'ustar'
-  return hasText(block, 257, 'ustar  \0') ? 'gnu' : 'v7'
+function formatOf(bytes: Buffer, start: number): Header['format'] {
+  if (hasText(bytes, start + 257, 'ustar\0')) return hasText(bytes, start + 508, 'tar\0') ? 'star' : 'ustar'
+  return hasText(bytes, start + 257, 'ustar  \0') ? 'gnu' : 'v7'
 }
 
-function hasText(block: Buffer, start: number, text: string): boolean {
-  for (let i = 0; i < text.length; i += 1) if (block[start + i] !== text.charCodeAt(i)) return false
+function hasText(bytes: Buffer, start: number, text: string): boolean {
+  for (let i = 0; i < text.length; i += 1) if (bytes[start + i] !== text.charCodeAt(i)) return false
   return true
 }
 
 /** A copy of a field up to its NUL. Byte by byte: of so few it is the quickest way. */
-function field(block: Buffer, start: number, length: number): Buffer {
+function field(bytes: Buffer, start: number, length: number): Buffer {
   let end = start
-  while (end < start + length && block[end] !== 0) end += 1
+  while (end < start + length && bytes[end] !== 0) end += 1
   const copy = Buffer.allocUnsafe(end - start)
-  for (let i = start; i < end; i += 1) copy[i - start] = block[i] as number
+  for (let i = start; i < end; i += 1) copy[i - start] = bytes[i] as number
   return copy
 }
 
 /** Old archivers summed signed bytes; both sums are right. The field of the sum itself counts as blanks. */
-function checkSum(block: Buffer, name: Buffer): void {
-  const wanted = parseNumber(block, 148, 8, 'checksum', name)
-  const unsigned = 8 * 0x20 + sum(block, 0, 148) + sum(block, 156, blockSize)
+function checkSum(bytes: Buffer, start: number, name: Buffer): void {
+  const wanted = parseNumber(bytes, start + 148, 8, 'checksum', name)
+  const unsigned = 8 * 0x20 + sum(bytes, start, start + 148) + sum(bytes, start + 156, start + blockSize)
   if (wanted === unsigned) return
   let high = 0
-  for (let i = 0; i < blockSize; i += 1) if ((i < 148 || i >= 156) && (block[i] as number) > 0x7f) high += 1
+  for (let i = 0; i < blockSize; i += 1) if ((i < 148 || i >= 156) && (bytes[start + i] as number) > 0x7f) high += 1
   if (wanted !== unsigned - high * 256) {
     throw entryError(name, 'its header has a wrong checksum: this is no tar archive, or it is damaged')
   }
 }
 
 /** Of bytes; four at a time, because most of the time of reading a header is spent here. */
-function sum(block: Buffer, start: number, end: number): number {
+function sum(bytes: Buffer, start: number, end: number): number {
   let total = 0
   for (let i = start; i < end; i += 4) {
-    total += (block[i] as number) + (block[i + 1] as number) + (block[i + 2] as number) + (block[i + 3] as number)
+    total += (bytes[i] as number) + (bytes[i + 1] as number) + (bytes[i + 2] as number) + (bytes[i + 3] as number)
   }
   return total
 }

@@ -3,6 +3,9 @@ import { entryError, type Timestamp } from './entry.ts'
 const space = 0x20
 const zero = 0x30
 const seven = 0x37
+const nine = 0x39
+const minus = 0x2d
+const point = 0x2e
 
 /**
  * A number field of a header: octal digits, padded with spaces or NULs, or GNU base-256 when the
@@ -57,12 +60,26 @@ export function parseDecimal(text: string, field: string, name: Buffer): number 
 }
 
 /** A time of a PAX record: `-12.345678901`; digits beyond nanoseconds are cut. @throws LayerError. */
-export function parsePaxTime(text: string, field: string, name: Buffer): Timestamp {
-  const match = /^(-?)(\d{1,15})(?:\.(\d*))?$/.exec(text)
-  if (match === null) throw entryError(name, `its ${field} is no time`)
-  const whole = Number(match[2])
-  const fraction = Number((match[3] ?? '').slice(0, 9).padEnd(9, '0'))
-  if (match[1] !== '-') return { seconds: whole, nanoseconds: fraction }
+export function parsePaxTime(text: Buffer, field: string, name: Buffer): Timestamp {
+  const start = text[0] === minus ? 1 : 0
+  let at = start
+  let whole = 0
+  for (; isDigit(text[at]); at += 1) whole = whole * 10 + (text[at] as number) - zero
+  const digits = at - start
+  let fraction = 0
+  if (text[at] === point) {
+    at += 1
+    for (let unit = 100_000_000; isDigit(text[at]); at += 1) {
+      fraction += ((text[at] as number) - zero) * unit
+      unit = Math.floor(unit / 10)
+    }
+  }
+  if (digits === 0 || digits > 15 || at < text.length) throw entryError(name, `its ${field} is no time`)
+  if (start === 0) return { seconds: whole, nanoseconds: fraction }
   if (fraction === 0) return { seconds: whole === 0 ? 0 : -whole, nanoseconds: 0 }
   return { seconds: -whole - 1, nanoseconds: 1_000_000_000 - fraction }
+}
+
+function isDigit(byte: number | undefined): boolean {
+  return byte !== undefined && byte >= zero && byte <= nine
 }

@@ -26,6 +26,9 @@ const types: Readonly<Record<string, TarEntryType>> = {
 }
 /** Headers about one entry that may follow each other. More is an attempt to keep us busy. */
 const maxMetaHeaders = 16
+/** Most content that is handed on at a time, in bytes. */
+const maxPiece = 128 * 1024
+const never = (): boolean => false
 const noXattrs: readonly Xattr[] = []
 const noBytes = Buffer.alloc(0)
 const headerName = Buffer.from('(header)')
@@ -80,23 +83,30 @@ export class TarReader {
   }
 
   /**
-   * Takes the next bytes. Content is handed on as views into `chunk`.
+   * Takes the next bytes, those of `chunk` from `start` on, until `isEnough` says so. Content is handed on as views into
+   * `chunk`.
+   * @param isEnough asked after each header and each piece of content. Default: all is taken.
+   * @returns how far it has come: the end of `chunk`, or where to go on.
    * @throws LayerError for a malformed archive, LimitError beyond a limit, and what the handler throws.
    */
-  write(chunk: Buffer): void {
-    let at = 0
-    while (at < chunk.length && this.#state !== 'ended') {
+  write(chunk: Buffer, start = 0, isEnough: () => boolean = never): number {
+    let at = start
+    while (at < chunk.length) {
       switch (this.#state) {
-        case 'content':
-          at = this.#takeContent(chunk, at)
-          break
+        case 'ended':
+          return chunk.length
         case 'padding':
           at = this.#takePadding(chunk, at)
+          continue
+        case 'content':
+          at = this.#takeContent(chunk, at)
           break
         default:
           at = this.#takeBlock(chunk, at)
       }
+      if (isEnough()) break
     }
+    return at
   }
 
   /**
@@ -126,7 +136,7 @@ export class TarReader {
     const wanted = this.#state === 'meta' ? this.#remaining : blockSize
     const missing = wanted - this.#partialLength
     if (this.#partialLength === 0 && chunk.length - at >= wanted) {
-      this.#act(wanted === chunk.length && at === 0 ? chunk : chunk.subarray(at, at + wanted))
+      this.#act(chunk, at, at + wanted)
       return at + wanted
     }
     const piece = chunk.subarray(at, at + missing)
@@ -136,27 +146,27 @@ export class TarReader {
       const whole = Buffer.concat(this.#partial, wanted)
       this.#partial = []
       this.#partialLength = 0
-      this.#act(whole)
+      this.#act(whole, 0, wanted)
     }
     return at + piece.length
   }
 
-  #act(bytes: Buffer): void {
-    if (this.#state === 'header') this.#header(bytes)
-    else if (this.#state === 'meta') this.#metaBody(bytes)
-    else if (this.#state === 'oldSparse') this.#oldSparse(bytes)
-    else this.#sparseMapBlock(bytes)
+  #act(bytes: Buffer, start: number, end: number): void {
+    if (this.#state === 'header') this.#header(bytes, start)
+    else if (this.#state === 'meta') this.#metaBody(bytes.subarray(start, end))
+    else if (this.#state === 'oldSparse') this.#oldSparse(bytes.subarray(start, end))
+    else this.#sparseMapBlock(bytes.subarray(start, end))
   }
 
-  #header(block: Buffer): void {
-    if (isZeroBlock(block, 0)) {
+  #header(bytes: Buffer, start: number): void {
+    if (isZeroBlock(bytes, start)) {
       if (this.#metaCount > 0) throw this.#malformed('no entry follows its extended header')
       if (this.#sawZeroBlock) this.#state = 'ended'
       this.#sawZeroBlock = true
       return
     }
     if (this.#sawZeroBlock) throw this.#malformed('a block of zeros is followed by more entries')
-    const header = parseHeader(block)
+    const header = parseHeader(bytes, start)
     switch (header.typeFlag) {
       case 'x':
       case 'g':
@@ -165,7 +175,7 @@ export class TarReader {
         this.#beginMeta(header)
         return
     }
-    this.#beginEntry(header, block)
+    this.#beginEntry(header, bytes, start)
   }
 
   #beginMeta(header: Header): void {
@@ -203,7 +213,7 @@ export class TarReader {
     this.#pad(this.#padding)
   }
 
-  #beginEntry(header: Header, block: Buffer): void {
+  #beginEntry(header: Header, bytes: Buffer, start: number): void {
     const pax = this.#pax
     const name = this.#longName ?? pax?.sparse?.name ?? pax?.path ?? header.name
     this.#entries += 1
@@ -234,7 +244,7 @@ export class TarReader {
     this.#padding = paddingOf(stored)
     this.#pax = this.#longName = this.#longLink = this.#meta = undefined
     this.#metaCount = 0
-    if (sparse) this.#beginSparse(block, pax)
+    if (sparse) this.#beginSparse(bytes.subarray(start, start + blockSize), pax)
     else this.#announce(stored)
   }
 
@@ -293,7 +303,7 @@ export class TarReader {
   }
 
   #takeContent(chunk: Buffer, at: number): number {
-    const available = Math.min(this.#remaining, chunk.length - at)
+    const available = Math.min(this.#remaining, chunk.length - at, maxPiece)
     const bytes = chunk.subarray(at, at + available)
     if (this.#sparse === undefined) this.#handler.data(bytes)
     else this.#sparse.take(bytes)

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, lstatSync, readdirSync, readFileSync } from 'node:fs'
+import { chmodSync, chownSync, lstatSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { gzipSync } from 'node:zlib'
@@ -122,6 +122,22 @@ describe('applying a layer', () => {
       expect(found['sticky/file']?.owner).toBe('0:0')
       expect(found['sticky/inner']?.mode).toBe('40644')
       expect(found.link?.owner).toBe('7:8')
+    })
+
+    it('gives nothing the group of a directory that hands it down', async () => {
+      const directory = scratch.directory()
+      chownSync(directory, 0, 7)
+      chmodSync(directory, 0o2755)
+      const archive = tar(
+        { name: 'f' },
+        { name: 'd/', type: '5', mode: 0o755 },
+        { name: 'd/e/', type: '5', mode: 0o700 },
+      )
+      await applyLayer(stream(archive), directory)
+      const { f, d, 'd/e': e } = tree(directory)
+      expect(f?.owner).toBe('0:0')
+      expect(d).toMatchObject({ mode: '40755', owner: '0:0' })
+      expect(e).toMatchObject({ mode: '40700', owner: '0:0' })
     })
 
     it('makes devices, fifos, and the marks of overlayfs', async () => {

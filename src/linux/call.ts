@@ -37,6 +37,8 @@ export interface Call {
   readonly tolerate?: string
   /** For clone: descriptor of the socket on which the child takes its batches. */
   readonly childSocket?: number
+  /** For seccomp: 64 bits that the reply to its batch bears, so that the filter lets it through. */
+  readonly replyMark?: bigint
   /** What the call is for; named by errors: "mount /proc". */
   readonly step?: string
   /** JSON Pointer into config.json to what asked for it. */

@@ -10,7 +10,8 @@ import { syscallNumber } from './syscall-numbers.ts'
  * Encodes calls as a message of the remote process:
  *
  *     header   32 bytes: length behind the header, number of calls, length of the reply, (calls not
- *              made, set by the process), 1 when it may outlive its parent, address of the first call
+ *              made, set by the process), 1 when it may outlive its parent, address of the first call, and 8
+ *              bytes that the process puts in place of the length of an address when it sends the reply
  *     results  8 bytes a call
  *     out      memory that the kernel writes to
  *     calls    56 bytes each: number (4), flags (4), six arguments (8 each)
@@ -130,7 +131,7 @@ class Encoder {
     memory.writeInt32LE(0, 12)
     memory.writeUInt32LE(this.target.outlive === true ? 1 : 0, 16)
     memory.writeUInt32LE((this.target.address + first) >>> 0, 20)
-    memory.fill(0, 24, headerSize)
+    memory.writeBigUInt64LE(this.calls.find(({ replyMark }) => replyMark !== undefined)?.replyMark ?? 0n, 24)
     return { size: this.end, replySize, outs: this.outs }
   }
 

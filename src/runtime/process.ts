@@ -30,6 +30,7 @@ import {
   stringTable,
 } from '../linux/calls/processes.ts'
 import { capabilityNames, capabilityNumber } from '../linux/capabilities.ts'
+import { replyMarkOf } from '../linux/seccomp/mark.ts'
 import type { SeccompFilter } from '../linux/seccomp.ts'
 import { announceCalls, type SeccompListener } from './seccomp-listener.ts'
 
@@ -260,8 +261,9 @@ function ambient(number: number): Call {
   return prctl(PR.CAP_AMBIENT, PR.CAP_AMBIENT_RAISE, number, why)
 }
 
-function seccomp(filter: Pick<SeccompFilter, 'program' | 'flags'>): Call {
-  return seccompFilter(filter.program, filter.flags, { step: 'load the seccomp filter', pointer: '/linux/seccomp' })
+function seccomp({ program, flags, mark }: Pick<SeccompFilter, 'program' | 'flags' | 'mark'>): Call {
+  const replyMark = mark === undefined ? undefined : replyMarkOf(mark)
+  return seccompFilter(program, flags, { step: 'load the seccomp filter', pointer: '/linux/seccomp', replyMark })
 }
 
 function bit(number: number): bigint {

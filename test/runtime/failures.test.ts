@@ -1,6 +1,7 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import type { LinuxSeccomp } from '../../src/bundle/index.ts'
 import { cannotRun, Sandbox, type SpecChanges, specOf } from './support.ts'
 
 describe.skipIf(cannotRun)(`a container that can't be made or started (${cannotRun ?? 'really'})`, () => {
@@ -52,6 +53,43 @@ describe.skipIf(cannotRun)(`a container that can't be made or started (${cannotR
   it('says so of a program that its user may not execute', async () => {
     const error = await failure(['/private'], { process: { user: { uid: 1000, gid: 1000 } } })
     expect(error).toMatchObject({ step: 'execute /private', hint: expect.stringContaining('permission') })
+  })
+
+  describe.each(['SCMP_ACT_ERRNO', 'SCMP_ACT_KILL_PROCESS'] as const)(
+    'under a filter that answers %s',
+    (defaultAction) => {
+      // Not even the end of a process is among them, nor what a failure could be told by.
+      const seccomp: LinuxSeccomp = {
+        defaultAction,
+        syscalls: [{ names: ['execve', 'capset'], action: 'SCMP_ACT_ALLOW' }],
+      }
+      const linux = { ...specOf([]).linux, seccomp }
+
+      it.each([true, false])('says so of what is no program (no_new_privs: %s)', async (noNewPrivileges) => {
+        const changes = { process: { capabilities: {}, noNewPrivileges }, linux }
+        const expected = { code: 'ERR_OCI_RUNTIME', step: 'execute /no-format', pointer: '/process/args' }
+        expect(await failure(['/no-format'], changes)).toMatchObject(expected)
+      })
+
+      it('says so of what is refused on the way to the program', async () => {
+        const refused = {
+          ...seccomp,
+          syscalls: [{ names: ['capset'], action: 'SCMP_ACT_ERRNO', errnoRet: 13 }],
+        } as const
+        const changes = { process: { capabilities: {}, noNewPrivileges: false }, linux: { ...linux, seccomp: refused } }
+        const error = await failure(['true'], changes)
+        expect(error).toMatchObject({ code: 'ERR_OCI_RUNTIME', step: 'set the capabilities' })
+      })
+    },
+  )
+
+  it('says so of what enters a container under a filter that refuses all that it could be told by', async () => {
+    const names = ['sendto', 'write', 'exit', 'exit_group', 'recvfrom']
+    const seccomp: LinuxSeccomp = { defaultAction: 'SCMP_ACT_ALLOW', syscalls: [{ names, action: 'SCMP_ACT_ERRNO' }] }
+    const container = await sandbox.create(specOf(['sleep', '1000'], { linux: { ...specOf([]).linux, seccomp } }))
+    await container.start()
+    await expect(container.exec({ args: ['/no-format'] })).rejects.toMatchObject({ step: 'execute /no-format' })
+    await container.delete({ force: true })
   })
 
   it('says so of a working directory that is a file', async () => {

@@ -229,8 +229,13 @@ export function setdomainname(name: string, options?: CallOptions): Call {
 const SECCOMP_SET_MODE_FILTER = 1
 
 /** seccomp(2): puts `filter` (an array of struct sock_filter) over the calling thread. */
-export function seccompFilter(filter: Uint8Array, flags: number, options?: CallOptions): Call {
-  return call('seccomp', [SECCOMP_SET_MODE_FILTER, flags, struct([filter.length / 8, filter])], options)
+export function seccompFilter(
+  filter: Uint8Array,
+  flags: number,
+  { replyMark, ...options }: CallOptions & { readonly replyMark?: bigint | undefined } = {},
+): Call {
+  const loaded = call('seccomp', [SECCOMP_SET_MODE_FILTER, flags, struct([filter.length / 8, filter])], options)
+  return replyMark === undefined ? loaded : { ...loaded, replyMark }
 }
 
 export function socketpair(type: number, to: Out, options?: CallOptions): Call {

@@ -59,7 +59,7 @@ export const programArm64: Listing = [
   ['e0 03 16 2a', 'mov w0, w22'],
   ['03 00 88 52', 'mov w3, #0x4000', 'MSG_NOSIGNAL: nobody may be there any more'],
   ['e4 03 1f aa', 'mov x4, xzr'],
-  ['e5 03 1f aa', 'mov x5, xzr'],
+  ['65 0d 40 f9', 'ldr x5, [x11, #24]', 'no length, for there is no address: a filter may look at it'],
   ['c8 19 80 52', 'mov w8, #0xce', 'sendto'],
   ['01 00 00 d4', 'svc #0x0'],
   ['1f 00 00 f1', 'cmp x0, #0x0'],

@@ -1,4 +1,4 @@
-import { chmodSync, closeSync, readdirSync, realpathSync, writeFileSync } from 'node:fs'
+import { chmodSync, closeSync, existsSync, mkdirSync, readdirSync, realpathSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { LinuxSeccomp, Mount } from '../../src/bundle/index.ts'
@@ -278,6 +278,13 @@ describe.skipIf(cannotRun)(`learn (${cannotRun ?? 'with real containers'})`, () 
       expect(await again(capabilities)).toEqual(outcome)
       const without = await again([])
       if (capabilities.length > 0) expect(without.stderr).toContain('not permitted')
+    })
+
+    it('and removes what a process that was killed has left in tracefs', async () => {
+      const left = `/proc/self/fd/${tracing}/instances/oci-ts-${process.pid}-1-1`
+      mkdirSync(left)
+      await learn(['true'])
+      expect(existsSync(left)).toBe(false)
     })
 
     it('that of what enters the container with more than it has itself', async () => {

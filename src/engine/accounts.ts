@@ -34,13 +34,13 @@ function readInLayer(layer: string, path: string): Uint8Array | 'missing' | unde
   const root = openSync(layer, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
     const resolve = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
-    // Not blocking: the image may have a fifo there.
-    const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY
-    const fd = performWalk(openat2(root, path, { flags, resolve }, { step: `read /${path} of the image` }))
+    const why = { step: `read /${path} of the image` }
+    // Looked at before it is opened: to open a device starts it, whoever put it there, and a fifo lets its writer go on.
+    const node = performWalk(openat2(root, path, { flags: O.PATH, resolve }, why))
     try {
-      return fstatSync(fd).isFile() ? readStart(fd) : undefined
+      return fstatSync(node).isFile() ? readStart(node) : undefined
     } finally {
-      closeSync(fd)
+      closeSync(node)
     }
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error
@@ -68,13 +68,18 @@ function isHidden(root: number, path: string): boolean {
   })
 }
 
-function readStart(fd: number): Uint8Array {
-  const bytes = Buffer.alloc(Math.min(fstatSync(fd).size, limit))
-  let size = 0
-  while (size < bytes.length) {
-    const got = readSync(fd, bytes, size, bytes.length - size, size)
-    if (got === 0) break
-    size += got
+function readStart(node: number): Uint8Array {
+  const fd = openSync(`/proc/self/fd/${node}`, constants.O_RDONLY)
+  try {
+    const bytes = Buffer.alloc(Math.min(fstatSync(fd).size, limit))
+    let size = 0
+    while (size < bytes.length) {
+      const got = readSync(fd, bytes, size, bytes.length - size, size)
+      if (got === 0) break
+      size += got
+    }
+    return bytes.subarray(0, size)
+  } finally {
+    closeSync(fd)
   }
-  return bytes.subarray(0, size)
 }

@@ -18,7 +18,7 @@ import {
   openat,
   unlinkat,
 } from '../linux/calls/files.ts'
-import { MS, mountSetattr } from '../linux/calls/mounts.ts'
+import { MOUNT_ATTR, MS, mountSetattr } from '../linux/calls/mounts.ts'
 import { CLONE, PR, pidfdOpen, prctl, setns, setresgid, setresuid, unshare } from '../linux/calls/processes.ts'
 import { writeIdMaps } from '../linux/id-maps.ts'
 import { Remote } from '../linux/remote/remote.ts'
@@ -92,9 +92,24 @@ async function openAs(directory: string, ids: ContainerIds | undefined): Promise
 function enterDirectory(directory: string, ids: ContainerIds | undefined): Promise<Remote> {
   const opened = openat(AT_FDCWD, directory, O.PATH | O_DIRECTORY, 0, why)
   // Opened before: the way there is closed to other ids.
-  const first = [opened, dup3(opened, entrance, O.CLOEXEC, why), close(opened)]
+  const way = [opened, dup3(opened, entrance, O.CLOEXEC, why), close(opened)]
+  const first = ids === undefined ? [...withoutDevices(), ...way] : way
   return prepared({ ids, first }, (remote) => enterRoot(remote, ids))
 }
+
+/**
+ * Leaves no device that could be opened: to open one starts it, and the container, which may make any, can put it in the
+ * place of a file that is about to be read. In a user namespace nobody can make one.
+ */
+function withoutDevices(): readonly Call[] {
+  return [
+    unshare(CLONE.NEWNS, why),
+    mountSetattr(AT_FDCWD, '/', { propagation: MS.PRIVATE }, true, why),
+    mountSetattr(AT_FDCWD, '/', noDevices, true, why),
+  ]
+}
+
+const noDevices = { set: MOUNT_ATTR.NODEV }
 
 /**
  * Starts a process whose root is the container's, with the container's ids. When the container runs it shares the mounts with
@@ -110,7 +125,12 @@ function joinRunning(pid: number, ids: ContainerIds | undefined): Promise<Remote
     // Joining the user namespace that one is in is an error.
     const types = CLONE.NEWNS | (ids === undefined ? 0 : CLONE.NEWUSER)
     // The root and the working directory become those of the mount namespace.
-    await remote.run([process, setns(process, types, why), ...(ids === undefined ? [] : becomeRoot()), chdir('/', why)])
+    await remote.run([
+      process,
+      setns(process, types, why),
+      ...(ids === undefined ? withoutDevices() : becomeRoot()),
+      chdir('/', why),
+    ])
   })
 }
 
@@ -144,6 +164,7 @@ export function stacked(overlay: OverlayRootfs, ids: ContainerIds | undefined): 
       mountSetattr(AT_FDCWD, '/', { propagation: MS.SLAVE }, true, why),
       ...(overlay.work === undefined ? [] : forgetVolatile(overlay.work)),
       ...view.calls,
+      mountSetattr(view.root, '', noDevices, false, why),
       ...(ids === undefined ? [] : becomeRoot()),
       fchdir(view.root, why),
       chroot('.', why),

@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs'
 import { mapOwners } from '../layer/mapped-layers.ts'
 import type { CallOptions } from '../linux/call.ts'
 import { AT_FDCWD } from '../linux/calls/files.ts'
-import { cloneTree, MS, mountSetattr } from '../linux/calls/mounts.ts'
+import { cloneTree, MOUNT_ATTR, MS, mountSetattr } from '../linux/calls/mounts.ts'
 import { CLONE, pidfdGetfd, pidfdOpen, unshare } from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
 import { Remote } from '../linux/remote/remote.ts'
@@ -13,6 +13,8 @@ import { type ContainerIds, viewOf } from './container-root.ts'
 const why: CallOptions = { step: 'prepare the root for the ids of the user namespace' }
 /** Where the process that mounts has the user namespace. */
 const userNamespace = 10
+/** Devices that an image brings are none: in a user namespace nobody has any but those that were bound. */
+const noDevices = { set: MOUNT_ATTR.NODEV }
 
 /**
  * A mount, attached nowhere, in which files of the layers have the owners that the container's ids stand for on the host.
@@ -20,7 +22,7 @@ const userNamespace = 10
  */
 export async function mappedRoot(layer: WritableLayer, ids: ContainerIds, volatile: boolean): Promise<number> {
   const { lower, upper, work } = layer
-  if (lower.length === 0) return perform(cloneTree(AT_FDCWD, upper, false, why))
+  if (lower.length === 0) return clonedWithoutDevices(upper)
   const namespace = await makeUserNamespace(ids, why.step as string)
   try {
     await using process = Remote.spawn({ descriptors: new Map([[userNamespace, namespace]]), dumpable: true })
@@ -32,6 +34,7 @@ export async function mappedRoot(layer: WritableLayer, ids: ContainerIds, volati
       ...mapOwners(lower, userNamespace, why),
       ...view.calls,
       ...(view.isAttached ? [tree] : []),
+      mountSetattr(view.isAttached ? tree : view.root, '', noDevices, false, why),
     ]
     const results = await process.run(calls)
     const pidfd = perform(pidfdOpen(process.pid, why))
@@ -42,5 +45,16 @@ export async function mappedRoot(layer: WritableLayer, ids: ContainerIds, volati
     }
   } finally {
     closeSync(namespace)
+  }
+}
+
+function clonedWithoutDevices(path: string): number {
+  const tree = perform(cloneTree(AT_FDCWD, path, false, why))
+  try {
+    perform(mountSetattr(tree, '', noDevices, false, why))
+    return tree
+  } catch (error) {
+    closeSync(tree)
+    throw error
   }
 }

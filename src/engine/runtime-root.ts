@@ -1,4 +1,5 @@
 import { closeSync } from 'node:fs'
+import { dirname } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
 import type { CreateOptions } from '../runtime/index.ts'
 import type { WritableLayer } from '../store/index.ts'
@@ -15,7 +16,8 @@ export async function withRoot<T>(
   volatile: boolean,
   make: (root: RuntimeRoot) => Promise<T>,
 ): Promise<T> {
-  const bundle = layer.upper
+  // Hooks start there: above the container's files, so that they find nothing of its.
+  const bundle = dirname(layer.upper)
   const ids = mappedIds(spec)
   if (ids === undefined) {
     return make({ bundle, overlay: layer.lower.length === 0 ? undefined : { ...layer, volatile } })

@@ -33,7 +33,7 @@ export async function buildSpec(
     mounts,
     ...(privileged ? {} : { userNamespace: options.userNamespace ?? ownIdMaps() }),
     id,
-    rootfs: '.',
+    rootfs: 'upper',
     accounts: readAccounts(layers),
     host: { maskedPaths: await maskedPaths, ...options.host },
   })

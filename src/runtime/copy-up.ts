@@ -163,7 +163,7 @@ class CopyUp {
   }
 
   private file({ path, status }: Entry): readonly Call[] {
-    const from = this.open(this.source, path, O.RDONLY | O_NOFOLLOW)
+    const from = this.open(this.source, path, O.RDONLY | O.NONBLOCK | O_NOFOLLOW)
     const to = this.open(this.target, path, O.WRONLY | O.CREAT | O.TRUNC, 0o600)
     // One more: after the end it copies nothing, and where there was no room for all it says so.
     const copies = Array.from({ length: Math.ceil(status.size / longestCopy) + 1 }, () =>

@@ -39,10 +39,22 @@ export function needsRealDirectory(mount: Mount, destination: string): boolean {
   return ['proc', 'sysfs'].includes(mount.type ?? '') || ['/proc', '/sys', '/dev'].includes(destination)
 }
 
-/** Whether nobody but the kernel has said what a destination is: it lies in a file system made for the container. */
-export function isBelowKernelMount(destination: string): boolean {
-  return /^\/(?:proc|sys|dev)\//.test(destination)
+/**
+ * Whether nobody but the kernel has said what a destination is: what it lies in is a file system that was made for the
+ * container. @param before mounts that are made earlier.
+ */
+export function isBelowKernelMount(destination: string, before: readonly Mount[]): boolean {
+  if (isInsideProc(destination)) return true
+  if (!/^\/(?:sys|dev)\//.test(destination)) return false
+  const above = before.filter((mount) => destination.startsWith(`${destinationOf(mount)}/`))
+  const last = above.reduce<Mount | undefined>((deepest, mount) => {
+    return deepest === undefined || destinationOf(mount).length >= destinationOf(deepest).length ? mount : deepest
+  }, undefined)
+  return last !== undefined && emptyAtFirst.has(last.type ?? '') && !last.options?.some((name) => /^r?bind$/.test(name))
 }
+
+/** File systems that have nothing in them but what the kernel puts there. */
+const emptyAtFirst: ReadonlySet<string> = new Set(['tmpfs', 'sysfs'])
 
 /** What a mount needs a namespace for that a user namespace owns; without it the host's own tree is shown. */
 const owners = { proc: 'pid', sysfs: 'network', mqueue: 'ipc' } as const

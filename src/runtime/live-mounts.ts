@@ -1,4 +1,4 @@
-import { closeSync, statSync } from 'node:fs'
+import { closeSync, readlinkSync, statSync } from 'node:fs'
 import { posix } from 'node:path'
 import type { Mount, Spec } from '../bundle/spec.ts'
 import { InvalidArgumentError, NotFoundError, UnsupportedError } from '../errors.ts'
@@ -104,9 +104,13 @@ export async function removeMountFrom(record: ContainerRecord, spec: Spec, path:
   const destination = checkedDestination(path)
   const why: CallOptions = { step: `unmount ${destination}` }
   const parent = openInRoot(descriptor.root, posix.dirname(destination), why)
-  const unmounted = umount2(posix.basename(destination), MNT_DETACH | UMOUNT_NOFOLLOW, { ...why, tolerate: 'EINVAL' })
-  await inMountNamespace(record, spec, async (run) => {
-    const results = await run([...enterCalls(why), parent, fchdir(parent, why), unmounted])
+  const name = posix.basename(destination)
+  const unmounted = umount2(name, MNT_DETACH | UMOUNT_NOFOLLOW, { ...why, tolerate: 'EINVAL' })
+  await inMountNamespace(record, spec, async (run, pid) => {
+    const opened = (await run([...enterCalls(why), parent])).value(parent)
+    // A symlink of the container may lead to what protects the host from it.
+    checkedDestination(posix.join(readlinkSync(`/proc/${pid}/fd/${opened}`), name))
+    const results = await run([fchdir(opened, why), unmounted])
     if (results.value(unmounted) !== 0) {
       throw new NotFoundError(destination, `nothing is mounted on ${destination} in container ${record.id}`)
     }
@@ -141,8 +145,15 @@ function enterCalls(why: CallOptions): readonly Call[] {
 
 type Run = (calls: readonly Call[]) => Promise<Results>
 
-/** Runs batches in a process that can be seen from the host only: it never is in the container's pid namespace. */
-async function inMountNamespace(record: ContainerRecord, spec: Spec, work: (run: Run) => Promise<void>): Promise<void> {
+/**
+ * Runs batches in a process that can be seen from the host only: it never is in the container's pid namespace.
+ * @param work is told the pid of that process.
+ */
+async function inMountNamespace(
+  record: ContainerRecord,
+  spec: Spec,
+  work: (run: Run, pid: number) => Promise<void>,
+): Promise<void> {
   if (spec.linux?.namespaces?.some(({ type }) => type === 'mount') !== true) {
     throw new UnsupportedError('live mounts', `container ${record.id} has no mount namespace of its own`)
   }
@@ -155,7 +166,7 @@ async function inMountNamespace(record: ContainerRecord, spec: Spec, work: (run:
     closeSync(pidfd)
   }
   try {
-    await work((calls) => remote.run(calls))
+    await work((calls) => remote.run(calls), remote.pid)
   } catch (cause) {
     throw stepFailed(record.id, cause)
   } finally {

@@ -85,6 +85,8 @@ class MountPlanner {
   readonly examinations: Examination[] = []
   readonly fileTargets = new Set<Call>()
   private readonly context: MountContext
+  /** Mounts that are planned already. */
+  private readonly before: Mount[] = []
   private copies = 0
   private kept = 0
 
@@ -94,6 +96,12 @@ class MountPlanner {
   }
 
   plan(asked: Mount, index: number): readonly Call[] {
+    const calls = this.planned(asked, index)
+    this.before.push(asked)
+    return calls
+  }
+
+  private planned(asked: Mount, index: number): readonly Call[] {
     const why: CallOptions = { step: `mount ${asked.destination}`, pointer: `/mounts/${index}` }
     const mount = adapted(asked, this.context.namespaces, this.context.host)
     refuseInsideProc(destinationOf(mount), `/mounts/${index}`)
@@ -280,7 +288,7 @@ class MountPlanner {
     const destination = destinationOf(mount)
     const open = needsRealDirectory(mount, destination) ? openRealDirectory : openInRoot
     const fd = open(this.context.root, mount.destination, why)
-    if (open === openRealDirectory || isBelowKernelMount(destination)) return { calls: [fd], fd }
+    if (open === openRealDirectory || isBelowKernelMount(destination, this.before)) return { calls: [fd], fd }
     // A symlink of the image may have led into /proc, where nothing is to be mounted.
     const kind = out(statfsSize)
     this.examinations.push((results) => {

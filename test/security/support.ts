@@ -6,6 +6,8 @@ import type { Call } from '../../src/linux/call.ts'
 import { AT_FDCWD, renameat2 } from '../../src/linux/calls/files.ts'
 import { MNT_DETACH, mount, umount2 } from '../../src/linux/calls/mounts.ts'
 import { Remote } from '../../src/linux/remote/remote.ts'
+import { cannotRunAsRoot } from '../engine/support/busybox.ts'
+import { Sandbox as EngineSandbox } from '../engine/support/sandbox.ts'
 import { cannotRun, makeRootfs, Sandbox } from '../runtime/support.ts'
 
 /** Tests of one attack, in a sandbox of their own; whatever it does, nothing may be left of it. */
@@ -15,6 +17,20 @@ export function attack(name: string, define: (sandbox: () => Sandbox) => void): 
     beforeAll(async () => {
       sandbox = new Sandbox()
       await sandbox.remember()
+    })
+    afterEach(() => sandbox.expectNothingLeft())
+    afterAll(() => sandbox.remove())
+    define(() => sandbox)
+  })
+}
+
+/** As {@link attack}, on an engine with the image `busybox`. */
+export function engineAttack(name: string, define: (sandbox: () => EngineSandbox) => void): void {
+  describe.skipIf(cannotRunAsRoot)(`${name} (${cannotRunAsRoot ?? 'tried for real'})`, () => {
+    let sandbox: EngineSandbox
+    beforeAll(async () => {
+      sandbox = new EngineSandbox()
+      await sandbox.prepare()
     })
     afterEach(() => sandbox.expectNothingLeft())
     afterAll(() => sandbox.remove())
@@ -81,7 +97,7 @@ export class Racer implements AsyncDisposable {
     return new Racer(
       Array.from({ length: inBatch }, (_, index) => {
         const [one, other] = pairs[index % pairs.length] as readonly [string, string]
-        return renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE)
+        return renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE, { tolerate: 'ENOENT' })
       }),
     )
   }

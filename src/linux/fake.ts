@@ -5,6 +5,7 @@ import { encode } from './encode.ts'
 import { errnoNumber, syscallError } from './errno.ts'
 import { isTolerated } from './local.ts'
 import { headerSize, messageAddress, messageCapacity } from './remote/memory.ts'
+import { interrupted } from './resume.ts'
 import type { CallRunner, Results } from './runner.ts'
 
 /** Chooses calls: by the name of the system call, or by a look at the call. */
@@ -121,7 +122,11 @@ export class FakeRunner implements CallRunner {
   private make(calls: readonly Call[]): Results {
     const values = new Map<Call, number>()
     const written = new Map<Out, Buffer>()
-    for (const call of calls) {
+    const results: Results = {
+      value: (call) => known(values.get(call), `${call.name} is not part of the batch`),
+      bytes: (out) => known(written.get(out), 'no call of the batch writes to that memory'),
+    }
+    for (const [position, call] of calls.entries()) {
       const rule = this.ruleFor(call)
       this.calls.push(call)
       const answered = rule !== undefined && 'bytes' in rule ? rule.bytes : undefined
@@ -130,16 +135,15 @@ export class FakeRunner implements CallRunner {
         if (bytes !== undefined || !written.has(out)) written.set(out, padded(bytes, out.size))
       })
       if (rule !== undefined && 'errno' in rule) {
-        if (!isTolerated(call, rule.errno)) throw syscallError(call, rule.errno)
+        if (!isTolerated(call, rule.errno)) {
+          throw interrupted(syscallError(call, rule.errno), { calls, position, results })
+        }
         values.set(call, -rule.errno)
       } else {
         values.set(call, rule?.value ?? this.plausible(call, answered?.[0]?.length ?? 0))
       }
     }
-    return {
-      value: (call) => known(values.get(call), `${call.name} is not part of the batch`),
-      bytes: (out) => known(written.get(out), 'no call of the batch writes to that memory'),
-    }
+    return results
   }
 
   /** The latest rule that matches: a test adds exceptions behind what holds for all its calls. */

@@ -1,6 +1,7 @@
 import { SyscallError } from '../errors.ts'
 import type { Call } from './call.ts'
 import { perform } from './local.ts'
+import { interruptionOf, resume } from './resume.ts'
 import type { CallRunner, Results } from './runner.ts'
 
 /** How often a walk is tried again; as libpathrs has it. */
@@ -25,13 +26,16 @@ export function performWalk(call: Call): number {
   }
 }
 
-/** Runs a batch that begins with an openat2(2), which is tried again when it was disturbed: nothing was done before it. */
+/** Runs a batch in which any openat2(2) that was disturbed is tried again; then it goes on from there. */
 export async function runWalk(runner: CallRunner, calls: readonly Call[]): Promise<Results> {
+  let made = runner.run(calls)
   for (let tries = 1; ; tries++) {
     try {
-      return await runner.run(calls)
+      return await made
     } catch (error) {
-      if (!isDisturbed(error) || tries === maxTries) throw error
+      const interruption = interruptionOf(error)
+      if (interruption === undefined || !isDisturbed(error) || tries === maxTries) throw error
+      made = resume(runner, interruption)
     }
   }
 }

@@ -14,6 +14,18 @@ describe('a walk inside a directory', () => {
     expect(results.value(opened)).toBeGreaterThan(0)
   })
 
+  it('goes on where it was, in the middle of a batch', async () => {
+    const fake = new FakeRunner()
+    fake.fail('openat2', 'EAGAIN', 3)
+    const first = openat2(3, 'a', { flags: O.PATH, resolve: RESOLVE.IN_ROOT })
+    const before = close(9)
+    const results = await runWalk(fake, [before, first, close(first), opened, close(opened)])
+    expect(results.value(opened)).toBeGreaterThan(results.value(first))
+    expect(fake.calls.map(({ name }) => name)).toEqual([
+      ...['close', 'openat2', 'openat2', 'openat2', 'openat2', 'close', 'openat2', 'close'],
+    ])
+  })
+
   it('is not tried for ever, and not for any other cause', async () => {
     const disturbed = new FakeRunner()
     disturbed.fail('openat2', 'EAGAIN', 1000)

@@ -1,6 +1,7 @@
 import { LimitError } from '../../errors.ts'
 import type { Arg, Call } from '../../linux/call.ts'
-import type { CallRunner } from '../../linux/runner.ts'
+import type { CallRunner, Results } from '../../linux/runner.ts'
+import { runWalk } from '../../linux/walk.ts'
 import type { CallSink, Judge } from './planner.ts'
 import { Staging, type StagingMemory } from './staging.ts'
 
@@ -31,14 +32,20 @@ export class Batches implements CallSink {
   readonly #limit: number
   readonly #room: number
   readonly #staging: Staging | undefined
+  readonly #walks: boolean
   #calls: Call[] = []
   #expectations: Expectation[] = []
   #size = 0
   readonly #inFlight: Promise<void>[] = []
   #failure: { readonly error: unknown } | undefined
 
-  constructor(runner: BatchRunner) {
+  /**
+   * @param options.walks Whether paths are walked that can be disturbed (`runWalk`). What is tried again must come before
+   * all that follows it: then each batch waits for the one before. Default false.
+   */
+  constructor(runner: BatchRunner, options: { readonly walks?: boolean } = {}) {
     this.#runner = runner
+    this.#walks = options.walks === true
     this.#limit = Math.min(batchSize, runner.capacity / 2)
     // A batch is sent when it is beyond the limit, and the calls that took it there must fit as well.
     this.#room = runner.capacity - this.#limit
@@ -91,8 +98,7 @@ export class Batches implements CallSink {
     this.#expectations = []
     this.#size = 0
     if (calls.length === 0 || this.#failure !== undefined) return
-    const done = this.#runner
-      .run(calls)
+    const done = this.#run(calls)
       .then((results) => {
         for (const { call, judge } of expectations) judge(results.value(call), call)
       })
@@ -104,6 +110,13 @@ export class Batches implements CallSink {
         void this.#inFlight.shift()
       })
     this.#inFlight.push(done)
+  }
+
+  async #run(calls: readonly Call[]): Promise<Results> {
+    if (!this.#walks) return this.#runner.run(calls)
+    await this.#inFlight.at(-1)
+    if (this.#failure !== undefined) throw this.#failure.error
+    return runWalk(this.#runner, calls)
   }
 }
 

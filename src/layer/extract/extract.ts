@@ -18,7 +18,7 @@ export async function extractArchive(
   const { limits, signal, ...how } = options
   const root = openat(AT_FDCWD, '/', O.PATH | O_DIRECTORY)
   await process.run([root, dup3(root, rootDescriptor, O.CLOEXEC), close(root), umask(0)])
-  const batches = new Batches(process)
+  const batches = new Batches(process, { walks: true })
   const extractor = new Extractor(batches, how)
   const reader = new TarReader(extractor, completeLimits(limits))
   for await (const chunk of archive) {

@@ -74,7 +74,8 @@ export function contentsOf(directory: string): readonly string[] {
 }
 
 const RENAME_EXCHANGE = 2
-const inBatch = 500
+/** How often each pair is exchanged in a batch. Odd: between two batches either of them is in its place for a while. */
+const exchangesInBatch = 101
 
 /** A process that does the same over and over, as fast as the kernel goes, until it is disposed. */
 export class Racer implements AsyncDisposable {
@@ -95,7 +96,7 @@ export class Racer implements AsyncDisposable {
   /** Exchanges the files of each pair with each other, one pair after the other. */
   static exchanges(pairs: readonly (readonly [string, string])[]): Racer {
     return new Racer(
-      Array.from({ length: inBatch }, (_, index) => {
+      Array.from({ length: exchangesInBatch * pairs.length }, (_, index) => {
         const [one, other] = pairs[index % pairs.length] as readonly [string, string]
         return renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE, { tolerate: 'ENOENT' })
       }),
@@ -116,7 +117,9 @@ export class Racer implements AsyncDisposable {
   }
 
   private async run(calls: readonly Call[]): Promise<void> {
-    // Fresh calls for each batch: a batch finds its results by them.
-    while (!this.stopped) await this.remote.run(calls.map((each) => ({ ...each })))
+    // Twice, so that in the end all is as it was. Fresh calls for each batch: a batch finds its results by them.
+    while (!this.stopped) {
+      for (let turn = 0; turn < 2; turn++) await this.remote.run(calls.map((each) => ({ ...each })))
+    }
   }
 }

@@ -21,6 +21,15 @@ export function ownIdMaps(): { readonly uidMappings: readonly IdMap[]; readonly 
   return { uidMappings: [own(uid), uids], gidMappings: [own(gid), gids] }
 }
 
+/** Whether this process is in a user namespace: root there is not root of the host (user_namespaces(7)). */
+export function isInUserNamespace(): boolean {
+  try {
+    return !/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'))
+  } catch {
+    return false // a kernel without them
+  }
+}
+
 /** Name of this user; undefined for one that /etc/passwd does not know. */
 function userName(): string | undefined {
   try {

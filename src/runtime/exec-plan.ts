@@ -142,7 +142,7 @@ export function planExec(options: ExecPlanOptions): ExecPlan {
     filter: options.filter,
     listener,
     grantable: user ? ~0n : host.capabilities,
-    setgroups: !user || maySetGroups(spec, host),
+    setgroups: maySetGroups(spec, host, user),
   }
   const cgroup = planExecCgroups({ ...options, firstDescriptor: execDescriptor.cgroup })
   const why = { step: 'make the process' }

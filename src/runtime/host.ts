@@ -1,5 +1,6 @@
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs'
 import { release } from 'node:os'
+import { isInUserNamespace } from '../linux/own-ids.ts'
 import { type Hierarchies, hostHierarchies } from './cgroups/hierarchies.ts'
 
 /** What a plan depends on besides the config: so that planning is a pure function, also in tests. */
@@ -12,6 +13,8 @@ export interface Host {
   /** Ids of this process. */
   readonly uid: number
   readonly gid: number
+  /** Whether this process is in a user namespace: as root it may do there what is its own, and no more. */
+  readonly inUserNamespace: boolean
   /** Whether a path of the host is a directory. */
   isDirectory(path: string): boolean
   /** Text of a small file of the host; undefined when there is none. */
@@ -30,6 +33,7 @@ export function thisHost(): Host {
     capabilities: boundingSet(readFileSync('/proc/self/status', 'utf8')),
     uid: process.geteuid?.() ?? 0,
     gid: process.getegid?.() ?? 0,
+    inUserNamespace: isInUserNamespace(),
     isDirectory: (path) => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false,
     read: textOf,
     writable: isWritable,

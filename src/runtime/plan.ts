@@ -163,7 +163,7 @@ export function planContainer(options: PlanOptions): Plan {
       devices: linux.devices ?? [],
       mounts: spec.mounts ?? [],
       root: descriptor.root,
-      userNamespace: namespaces.has('user'),
+      userNamespace: namespaces.has('user') || options.host.inUserNamespace,
     }),
   )
   const isRootOnHost = mountsOnHost(spec, options.overlay)
@@ -289,7 +289,7 @@ function startContext(options: PlanOptions, namespaces: NamespacePlan): StartCon
     filter: options.filter,
     listener: socket === undefined ? undefined : listenerOf(spec, { ...options, status: 'created' }, socket),
     grantable: namespaces.has('user') ? ~0n : host.capabilities,
-    setgroups: !namespaces.isNew('user') || maySetGroups(spec, host),
+    setgroups: maySetGroups(spec, host, namespaces.isNew('user')),
     socket: options.outlive ? undefined : channelOf(options),
   }
 }

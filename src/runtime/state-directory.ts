@@ -19,6 +19,7 @@ import { hasCode } from '../internal/file-error.ts'
 import { parseJsonInt64 } from '../internal/json-int64.ts'
 import { flock, LOCK } from '../linux/calls/files.ts'
 import { perform } from '../linux/local.ts'
+import { isInUserNamespace } from '../linux/own-ids.ts'
 import type { RootMount } from './root-mount.ts'
 import type { ScopeRecord } from './systemd/scope.ts'
 
@@ -56,10 +57,13 @@ export interface ContainerRecord {
 /** Names of the files in a container's directory. */
 export const stateFiles: readonly string[] = ['state.json', '.state.json', 'exit', 'config.json']
 
-/** Where containers are recorded: `/run/oci-ts` for root, else below `$XDG_RUNTIME_DIR`. */
+/**
+ * Where containers are recorded: `/run/oci-ts` for root, else below `$XDG_RUNTIME_DIR`; also for root of a user namespace
+ * that has one, as an ordinary user is under podman.
+ */
 export function defaultStateRoot(): string {
-  if (process.geteuid?.() === 0) return '/run/oci-ts'
   const { XDG_RUNTIME_DIR } = process.env
+  if (process.geteuid?.() === 0 && (!XDG_RUNTIME_DIR || !isInUserNamespace())) return '/run/oci-ts'
   return XDG_RUNTIME_DIR ? join(XDG_RUNTIME_DIR, 'oci-ts') : join(homedir(), '.oci-ts', 'run')
 }
 

@@ -246,6 +246,7 @@ describe('labels of a security module', () => {
     capabilities: (1n << 41n) - 1n,
     uid: 0,
     gid: 0,
+    inUserNamespace: false,
     isDirectory: () => true,
     writable: () => true,
     read: (path) => files[path],

@@ -15,6 +15,7 @@ const host = (classes: Readonly<Record<string, string>> = {}, mounted = true): H
   capabilities: (1n << 41n) - 1n,
   uid: 0,
   gid: 0,
+  inUserNamespace: false,
   isDirectory: (path) => path === '/sys/fs/resctrl' || path.slice('/sys/fs/resctrl/'.length) in classes,
   read: (path) => {
     if (path === '/proc/self/mountinfo') return mounted ? mountinfo : ''

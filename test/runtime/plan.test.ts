@@ -9,6 +9,7 @@ const host: Host = {
   capabilities: (1n << 41n) - 1n,
   uid: 0,
   gid: 0,
+  inUserNamespace: false,
   isDirectory: () => true,
   read: (path) => (path.endsWith('cgroup.controllers') ? 'cpu memory pids\n' : undefined),
   writable: () => true,

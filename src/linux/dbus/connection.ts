@@ -143,18 +143,22 @@ export class DBusConnection implements AsyncDisposable {
 
 /** @returns what came behind the handshake. */
 async function authenticate(socket: Socket, path: string): Promise<Buffer> {
-  const identity = Buffer.from(String(process.geteuid?.() ?? 0)).toString('hex')
-  // Before the socket is connected: it is sent then.
-  socket.write(`\0AUTH EXTERNAL ${identity}\r\n`)
-  const { line, rest } = await firstLine(socket, path)
+  // Before the socket is connected: it is sent then. The other side sees who this is, and in a user namespace only that side does.
+  socket.write('\0AUTH EXTERNAL\r\nDATA\r\n')
+  const first = await nextLine(socket, path)
+  const { line, rest } = first.line === 'DATA' ? await nextLine(socket, path, first.rest) : first
   if (!line.startsWith('OK ')) throw new ProtocolError(path, `this user is refused: ${line.slice(0, 100)}`)
   socket.write('BEGIN\r\n')
   return rest
 }
 
-function firstLine(socket: Socket, path: string): Promise<{ readonly line: string; readonly rest: Buffer }> {
+function nextLine(
+  socket: Socket,
+  path: string,
+  known: Buffer = Buffer.alloc(0),
+): Promise<{ readonly line: string; readonly rest: Buffer }> {
   return new Promise((resolve, reject) => {
-    let bytes = Buffer.alloc(0)
+    let bytes: Buffer = Buffer.alloc(0)
     const done = (act: () => void): void => {
       clearTimeout(timer)
       socket.off('data', onData).off('error', onError).off('close', onClose)
@@ -170,5 +174,6 @@ function firstLine(socket: Socket, path: string): Promise<{ readonly line: strin
     }
     const timer = setTimeout(() => done(() => reject(new TimeoutError(`connecting to ${path}`, patience))), patience)
     socket.on('data', onData).on('error', onError).on('close', onClose)
+    onData(known)
   })
 }

@@ -7,11 +7,11 @@ import type { Host } from '../host.ts'
  * Undefined when there is none.
  */
 export function delegatedBase(
-  host: Pick<Host, 'read' | 'writable' | 'uid'>,
+  host: Pick<Host, 'read' | 'writable' | 'uid' | 'inUserNamespace'>,
   mountPoint: string,
   controllers: readonly string[],
 ): string | undefined {
-  if (host.uid === 0) return '/'
+  if (isHostRoot(host)) return '/'
   const own = /^0::(.*)$/m.exec(host.read('/proc/self/cgroup') ?? '')?.[1]
   if (own === undefined) return undefined
   for (let path = posix.normalize(`/${own}`); ; path = posix.dirname(path)) {
@@ -29,8 +29,11 @@ export function delegatedBase(
 const CAP_SYS_ADMIN = 21n
 
 /** Whether this process may load BPF programs: never in a user namespace, whatever its capabilities are. */
-export function mayLoadPrograms(host: Pick<Host, 'read' | 'capabilities'>): boolean {
-  if (((host.capabilities >> CAP_SYS_ADMIN) & 1n) === 0n) return false
-  const map = host.read('/proc/self/uid_map')
-  return map === undefined || /^\s*0\s+0\s+4294967295\s*$/.test(map)
+export function mayLoadPrograms(host: Pick<Host, 'capabilities' | 'inUserNamespace'>): boolean {
+  return ((host.capabilities >> CAP_SYS_ADMIN) & 1n) === 1n && !host.inUserNamespace
+}
+
+/** Whether all cgroups are this process's to change. */
+export function isHostRoot({ uid, inUserNamespace }: Pick<Host, 'uid' | 'inUserNamespace'>): boolean {
+  return uid === 0 && !inUserNamespace
 }

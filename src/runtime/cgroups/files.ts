@@ -4,6 +4,7 @@ import type { Call } from '../../linux/call.ts'
 import { attachDeviceProgram, BPF_F, loadDeviceProgram } from '../../linux/calls/bpf.ts'
 import { AT_FDCWD, close, dup3, fchownat, O, openat, write } from '../../linux/calls/files.ts'
 import type { Host } from '../host.ts'
+import { isHostRoot } from './delegation.ts'
 import { deviceProgram } from './device-program.ts'
 import { ancestors } from './path.ts'
 import { type CgroupSetting, resourcesPointer } from './setting.ts'
@@ -39,7 +40,7 @@ function writeTolerance(tolerate: string): string {
 
 /** Version 2: a controller works in a directory only when every directory above hands it down. */
 export function handDown(
-  host: Pick<Host, 'read' | 'uid'>,
+  host: Pick<Host, 'read' | 'uid' | 'inUserNamespace'>,
   mountPoint: string,
   path: string,
   controllers: readonly string[],
@@ -51,7 +52,7 @@ export function handDown(
     .flatMap((directory) => {
       const path = join(directory, 'cgroup.subtree_control')
       // An ordinary user may not write to what is above the part that was handed over.
-      const given = host.uid === 0 ? [] : (host.read(path) ?? '').trim().split(' ')
+      const given = isHostRoot(host) ? [] : (host.read(path) ?? '').trim().split(' ')
       if (controllers.every((controller) => given.includes(controller))) return []
       const file = openat(AT_FDCWD, path, O.WRONLY, 0, { step: 'set up the cgroup' })
       return [file, write(file, value, { step: `hand down the cgroup controllers ${value}` }), close(file)]

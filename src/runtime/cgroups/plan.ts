@@ -8,7 +8,7 @@ import type { Host } from '../host.ts'
 import { limitProperties } from '../systemd/limits.ts'
 import type { Property } from '../systemd/manager.ts'
 import type { Scope } from '../systemd/scope.ts'
-import { delegatedBase, mayLoadPrograms } from './delegation.ts'
+import { delegatedBase, isHostRoot, mayLoadPrograms } from './delegation.ts'
 import {
   deviceProgramCalls,
   enterCalls,
@@ -66,7 +66,7 @@ export interface CgroupOptions {
   readonly scope?: Scope | undefined
   /** Host uid that gets the version 2 cgroup, to make cgroups of its own in it. */
   readonly owner?: number | undefined
-  readonly host: Pick<Host, 'hierarchies' | 'read' | 'writable' | 'uid' | 'capabilities'>
+  readonly host: Pick<Host, 'hierarchies' | 'read' | 'writable' | 'uid' | 'inUserNamespace' | 'capabilities'>
   /** First of the descriptor numbers that may be used. */
   readonly firstDescriptor: number
 }
@@ -100,8 +100,9 @@ const counting: readonly string[] = ['cpu', 'memory', 'io', 'pids', 'hugetlb', '
 const managed: readonly string[] = ['cpu', 'cpuset', 'io', 'memory', 'pids']
 
 /** Those that a cgroup can hand down: all that it has, but where processes are in it only what it does already. */
-function countable({ read, uid }: Pick<Host, 'read' | 'uid'>, directory: string): readonly string[] {
-  const isFree = uid === 0 || (read(join(directory, 'cgroup.procs')) ?? '') === ''
+function countable(host: Pick<Host, 'read' | 'uid' | 'inUserNamespace'>, directory: string): readonly string[] {
+  const { read } = host
+  const isFree = isHostRoot(host) || (read(join(directory, 'cgroup.procs')) ?? '') === ''
   const given = read(join(directory, isFree ? 'cgroup.controllers' : 'cgroup.subtree_control')) ?? ''
   return given
     .trim()
@@ -179,7 +180,7 @@ class Planner {
     const directory = join(mountPoint, scope.path)
     refuseMembers(host, directory)
     // On a hybrid host it may leave the tree alone.
-    if (host.uid === 0) this.create.push(...makeDirectories(mountPoint, scope.path))
+    if (isHostRoot(host)) this.create.push(...makeDirectories(mountPoint, scope.path))
     const others = needed.filter((controller) => !managed.includes(controller))
     this.create.push(...handDown(host, mountPoint, scope.path, others))
     for (const setting of resources.v2) this.set(directory, setting)
@@ -189,7 +190,7 @@ class Planner {
       this.create.push(...deviceProgramCalls(resources.devices, descriptor, this.descriptor++), close(descriptor))
     }
     if (options.owner !== undefined) this.create.push(...ownershipCalls(host, directory, options.owner))
-    if (host.uid === 0) this.entrances.push(join(directory, 'cgroup.procs'))
+    if (isHostRoot(host)) this.entrances.push(join(directory, 'cgroup.procs'))
     const counted = available.filter((controller) => managed.includes(controller) && counting.includes(controller))
     return { directory, descriptor, controllers: [...new Set([...needed, ...counted])] }
   }
@@ -208,7 +209,8 @@ class Planner {
 
   private isJoinedAnyway(controller: string, isInV2: boolean): boolean {
     if (controller.startsWith('name=')) return false
-    return this.options.accounting === true || (!isInV2 && controller === 'freezer' && this.mayUseFreezer())
+    const mayCount = this.options.accounting === true && isHostRoot(this.options.host)
+    return mayCount || (!isInV2 && controller === 'freezer' && this.mayUseFreezer())
   }
 
   private mayUseFreezer(): boolean {

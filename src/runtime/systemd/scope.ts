@@ -1,5 +1,6 @@
 import type { Spec } from '../../bundle/spec.ts'
 import { InvalidArgumentError } from '../../errors.ts'
+import { isInUserNamespace } from '../../linux/own-ids.ts'
 import { annotatedProperties } from './annotations.ts'
 import { type Property, SystemdManager } from './manager.ts'
 
@@ -29,7 +30,7 @@ const pointer = 'linux.cgroupsPath'
  * @throws UnsupportedError when no systemd answers.
  */
 export async function scopeOf(id: string, spec: Spec): Promise<Scope> {
-  const isUser = process.geteuid?.() !== 0
+  const isUser = process.geteuid?.() !== 0 || isInUserNamespace()
   const { slice, unit } = parseScope(spec.linux?.cgroupsPath, id, isUser)
   const below = expandSlice(slice)
   const annotated = annotatedProperties(spec.annotations ?? {})

@@ -6,6 +6,7 @@ import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build, type Plugin } from 'esbuild'
 import { Cpio } from './cpio.ts'
+import { addSystemd, startSystemd, systemdPrograms } from './systemd.ts'
 import type { TestResult } from './vitest.ts'
 
 const here = dirname(fileURLToPath(import.meta.url))
@@ -44,6 +45,8 @@ export interface MachineOptions {
   readonly kernelArguments?: readonly string[]
   /** Files and directories of this machine that are there as well, at the same path. */
   readonly files?: readonly string[]
+  /** Whether its first process is systemd, and the tests are a service of it. Default a shell's script. */
+  readonly systemd?: boolean
   /** Milliseconds until it is given up. Default 3 minutes. */
   readonly timeout?: number
 }
@@ -79,7 +82,7 @@ export async function runInMachine(options: MachineOptions): Promise<MachineRepo
 
 function boot(options: MachineOptions, initramfs: string, results: string): Promise<string> {
   const { timeout = 180_000, kernelArguments = [] } = options
-  const words = ['console=ttyS0', 'quiet', 'panic=1', 'cgroup_no_v1=all', ...kernelArguments]
+  const words = ['console=ttyS0', 'quiet', 'panic=1', 'cgroup_no_v1=all', 'no_timer_check', ...kernelArguments]
   const machine = ['-accel', 'tcg', '-nic', 'none', '-m', '1536', '-smp', '2', '-nographic', '-no-reboot']
   const serial = ['-monitor', 'none', '-serial', 'stdio', '-serial', `file:${results}`]
   const kernel = ['-kernel', kernelFile() as string, '-initrd', initramfs, '-append', words.join(' ')]
@@ -101,7 +104,8 @@ function boot(options: MachineOptions, initramfs: string, results: string): Prom
 }
 
 async function archive(options: MachineOptions, directory: string): Promise<Buffer> {
-  const { tests, programs = [], files = [], hostPrograms = [] } = options
+  const { tests, programs = [], files = [], systemd = false } = options
+  const hostPrograms = [...(options.hostPrograms ?? []), ...(systemd ? systemdPrograms : [])]
   const modules = [...usualModules, ...(options.modules ?? [])]
   const cpio = new Cpio()
   for (const path of ['proc', 'sys', 'dev', 'tmp', 'run', 'root', 'etc', 'mnt', 'app']) cpio.directory(path)
@@ -109,7 +113,9 @@ async function archive(options: MachineOptions, directory: string): Promise<Buff
   cpio.file('etc/passwd', 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n', 0o644)
   cpio.file('etc/group', 'root:x:0:\nuser:x:1000:\n', 0o644)
   cpio.file('init', init)
-  cpio.file('start', start)
+  cpio.file('start', `${start}${systemd ? startSystemd : 'exec /run-tests\n'}`)
+  cpio.file('run-tests', runTests)
+  if (systemd) addSystemd(cpio)
   cpio.file('bin/node', readFileSync(process.execPath))
   const ffi = createRequire(import.meta.url).resolve('ffi-rs')
   const native = join(dirname(dirname(ffi)), '@yuuang/ffi-rs-linux-x64-gnu')
@@ -233,6 +239,10 @@ mount -t tmpfs tmpfs /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up
 for module in $(cat /modules/order); do insmod /modules/$module.ko; done
+`
+
+const runTests = `#!/bin/busybox sh
+export PATH=/usr/sbin:/usr/bin:/bin
 stty -F /dev/ttyS1 raw
 cd /app
 node /app/guest.mjs >/dev/ttyS1

@@ -79,6 +79,9 @@ export const beforeAll = (body: Body): void => void current.beforeAll.push(body)
 export const afterAll = (body: Body): void => void current.afterAll.push(body)
 export const beforeEach = (body: Body): void => void current.beforeEach.push(body)
 export const afterEach = (body: Body): void => void current.afterEach.push(body)
+/** Of the test that runs. */
+const finishers: Body[] = []
+export const onTestFinished = (body: Body): void => void finishers.unshift(body)
 
 /** Runs what has been defined since the last call. */
 export async function runDefined(file: string, report: (result: TestResult) => void): Promise<void> {
@@ -119,7 +122,7 @@ async function runTest(test: Test, place: Place, before: string | undefined): Pr
   if (place.skipped || test.skipped) return { ...base, state: 'skipped', duration: 0 }
   const began = performance.now()
   const failed = before ?? (await failureOf([...place.beforeEach, test.body]))
-  const after = await failureOf(place.afterEach)
+  const after = await failureOf([...finishers.splice(0), ...place.afterEach])
   const error = failed ?? after
   return { ...base, state: error === undefined ? 'passed' : 'failed', duration: performance.now() - began, error }
 }

@@ -9,7 +9,7 @@ import { type Answer, TestService } from '../../linux/dbus/support.ts'
 const manager = 'org.freedesktop.systemd1.Manager'
 
 /**
- * Plays systemd on a bus: no real one runs in a container. It does with the version 2 tree what systemd does: makes the
+ * Plays systemd on a bus, also where no real one runs, and as none would: jobs that fail. It does with the version 2 tree what systemd does: makes the
  * cgroup of a scope, puts the processes in, and removes it when the unit is stopped.
  */
 export class PlayedSystemd {

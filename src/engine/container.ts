@@ -5,7 +5,14 @@ import { ConflictError, type ExitStatus, NotFoundError } from '../errors.ts'
 import type { ExecutionConfig } from '../image/config.ts'
 import { delay } from '../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
-import type { AuditFinding, ContainerEvent, ContainerStats, EventsOptions, ProcessInfo } from '../runtime/index.ts'
+import type {
+  AuditFinding,
+  ContainerEvent,
+  ContainerStats,
+  EventsOptions,
+  ProcessInfo,
+  ResourceUsage,
+} from '../runtime/index.ts'
 import { signalNumber } from '../runtime/processes.ts'
 import type { CopyFilesOptions } from './container-files.ts'
 import { execIn, spawnIn } from './exec.ts'
@@ -24,6 +31,15 @@ export interface StopOptions {
   readonly signal?: string | number | undefined
   /** Time until SIGKILL. Default the one of `run`, else 10 seconds. */
   readonly timeout?: Duration | undefined
+}
+
+/** Whom `kill` reaches. */
+export interface KillOptions {
+  /**
+   * Whether the signal goes to every process, those included that were left when the first one ended: they share its
+   * cgroup, which an ordinary user may not have. Default false.
+   */
+  readonly all?: boolean | undefined
 }
 
 /** How `watchStats` measures. */
@@ -121,11 +137,12 @@ export class Container implements AsyncDisposable {
 
   /**
    * Sends a signal to its first process: a number, `SIGTERM` or `TERM`. Default SIGKILL, as with Docker.
-   * @throws ConflictError when it has ended. @throws InvalidArgumentError for what is no signal.
-   * @throws NotFoundError for a detached container that has been removed.
+   * @throws ConflictError when it has ended; with `all`, when no process is left. @throws InvalidArgumentError for what is
+   * no signal. @throws NotFoundError for a detached container that has been removed.
    */
-  async kill(signal: string | number = 'SIGKILL'): Promise<void> {
-    await this.runner.kill(signal)
+  async kill(signal: string | number = 'SIGKILL', options: KillOptions = {}): Promise<void> {
+    if (options.all === true) await this.runner.live.killAll(signal)
+    else await this.runner.kill(signal)
   }
 
   /**
@@ -246,6 +263,15 @@ export class Container implements AsyncDisposable {
       if (before !== undefined) yield usageBetween(before, event.stats)
       before = event.stats
     }
+  }
+
+  /**
+   * What it used in its life: its program, and the processes that this waited for. Waits for its end. Undefined when it was
+   * killed in such a way that nobody can tell.
+   * @throws NotFoundError for a detached container that has been removed.
+   */
+  usage(): Promise<ResourceUsage | undefined> {
+    return this.runner.live.usage()
   }
 
   /** Its processes, by pid. @throws ConflictError when it does not run. */

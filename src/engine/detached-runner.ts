@@ -10,6 +10,7 @@ import {
   events,
   exec,
   kill,
+  killAll,
   type LookupOptions,
   pause,
   type RuntimeProcess,
@@ -19,6 +20,7 @@ import {
   stats,
   top,
   update,
+  usage,
   wait,
 } from '../runtime/index.ts'
 import { readConfig } from '../runtime/state-directory.ts'
@@ -103,6 +105,8 @@ export class DetachedRunner implements Runner {
 
 function liveById(id: string, where: LookupOptions): LiveContainer {
   return {
+    killAll: (signal) => killAll(id, signal, where),
+    usage: () => usage(id, where),
     pause: (options) => pause(id, { ...options, ...where }),
     resume: () => resume(id, where),
     update: (resources) => update(id, resources, where),

@@ -10,6 +10,7 @@ import type {
   ExecOptions,
   ExecProcess,
   ProcessInfo,
+  ResourceUsage,
   RuntimeProcess,
 } from '../runtime/index.ts'
 import type { Store } from '../store/index.ts'
@@ -27,8 +28,10 @@ export interface Log {
   tail(count: number): Promise<readonly string[]>
 }
 
-/** What can be done with a container that runs; a container of the runtime is one. */
+/** What the runtime does with a container; a container of the runtime is one. */
 export interface LiveContainer {
+  killAll(signal: string | number): Promise<void>
+  usage(): Promise<ResourceUsage | undefined>
   pause(options?: { readonly signal?: AbortSignal }): Promise<void>
   resume(): Promise<void>
   update(resources: LinuxResources): Promise<void>

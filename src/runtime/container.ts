@@ -12,7 +12,6 @@ import type { Results } from '../linux/runner.ts'
 import { auditRecord } from './audit/audit.ts'
 import type { AuditFinding } from './audit/finding.ts'
 import { isFrozen, thawV1 } from './cgroups/freezer.ts'
-import { hostHierarchies } from './cgroups/hierarchies.ts'
 import { locateCgroup } from './cgroups/location.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import type { ContainerParts } from './container-parts.ts'
@@ -21,13 +20,15 @@ import { deleteContainer } from './delete.ts'
 import { type ContainerEvent, type EventsOptions, eventsOf } from './events.ts'
 import { type ExecOptions, type ExecProcess, execIn, notRunning } from './exec.ts'
 import { exitStatus, killedWithMonitor } from './exit.ts'
-import { awaitStartCalls, forgetStart, keepStart } from './handover.ts'
+import { leaveToParent } from './handover.ts'
 import { type HookTarget, hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
+import { killAllOf } from './kill-all.ts'
 import { addMountTo, removeMountFrom } from './live-mounts.ts'
 import { farewellCalls, type Watch, watchCalls } from './monitor.ts'
 import { pauseRecord, resumeRecord } from './pause.ts'
 import { signalNumber } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
+import { type ResourceUsage, resourceUsage } from './resource-usage.ts'
 import { removeRootMount } from './root-mount.ts'
 import type { RuntimeProcess } from './runtime-process.ts'
 import { type ContainerRecord, stateFiles } from './state-directory.ts'
@@ -37,7 +38,7 @@ import { stepFailed } from './step-error.ts'
 import { stopScope } from './systemd/scope.ts'
 import type { Terminal } from './terminal.ts'
 import { type ProcessInfo, processesOf } from './top.ts'
-import { updateRecord } from './update.ts'
+import { joinedByOthers, updateRecord } from './update.ts'
 
 /** A container of this process (runtime-spec, runtime.md, "Lifecycle"). */
 export class RuntimeContainer implements AsyncDisposable {
@@ -56,6 +57,7 @@ export class RuntimeContainer implements AsyncDisposable {
   private deletion: Promise<void> | undefined
   private pidfdOpen = true
   private released = false
+  private used: ResourceUsage | undefined
   /** Directories of the cgroup that are still to be removed. */
   private cgroups: readonly string[]
   /** The monitor's own removal of the cgroup, which comes right after the end. */
@@ -177,6 +179,23 @@ export class RuntimeContainer implements AsyncDisposable {
   }
 
   /**
+   * Sends a signal to all its processes, also to those that were left when its first one ended.
+   * @throws ConflictError when no process is left. @throws InvalidArgumentError for what is no signal.
+   */
+  async killAll(signal: string | number = 'SIGTERM'): Promise<void> {
+    await killAllOf(this.presentRecord(), signal)
+  }
+
+  /**
+   * What its first process used, and those that this waited for. Waits for its end. Undefined when its monitor was killed
+   * with it, and nobody can tell.
+   */
+  async usage(): Promise<ResourceUsage | undefined> {
+    await this.exited
+    return this.used
+  }
+
+  /**
    * Runs a further process in the container. Resolves when the kernel has accepted the program.
    * @throws ConflictError when the container has stopped. @throws RuntimeError naming the step that failed;
    * nothing is left behind. @throws InvalidArgumentError for what can't be used of the options and the process.
@@ -273,23 +292,10 @@ export class RuntimeContainer implements AsyncDisposable {
       throw new ConflictError(this.id, `container ${this.id} ends with this process: it was not made with detach`)
     }
     this.released = true
-    if (this.parts.record.handedOver === true) await this.handOver()
+    if (this.parts.record.handedOver === true) await leaveToParent(this.parts, this.status !== 'created')
     await Promise.all([this.parts.init.close(), this.parts.monitor.release()])
     // The monitor has the lock with us; while we kept it, nobody could tell that the monitor was killed.
     this.parts.directory.release()
-  }
-
-  /** Has the first process wait for its start, and ends the monitor: its child then is one of the nearest subreaper. */
-  private async handOver(): Promise<void> {
-    const { init, monitor, plan, program, directory } = this.parts
-    if (this.status === 'created') {
-      if (plan.start !== undefined) keepStart(directory, plan.start(program, this.pid))
-      // It answers to who starts the container.
-      init.post(awaitStartCalls(plan.channel + 1, plan.channel))
-    } else {
-      forgetStart(directory)
-    }
-    await monitor.close()
   }
 
   /** Kills it when it runs, and deletes it. */
@@ -306,7 +312,7 @@ export class RuntimeContainer implements AsyncDisposable {
   }
 
   private async remove(): Promise<void> {
-    const { directory, monitor, lent, init } = this.parts
+    const { record, directory, monitor, lent, init } = this.parts
     if (this.status !== 'stopped') {
       this.signal(SIGKILL)
       await thawV1(locateCgroup(this.cgroups))
@@ -320,21 +326,13 @@ export class RuntimeContainer implements AsyncDisposable {
     // At once and before its socket is closed: it must not take that for the end of this process.
     if (lent === undefined) monitor.dismiss()
     else giveBack(monitor, lent)
-    const cgroups = [...this.cgroups, ...this.joinedByOthers()]
+    const cgroups = [...this.cgroups, ...joinedByOthers(record, directory, this.cgroups)]
     if (cgroups.length > 0) await removeCgroup(cgroups)
-    await removeResctrl(this.parts.record.resctrl)
-    await stopScope(this.parts.record.scope)
-    removeRootMount(this.parts.record.rootMount)
+    await removeResctrl(record.resctrl)
+    await stopScope(record.scope)
+    removeRootMount(record.rootMount)
     directory.remove()
     await runPoststopHooks(this.hookTarget(), this.parts.hooks)
-  }
-
-  /** Directories of version 1 that a limit set by another process has made necessary. */
-  private joinedByOthers(): readonly string[] {
-    const { record, directory } = this.parts
-    if (hostHierarchies().v1.length === 0) return []
-    const { cgroups = [] } = directory.read() ?? {}
-    return cgroups.filter((each) => !record.cgroups.includes(each) && !this.cgroups.includes(each))
   }
 
   private async watch(): Promise<ExitStatus> {
@@ -352,6 +350,7 @@ export class RuntimeContainer implements AsyncDisposable {
     try {
       const results = await watched
       status = exitStatus(results.bytes(watch.siginfo), results.bytes(watch.oomText))
+      this.used = resourceUsage(results.bytes(watch.rusage))
     } catch {
       // Never settles: whoever waits for the end has to ask by the id.
       if (this.released) {

@@ -8,6 +8,7 @@ import { SOCK_CLOEXEC, SOCK_STREAM, socket } from '../linux/calls/processes.ts'
 import { accept, bindTo, connectTo, listen } from '../linux/calls/sockets.ts'
 import { perform } from '../linux/local.ts'
 import { Channel, replySize } from '../linux/remote/channel.ts'
+import type { ContainerParts } from './container-parts.ts'
 import type { StateDirectory } from './state-directory.ts'
 
 /**
@@ -38,7 +39,7 @@ export function listenForStart(directory: StateDirectory): number {
 }
 
 /** The batch with which the first process waits: its answer goes to who starts it. */
-export function awaitStartCalls(listener: number, channel: number): readonly Call[] {
+function awaitStartCalls(listener: number, channel: number): readonly Call[] {
   const accepted = accept(listener, { step })
   return [accepted, dup3(accepted, channel, O.CLOEXEC, { step }), close(accepted), close(listener)]
 }
@@ -46,7 +47,7 @@ export function awaitStartCalls(listener: number, channel: number): readonly Cal
 const greeting = replySize(awaitStartCalls(0, 0).length)
 
 /** Keeps the batch that starts the program for the process that will hand it over. */
-export function keepStart(directory: StateDirectory, calls: readonly Call[]): void {
+function keepStart(directory: StateDirectory, calls: readonly Call[]): void {
   writeFileSync(join(directory.path, 'start'), serialize(calls), { mode: 0o600 })
 }
 
@@ -76,4 +77,16 @@ export function connectToStart(directory: StateDirectory): Channel {
 /** Removes what a started container needs no more. */
 export function forgetStart(directory: StateDirectory): void {
   for (const name of ['start.sock', 'start']) rmSync(join(directory.path, name), { force: true })
+}
+
+/** Has the first process wait for its start, and ends the monitor: its child then is one of the nearest subreaper. */
+export async function leaveToParent(parts: ContainerParts, isStarted: boolean): Promise<void> {
+  const { init, monitor, plan, program, directory, record } = parts
+  if (isStarted) forgetStart(directory)
+  else {
+    if (plan.start !== undefined) keepStart(directory, plan.start(program, record.pid))
+    // It answers to who starts the container.
+    init.post(awaitStartCalls(plan.channel + 1, plan.channel))
+  }
+  await monitor.close()
 }

@@ -7,7 +7,7 @@ import { cgroupProcesses } from './cgroups/members.ts'
 import { killMembers } from './cgroups/remove.ts'
 import type { LookupOptions } from './lookup.ts'
 import { signalNumber } from './processes.ts'
-import { defaultStateRoot, readRecord } from './state-directory.ts'
+import { type ContainerRecord, defaultStateRoot, readRecord } from './state-directory.ts'
 
 /**
  * Sends a signal to all processes of a container of any process, also to those that it left behind when its first one
@@ -20,9 +20,13 @@ export async function killAll(
   signal: string | number = 'SIGTERM',
   options: LookupOptions = {},
 ): Promise<void> {
+  await killAllOf(await readRecord(options.stateRoot ?? defaultStateRoot(), id), signal)
+}
+
+/** As {@link killAll}. */
+export async function killAllOf({ id, cgroups }: ContainerRecord, signal: string | number): Promise<void> {
   const number = signalNumber(signal)
-  const record = await readRecord(options.stateRoot ?? defaultStateRoot(), id)
-  const location = locateCgroup(record.cgroups)
+  const location = locateCgroup(cgroups)
   const pids = await cgroupProcesses(location)
   if (pids.length === 0) throw new ConflictError(id, `container ${id} is not running`)
   const { v2 } = location

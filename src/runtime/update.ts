@@ -6,7 +6,13 @@ import { locateCgroup } from './cgroups/location.ts'
 import { planResources } from './cgroups/resources.ts'
 import { updateCgroup, withPresent } from './cgroups/update.ts'
 import { type LookupOptions, statusOf } from './lookup.ts'
-import { type ContainerRecord, defaultStateRoot, readRecord, rewriteRecord } from './state-directory.ts'
+import {
+  type ContainerRecord,
+  defaultStateRoot,
+  readRecord,
+  rewriteRecord,
+  type StateDirectory,
+} from './state-directory.ts'
 import { limitProperties } from './systemd/limits.ts'
 import { changeScope } from './systemd/scope.ts'
 
@@ -47,4 +53,15 @@ export async function updateRecord(
     await updateCgroup(id, location, resources, hierarchies)
   }
   return cgroups
+}
+
+/** Directories of version 1 that a limit set by another process has made necessary. */
+export function joinedByOthers(
+  record: ContainerRecord,
+  directory: StateDirectory,
+  known: readonly string[],
+): readonly string[] {
+  if (hostHierarchies().v1.length === 0) return []
+  const { cgroups = [] } = directory.read() ?? {}
+  return cgroups.filter((each) => !record.cgroups.includes(each) && !known.includes(each))
 }

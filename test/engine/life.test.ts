@@ -93,6 +93,25 @@ describe.skipIf(cannotRunAsRoot)(`the life of a container of an image (${cannotR
     await box.remove()
   })
 
+  it.each([false, true])('reaches all its processes, and tells what they used (detached: %s)', async (detach) => {
+    const loop = 'while :; do sleep 0.01; done'
+    const script = `(trap "echo child; exit" TERM; echo r1; ${loop}) & trap "wait; echo first; exit 5" TERM; echo r2; ${loop}`
+    await using box = await sandbox.run(['sh', '-c', script], {
+      detach,
+      ready: wait.all(wait.log('r1'), wait.log('r2')),
+    })
+    await box.kill('TERM', { all: true })
+    expect((await box.exited).code).toBe(5)
+    const lines: string[] = []
+    for await (const { text } of box.logs()) lines.push(text)
+    expect(lines).toEqual(expect.arrayContaining(['child', 'first']))
+    const used = await box.usage()
+    expect((used?.userTime ?? 0) + (used?.systemTime ?? 0)).toBeGreaterThan(0)
+    expect(used?.maxResident).toBeGreaterThan(100_000)
+    // The first one was the last, as it was of a pid namespace.
+    await expect(box.kill('TERM', { all: true })).rejects.toThrow(ConflictError)
+  })
+
   it('rejects with the reason of an abort, at whatever moment it comes', { timeout: 120_000 }, async () => {
     const reason = new Error('changed my mind')
     await expect(sandbox.run(['true'], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)

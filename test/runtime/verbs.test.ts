@@ -16,7 +16,7 @@ import {
   update,
   usage,
 } from '../../src/runtime/index.ts'
-import { cannotRun, Sandbox, type SpecChanges, specOf, until } from './support.ts'
+import { allNamespaces, cannotRun, Sandbox, type SpecChanges, specOf, until } from './support.ts'
 
 const counter = 'i=0; while :; do i=$((i+1)); echo $i >/tmp/count; done'
 
@@ -245,6 +245,7 @@ describe.skipIf(cannotRun)(`the verbs of a running container (${cannotRun ?? 're
       const container = await running('i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 3', {})
       expect(await container.exited).toMatchObject({ code: 3 })
       const used = await usage(container.id, sandbox)
+      expect(await container.usage()).toEqual(used)
       expect(used?.userTime).toBeGreaterThan(0)
       expect(used?.maxResident).toBeGreaterThan(100_000)
       await container.delete()
@@ -259,6 +260,19 @@ describe.skipIf(cannotRun)(`the verbs of a running container (${cannotRun ?? 're
       await killAll(container.id, 'KILL', sandbox)
       expect((await container.exited).signal).toBe('SIGKILL')
       await expect(killAll(container.id, 'KILL', sandbox)).rejects.toMatchObject({ code: 'ERR_OCI_CONFLICT' })
+      await container.delete()
+    })
+  })
+
+  describe('killAll of a container', () => {
+    it('reaches what is left when its first process has ended', async () => {
+      const namespaces = allNamespaces.filter((type) => type !== 'pid').map((type) => ({ type }))
+      const container = await running('trap "" TERM; sleep 1000 & echo $!', { linux: { namespaces } })
+      await container.exited
+      await container.killAll('KILL')
+      await expect
+        .poll(() => container.killAll('KILL').catch((error: { code: string }) => error.code))
+        .toBe('ERR_OCI_CONFLICT')
       await container.delete()
     })
   })

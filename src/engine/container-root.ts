@@ -2,6 +2,7 @@ import { closeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { IdMapping } from '../bundle/spec.ts'
 import { LayeredTree } from '../layer/diff/layered-tree.ts'
+import { openTree } from '../layer/diff/open-tree.ts'
 import { type Tree, TreeReader } from '../layer/diff/tree-reader.ts'
 import type { OverlayMarks } from '../layer/diff/xattrs.ts'
 import type { Call, CallOptions } from '../linux/call.ts'
@@ -86,6 +87,11 @@ export async function openCopied({ layer, ids }: ContainerRoot): Promise<CopiedR
 /** Reads a directory by a process whose root it is, in a user namespace with those ids. */
 async function openAs(directory: string, ids: ContainerIds | undefined): Promise<TreeReader> {
   return TreeReader.open(await enterDirectory(directory, ids))
+}
+
+/** Reads a directory of the host that containers may be changing, as {@link openTree} does. */
+export function openShared(directory: string): Promise<TreeReader> {
+  return isPrivileged() ? openAs(directory, undefined) : openTree(directory)
 }
 
 /** A process whose root is a directory, in a user namespace with those ids. */

@@ -73,7 +73,10 @@ export interface RunOptions
   readonly stopTimeout?: Duration | undefined
   /** How much of the output is kept in memory for `logs`. Default 16 MiB; not for `detach`, which keeps all. */
   readonly logSize?: Bytes | undefined
-  /** Edits the config.json before the container is made: the way out for what has no option. Must be pure. */
+  /**
+   * Edits the config.json before the container is made: the way out for what has no option. Must be pure. What comes of it is
+   * validated.
+   */
   readonly configure?: ((spec: Spec) => Spec) | undefined
 }
 

@@ -38,7 +38,11 @@ export async function buildSpec(
     host: { maskedPaths: await maskedPaths, ...options.host },
   })
   const possible = privileged ? spec : forOrdinaryUser(spec)
-  return options.configure?.(possible) ?? possible
+  if (options.configure === undefined) return possible
+  const configured = options.configure(possible) ?? possible
+  // It may be of a program without types.
+  const { validateSpec } = await import('../bundle/validate.ts')
+  return validateSpec(configured)
 }
 
 /** The ids of the container's user namespace; undefined without one. */

@@ -11,6 +11,7 @@ import type { PlannedEntry } from '../layer/diff/upper.ts'
 import { walkTree } from '../layer/diff/walk.ts'
 import { extractArchive } from '../layer/extract/extract.ts'
 import type { Store, Volume } from '../store/index.ts'
+import { openShared } from './container-root.ts'
 
 /** How a volume is made of an archive. */
 export interface ImportVolumeOptions {
@@ -27,7 +28,7 @@ export async function exportVolume(store: Store, name: string): Promise<Readable
 
 async function* archive(path: string): AsyncGenerator<Buffer, void, undefined> {
   // Not before it is read: nobody closes what a stream holds that is destroyed before.
-  const reader = await openTree(path)
+  const reader = await openShared(path)
   try {
     yield* writeLayer(withContent(reader, entriesOf(reader)))
   } finally {

@@ -136,9 +136,9 @@ async function make(given: CreateOptions, parked: boolean): Promise<Made> {
   const supervision = supervisionOf(given)
   const options = supervision === undefined ? given : { ...given, spec: supervision.specOf(given.spec) }
   const root = options.stateRoot ?? defaultStateRoot()
+  const config = textOf(options.spec)
   await sweep(root)
   const directory = await claim(root, id)
-  const config = stringifyJsonInt64(options.spec)
   let plan: Plan
   try {
     const bySystemd = options.cgroupManager === 'systemd' && options.cgroup !== false
@@ -146,7 +146,7 @@ async function make(given: CreateOptions, parked: boolean): Promise<Made> {
     plan = planOf(options, config, parked, scope, supervision !== undefined)
   } catch (cause) {
     directory.remove()
-    throw cause
+    throw unusable(cause)
   }
   const creation = new Creation({ ...options, config, parked, supervision }, plan, directory)
   const interrupt = (): void => creation.interrupt()
@@ -157,10 +157,28 @@ async function make(given: CreateOptions, parked: boolean): Promise<Made> {
   } catch (cause) {
     await creation.undo()
     signal?.throwIfAborted()
-    throw stepFailed(id, cause)
+    throw unusable(stepFailed(id, cause))
   } finally {
     signal?.removeEventListener('abort', interrupt)
   }
+}
+
+function textOf(spec: Spec): string {
+  try {
+    return stringifyJsonInt64(spec)
+  } catch (error) {
+    throw unusable(error)
+  }
+}
+
+/** A config that nobody has validated can have anything for a value. */
+function unusable(error: unknown): unknown {
+  if (![TypeError, RangeError, SyntaxError].some((type) => error instanceof type)) return error
+  return new InvalidArgumentError(`the config can't be used: ${(error as Error).message}`, {
+    subject: 'spec',
+    hint: 'It is none of the runtime-spec: `validateSpec` of oci-ts/bundle names what is wrong with it.',
+    cause: error,
+  })
 }
 
 function supervisionOf(options: CreateOptions): Supervision | undefined {

@@ -1,6 +1,17 @@
 import { posix } from 'node:path'
 import type { Call, CallOptions } from '../linux/call.ts'
-import { close, mkdirat, mknodat, O, O_DIRECTORY, O_NOFOLLOW, openat2, RESOLVE, S_IFREG } from '../linux/calls/files.ts'
+import {
+  close,
+  type Fd,
+  mkdirat,
+  mknodat,
+  O,
+  O_DIRECTORY,
+  O_NOFOLLOW,
+  openat2,
+  RESOLVE,
+  S_IFREG,
+} from '../linux/calls/files.ts'
 
 /**
  * Paths inside the container's root, before it is the root. None is used by name twice: the parent is
@@ -11,7 +22,7 @@ import { close, mkdirat, mknodat, O, O_DIRECTORY, O_NOFOLLOW, openat2, RESOLVE, 
 const confined = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
 
 /** Opens `path` inside the root as a handle. */
-export function openInRoot(root: number, path: string, options: CallOptions): Call {
+export function openInRoot(root: Fd, path: string, options: CallOptions): Call {
   return openat2(root, path, { flags: O.PATH, resolve: confined }, options)
 }
 

@@ -4,12 +4,13 @@ import type { Process } from '../bundle/spec-process.ts'
 import { InvalidArgumentError } from '../errors.ts'
 import { stringifyJsonInt64 } from '../internal/json-int64.ts'
 import type { Call, CallOptions } from '../linux/call.ts'
-import { AT_FDCWD, close, F_GETFD, fcntl, mkdirat } from '../linux/calls/files.ts'
+import { AT_FDCWD, close, F_GETFD, fcntl, mkdirat, O, O_DIRECTORY, openat } from '../linux/calls/files.ts'
 import { sethostname } from '../linux/calls/processes.ts'
 import { receiveDescriptors } from '../linux/calls/sockets.ts'
 import { syscallError } from '../linux/errno.ts'
 import type { Results } from '../linux/runner.ts'
 import { noProgram } from './no-program.ts'
+import { openInRoot } from './paths.ts'
 import type { Plan } from './plan.ts'
 import {
   candidates,
@@ -140,8 +141,14 @@ export function planRun(parked: Spec, given: PoolProcess, surroundings: RunSurro
 /** Makes a directory of the root with those above it, where they are missing; entering it tells whether it is there. */
 function makeDirectory(path: string): readonly Call[] {
   const why: CallOptions = { step: 'make the working directory', pointer: '/process/cwd', tolerate: 'any' }
+  const root = openat(AT_FDCWD, '/', O.PATH | O_DIRECTORY, 0, why)
   const names = posix.normalize(path).split('/').filter(Boolean)
-  return names.map((_, index) => mkdirat(AT_FDCWD, `/${names.slice(0, index + 1).join('/')}`, 0o755, why))
+  // Confined to the root, as when a container is made: in /proc a link may lead to where another process is.
+  const made = names.flatMap((name, index) => {
+    const parent = openInRoot(root, `/${names.slice(0, index).join('/')}`, why)
+    return [parent, mkdirat(parent, name, 0o755, why), close(parent, why)]
+  })
+  return [root, ...made, close(root, why)]
 }
 
 function receiveStreams(streams: readonly number[], socket: number): readonly Call[] {

@@ -272,9 +272,19 @@ export class Channel implements CallRunner {
       this.receivedSize = rest.length
       this.waiting.shift()
       if (!this.waiting.some((each) => each.holds)) this.socket.unref()
-      if (!settle(batch, reply, this.text)) this.socket.destroy()
+      if (!this.settle(batch, reply)) this.socket.destroy()
     }
     return true
+  }
+
+  private settle(batch: Batch, reply: Buffer): boolean {
+    try {
+      return settle(batch, reply, this.text)
+    } catch (error) {
+      // Calls of a config that nobody has validated may have anything for a name: here nobody else would hear of it.
+      batch.reject?.(error)
+      return false
+    }
   }
 
   private abandon(): void {

@@ -73,30 +73,28 @@ export async function* containerChanges(runner: Runner): AsyncGenerator<FileChan
 
 /** The container's root file system as a tar archive, without what is mounted in it. */
 export async function exportContainer(runner: Runner): Promise<Readable> {
+  await runner.root() // fails at once when it has been removed
+  return Readable.from(piecesOfRoot(runner), { objectMode: false })
+}
+
+async function* piecesOfRoot(runner: Runner): AsyncGenerator<Buffer, void, undefined> {
+  // Not before it is read: nobody closes what a stream holds that is never read, or destroyed before.
   const reader = await TreeReader.open(await openRoot(await runner.root()))
-  const root = await reader.root().catch(async (error: unknown) => {
+  try {
+    const device = deviceOf((await reader.root()).inode)
+    yield* piecesOf(reader, { enter: ({ inode }) => deviceOf(inode) === device })
+  } finally {
     await reader.close()
-    throw error
-  })
-  const device = deviceOf(root.inode)
-  return archiveOf(reader, { enter: ({ inode }) => deviceOf(inode) === device })
+  }
 }
 
 function deviceOf(inode: string): string {
   return inode.slice(0, inode.lastIndexOf(':'))
 }
 
-/** An archive of a tree, which is closed with it. */
-function archiveOf(reader: TreeReader, options: WalkOptions): Readable {
-  return Readable.from(piecesOf(reader, options), { objectMode: false })
-}
-
-async function* piecesOf(reader: TreeReader, options: WalkOptions): AsyncGenerator<Buffer, void, undefined> {
-  try {
-    yield* writeLayer(withContent(reader, treeEntries(reader, options)))
-  } finally {
-    await reader.close()
-  }
+/** An archive of a tree, in pieces. */
+function piecesOf(reader: TreeReader, options: WalkOptions): AsyncGenerator<Buffer, void, undefined> {
+  return writeLayer(withContent(reader, treeEntries(reader, options)))
 }
 
 /** Copies out of a container; see `Container.copyOut`. */
@@ -113,11 +111,11 @@ export async function copyOut(
     throw error
   })
   const { reader, from, isDirectory } = source
-  if (typeof target !== 'string') {
-    await pipeline(archiveOf(reader, { from }), target, signal === undefined ? {} : { signal })
-    return
-  }
   try {
+    if (typeof target !== 'string') {
+      await pipeline(piecesOf(reader, { from }), target, signal === undefined ? {} : { signal })
+      return
+    }
     const place = await hostPlace(target, from, isDirectory)
     const rights = await ownership()
     const singleOwner = rights.singleOwner || !archive

@@ -14,6 +14,15 @@ import type {
   ResourceUsage,
 } from '../runtime/index.ts'
 import { signalNumber } from '../runtime/processes.ts'
+import {
+  argvArgument,
+  limitsArgument,
+  mountArgument,
+  optionsArgument,
+  sourceArgument,
+  targetArgument,
+  textArgument,
+} from './arguments.ts'
 import type { CopyFilesOptions } from './container-files.ts'
 import { execIn, spawnIn } from './exec.ts'
 import type { ExecOptions, ExecResult, SpawnOptions } from './exec-options.ts'
@@ -132,7 +141,7 @@ export class Container implements AsyncDisposable {
    * @throws InvalidArgumentError for options that can't be used.
    */
   logs(options?: LogOptions): AsyncIterable<LogLine> {
-    return this.runner.output.lines(options)
+    return this.runner.output.lines(optionsArgument(options))
   }
 
   /**
@@ -162,7 +171,12 @@ export class Container implements AsyncDisposable {
    * @throws NotFoundError, ConflictError for paths that do not fit; LayerError, LimitError for an archive.
    */
   async copyIn(source: string | Readable, path: string, options: CopyFilesOptions = {}): Promise<void> {
-    await (await import('./container-files.ts')).copyIn(this.runner, source, path, options)
+    await (await import('./container-files.ts')).copyIn(
+      this.runner,
+      sourceArgument(source),
+      path,
+      optionsArgument(options),
+    )
   }
 
   /**
@@ -172,12 +186,17 @@ export class Container implements AsyncDisposable {
    * @throws NotFoundError, ConflictError for paths that do not fit.
    */
   async copyOut(path: string, target: string | Writable, options: CopyFilesOptions = {}): Promise<void> {
-    await (await import('./container-files.ts')).copyOut(this.runner, path, target, options)
+    await (await import('./container-files.ts')).copyOut(
+      this.runner,
+      path,
+      targetArgument(target),
+      optionsArgument(options),
+    )
   }
 
   /**
    * All its files as a tar archive, as `docker export` has it: without what is mounted in it. Works while it runs
-   * and after its end.
+   * and after its end. Nothing is opened before it is read: one that is not need not be destroyed.
    * @throws NotFoundError when it has been removed.
    */
   async exportRootfs(): Promise<Readable> {
@@ -192,8 +211,8 @@ export class Container implements AsyncDisposable {
    * and, with `check`, for an exit code that is not 0. @throws InvalidArgumentError, NotFoundError for options that
    * can't be used. @throws `signal.reason` when aborted.
    */
-  exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    return execIn(this.runner, argv, options)
+  async exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    return execIn(this.runner, argvArgument(argv), optionsArgument(options))
   }
 
   /**
@@ -202,8 +221,8 @@ export class Container implements AsyncDisposable {
    * @param argv The program and its arguments; no shell is involved.
    * @throws as {@link exec} does, but for what comes after the start.
    */
-  spawn(argv: readonly string[], options: SpawnOptions = {}): Promise<ContainerProcess> {
-    return spawnIn(this.runner, argv, options)
+  async spawn(argv: readonly string[], options: SpawnOptions = {}): Promise<ContainerProcess> {
+    return spawnIn(this.runner, argvArgument(argv), optionsArgument(options))
   }
 
   /**
@@ -220,8 +239,8 @@ export class Container implements AsyncDisposable {
    * @throws ConflictError when it does not run, or is paused. @throws UnsupportedError for an ordinary user without a
    * cgroup of its own.
    */
-  pause(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    return this.runner.live.pause(options)
+  async pause(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    return this.runner.live.pause(optionsArgument(options))
   }
 
   /** Lets its processes go on. @throws ConflictError when it is not paused. */
@@ -235,7 +254,7 @@ export class Container implements AsyncDisposable {
    * @throws RuntimeError when the kernel refuses one. @throws UnsupportedError for what this host can't limit.
    */
   async update(limits: LimitOptions): Promise<void> {
-    await this.runner.live.update(specLimits(limits))
+    await this.runner.live.update(specLimits(limitsArgument(limits)))
   }
 
   /**
@@ -245,7 +264,7 @@ export class Container implements AsyncDisposable {
    */
   async stats(options: { readonly over?: Duration } = {}): Promise<UsageSample> {
     const { live } = this.runner
-    const over = toMilliseconds(options.over ?? '100ms', 'over')
+    const over = toMilliseconds(optionsArgument(options).over ?? '100ms', 'over')
     const before = await live.stats()
     await delay(over)
     return usageBetween(before, await live.stats())
@@ -256,7 +275,7 @@ export class Container implements AsyncDisposable {
    * @throws ConflictError when it does not run.
    */
   async *watchStats(options: StatsOptions = {}): AsyncGenerator<UsageSample, void, void> {
-    const { interval = '1s', signal } = options
+    const { interval = '1s', signal } = optionsArgument(options)
     let before: ContainerStats | undefined
     for await (const event of this.runner.live.events({ interval, signal })) {
       if (event.type !== 'stats') continue
@@ -285,7 +304,7 @@ export class Container implements AsyncDisposable {
    * @throws ConflictError when it does not run.
    */
   events(options: Omit<EventsOptions, 'stateRoot'> = {}): AsyncGenerator<ContainerEvent, void, void> {
-    return this.runner.live.events({ interval: 0, ...options })
+    return this.runner.live.events({ interval: 0, ...optionsArgument(options) })
   }
 
   /**
@@ -296,8 +315,8 @@ export class Container implements AsyncDisposable {
    * @throws UnsupportedError for what can be mounted only when the container is made. @throws RuntimeError naming the step
    * that failed.
    */
-  addMount(mount: Mount): Promise<void> {
-    return this.runner.live.addMount(mount)
+  async addMount(mount: Mount): Promise<void> {
+    return this.runner.live.addMount(mountArgument(mount))
   }
 
   /**
@@ -305,8 +324,8 @@ export class Container implements AsyncDisposable {
    * @throws NotFoundError when nothing is mounted there. @throws ConflictError when it does not run.
    * @throws InvalidArgumentError for what protects the container or the host.
    */
-  removeMount(destination: string): Promise<void> {
-    return this.runner.live.removeMount(destination)
+  async removeMount(destination: string): Promise<void> {
+    return this.runner.live.removeMount(textArgument('destination', destination))
   }
 
   /**
@@ -349,7 +368,7 @@ export class Container implements AsyncDisposable {
 
   private async stopNow(options: StopOptions): Promise<ExitStatus> {
     const { stopSignal, stopTimeout } = this.parts
-    const { timeout = stopTimeout, signal = stopSignal } = options
+    const { timeout = stopTimeout, signal = stopSignal } = optionsArgument(options)
     const patience = toMilliseconds(timeout, 'timeout')
     signalNumber(signal)
     await this.signalUnlessEnded(signal)

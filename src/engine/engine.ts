@@ -17,6 +17,7 @@ import type {
   StoreOptions,
   Volume,
 } from '../store/index.ts'
+import { archiveArgument, imageArgument, optionsArgument, textArgument } from './arguments.ts'
 import type { Container } from './container.ts'
 import type { ContainerSummary } from './detached.ts'
 import type { Image } from './image.ts'
@@ -109,31 +110,45 @@ export function createEngine(options: EngineOptions = {}): Engine {
     })
     return opened
   }
+  optionsArgument(options)
   return {
     pull: (reference, pullOptions = {}) => pullInto(store, reference, pullOptions),
     push: (image, pushOptions = {}) => pushFrom(store, image, pushOptions),
-    run: (image, runOptions = {}) => runContainer({ store, stateRoot: options.state }, image, runOptions),
-    createPool: async (image, poolOptions) =>
-      (await import('./pool.ts')).createContainerPool({ store, stateRoot: options.state }, image, poolOptions),
-    attach: async (container) => (await import('./detached.ts')).attachTo(await store(), container),
+    run: async (image, runOptions = {}) =>
+      runContainer({ store, stateRoot: options.state }, imageArgument(image), optionsArgument(runOptions)),
+    createPool: async (image, poolOptions) => {
+      const { createContainerPool } = await import('./pool.ts')
+      return createContainerPool({ store, stateRoot: options.state }, imageArgument(image), poolOptions)
+    },
+    attach: async (container) => {
+      const wanted = textArgument('container', container)
+      return (await import('./detached.ts')).attachTo(await store(), wanted)
+    },
     containers: async () => (await import('./detached.ts')).listDetached(await store()),
-    images: async (listOptions) => (await store()).images(listOptions),
-    removeImage: async (image, removeOptions) =>
-      (await import('./images.ts')).removeImageFrom(await store(), image, removeOptions),
-    tag: async (image, name) => (await import('./images.ts')).tagImage(await store(), image, name),
-    prune: async (pruneOptions = {}) => (await import('./prune.ts')).pruneAll(await store(), pruneOptions),
+    images: async (listOptions) => (await store()).images(optionsArgument(listOptions)),
+    removeImage: async (image, removeOptions) => {
+      const { removeImageFrom } = await import('./images.ts')
+      return removeImageFrom(await store(), imageArgument(image), optionsArgument(removeOptions))
+    },
+    tag: async (image, name) => (await import('./images.ts')).tagImage(await store(), imageArgument(image), name),
+    prune: async (pruneOptions = {}) =>
+      (await import('./prune.ts')).pruneAll(await store(), optionsArgument(pruneOptions)),
     diskUsage: async () => (await store()).diskUsage(),
-    check: async (checkOptions) => (await store()).check(checkOptions),
-    repair: async (repairOptions = {}) => (await import('./repair.ts')).repairStore(await store(), repairOptions),
+    check: async (checkOptions) => (await store()).check(optionsArgument(checkOptions)),
+    repair: async (repairOptions = {}) =>
+      (await import('./repair.ts')).repairStore(await store(), optionsArgument(repairOptions)),
     volumes: {
-      create: async (name, createOptions) => (await store()).volumes.create(name, createOptions),
-      list: async (listOptions) => (await store()).volumes.list(listOptions),
+      create: async (name, createOptions) => (await store()).volumes.create(name, optionsArgument(createOptions)),
+      list: async (listOptions) => (await store()).volumes.list(optionsArgument(listOptions)),
       inspect: async (name) => (await store()).volumes.inspect(name),
-      remove: async (name, removeOptions) => (await store()).volumes.remove(name, removeOptions),
-      prune: async (pruneOptions) => (await store()).volumes.prune(pruneOptions),
+      remove: async (name, removeOptions) => (await store()).volumes.remove(name, optionsArgument(removeOptions)),
+      prune: async (pruneOptions) => (await store()).volumes.prune(optionsArgument(pruneOptions)),
       export: async (name) => (await import('./volume-archive.ts')).exportVolume(await store(), name),
-      import: async (name, archive, importOptions = {}) =>
-        (await import('./volume-archive.ts')).importVolume(await store(), name, archive, importOptions),
+      import: async (name, archive, importOptions = {}) => {
+        const { importVolume } = await import('./volume-archive.ts')
+        const [to, from] = [textArgument('name', name), archiveArgument(archive)]
+        return importVolume(await store(), to, from, optionsArgument(importOptions))
+      },
     },
     ...imageVerbs(store),
     store,

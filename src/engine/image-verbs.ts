@@ -2,6 +2,7 @@ import type { Readable, Writable } from 'node:stream'
 import type { LoadedImage } from '../content/archive/load.ts'
 import type { Store } from '../store/index.ts'
 import type { LoadOptions, SaveOptions } from './archives.ts'
+import { containerArgument, imageArgument, optionsArgument, sourceArgument, targetArgument } from './arguments.ts'
 import type { CommitOptions } from './commit.ts'
 import type { Container } from './container.ts'
 import type { ConvertOptions } from './convert.ts'
@@ -38,20 +39,27 @@ export interface ImageVerbs {
 /** The verbs for the images of a store; what each takes is loaded when it is used. */
 export function imageVerbs(store: () => Promise<Store>): ImageVerbs {
   return {
-    inspect: async (image, options) => (await import('./find.ts')).imageOf(await store(), image, options),
+    inspect: async (image, options) =>
+      (await import('./find.ts')).imageOf(await store(), imageArgument(image), optionsArgument(options)),
     history: async (image, options) => {
       const [{ imageOf }, { historyOf }] = await Promise.all([import('./find.ts'), import('./history.ts')])
-      return historyOf(await imageOf(await store(), image, options))
+      return historyOf(await imageOf(await store(), imageArgument(image), optionsArgument(options)))
     },
-    commit: async (container, options = {}) => (await import('./commit.ts')).commitContainer(container, options),
+    commit: async (container, options = {}) =>
+      (await import('./commit.ts')).commitContainer(containerArgument(container), optionsArgument(options)),
     importRootfs: async (source, options = {}) =>
-      (await import('./import.ts')).importImage(await store(), source, options),
-    squash: async (image, options = {}) => (await import('./squash.ts')).squashImage(await store(), image, options),
-    convert: async (image, options = {}) => (await import('./convert.ts')).convertImage(await store(), image, options),
+      (await import('./import.ts')).importImage(await store(), sourceArgument(source), optionsArgument(options)),
+    squash: async (image, options = {}) =>
+      (await import('./squash.ts')).squashImage(await store(), imageArgument(image), optionsArgument(options)),
+    convert: async (image, options = {}) =>
+      (await import('./convert.ts')).convertImage(await store(), imageArgument(image), optionsArgument(options)),
     save: async (images, target, options = {}) => {
       const list = Array.isArray(images) ? (images as readonly (Image | string)[]) : [images as Image | string]
-      await (await import('./archives.ts')).saveImages(await store(), list, target, options)
+      const { saveImages } = await import('./archives.ts')
+      const [wanted, to] = [list.map(imageArgument), targetArgument(target)]
+      await saveImages(await store(), wanted, to, optionsArgument(options))
     },
-    load: async (source, options = {}) => (await import('./archives.ts')).loadImages(await store(), source, options),
+    load: async (source, options = {}) =>
+      (await import('./archives.ts')).loadImages(await store(), sourceArgument(source), optionsArgument(options)),
   }
 }

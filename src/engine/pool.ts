@@ -7,6 +7,7 @@ import type { ParkedContainer } from '../runtime/parked.ts'
 import type { PoolProcess } from '../runtime/run-plan.ts'
 import { checkSize, type Spare, WarmPool } from '../runtime/warm-pool.ts'
 import type { Store, WritableLayer } from '../store/index.ts'
+import { optionsArgument } from './arguments.ts'
 import type { Container } from './container.ts'
 import { executionConfig } from './execution-config.ts'
 import { sortHooks } from './hooks.ts'
@@ -59,6 +60,8 @@ export async function createContainerPool(
   wanted: Image | string,
   options: ContainerPoolOptions,
 ): Promise<ContainerPool> {
+  optionsArgument(options)
+  if (options === undefined) throw new InvalidArgumentError('a pool must have a size', { subject: 'size' })
   checkSize(options.size)
   for (const name of ['detach', 'tty', 'name', 'stdin', 'input', 'cgroupsPath', 'onSyscall', 'learn']) {
     if (!(name in options)) continue

@@ -8,6 +8,7 @@ import { formatReference, parseReference, withDefaultTag } from '../image/refere
 import { deadline } from '../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
 import type { Store } from '../store/index.ts'
+import { optionsArgument } from './arguments.ts'
 import { EarlyUnpack, unpackReporting } from './early-unpack.ts'
 import { type Image, readImage } from './image.ts'
 
@@ -68,6 +69,7 @@ async function pullNow(
   options: PullOptions,
   report: (progress: PullProgress) => void,
 ): Promise<Image> {
+  optionsArgument(options)
   const reference = withDefaultTag(parseReference(text))
   const name = formatReference(reference)
   const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform)

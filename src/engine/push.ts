@@ -7,6 +7,7 @@ import { formatReference, parseReference, withDefaultTag } from '../image/refere
 import { deadline } from '../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
 import type { Store } from '../store/index.ts'
+import { imageArgument, optionsArgument } from './arguments.ts'
 import type { Image } from './image.ts'
 
 /** Options of `push`. */
@@ -36,6 +37,8 @@ export type PushOperation = Operation<PushedImage, CopyProgress>
 /** Pushes an image of `store`. */
 export function pushFrom(store: () => Promise<Store>, image: Image | string, options: PushOptions): PushOperation {
   return new Operation(async (report) => {
+    imageArgument(image)
+    optionsArgument(options)
     const source = withDefaultTag(parseReference(typeof image === 'string' ? image : image.reference))
     const target = options.to === undefined ? source : withDefaultTag(parseReference(options.to))
     const name = formatReference(target)

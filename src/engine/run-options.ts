@@ -2,6 +2,7 @@ import { Readable } from 'node:stream'
 import type { BundleOptions } from '../bundle/options.ts'
 import type { Spec } from '../bundle/spec.ts'
 import { InvalidArgumentError } from '../errors.ts'
+import { oneOf } from '../internal/choice.ts'
 import { type Bytes, type Duration, toBytes, toMilliseconds } from '../internal/units.ts'
 import type { Learning, SyscallHandlers } from '../runtime/index.ts'
 import { signalNumber } from '../runtime/processes.ts'
@@ -126,10 +127,4 @@ export function settingsOf(options: RunOptions): RunSettings {
     pull,
     syscallTimeout: toMilliseconds(options.syscallTimeout ?? '10s', 'syscallTimeout'),
   }
-}
-
-function oneOf(option: string, value: string, allowed: readonly string[]): void {
-  if (allowed.includes(value)) return
-  const list = allowed.map((each) => JSON.stringify(each)).join(', ')
-  throw new InvalidArgumentError(`${option} must be one of ${list}, not ${JSON.stringify(value)}`, { subject: option })
 }

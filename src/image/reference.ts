@@ -1,4 +1,5 @@
 import { InvalidReferenceError } from '../errors.ts'
+import { describe } from '../internal/choice.ts'
 import { type Digest, digestFault } from './digest.ts'
 
 /** A parsed image reference: where an image lives and what it is called there. */
@@ -28,6 +29,7 @@ const maxLength = 1024
  * @throws InvalidReferenceError with the position of the first character that does not fit.
  */
 export function parseReference(text: string): Reference {
+  if (typeof text !== 'string') throw new InvalidReferenceError(describe(text), 0, 'it is no text')
   if (text === '') throw new InvalidReferenceError(text, 0, 'it is empty')
   if (text.length > maxLength) {
     throw new InvalidReferenceError(text, maxLength, `it is longer than ${maxLength} characters`)

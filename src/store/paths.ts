@@ -38,7 +38,8 @@ export function defaultRoot(): string {
 
 /** @throws InvalidArgumentError when the root holds a NUL byte. */
 export function storePaths(root: string): StorePaths {
-  if (root === '' || root.includes('\0')) throw new InvalidArgumentError('the root of a store must be a path')
+  if (typeof root !== 'string' || root === '' || root.includes('\0'))
+    throw new InvalidArgumentError('the root of a store must be a path')
   const at = resolve(root)
   return {
     root: at,

@@ -9,6 +9,7 @@ import type { ImageConfig } from '../image/config.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import type { Digest } from '../image/digest.ts'
 import type { ImageManifest } from '../image/manifest.ts'
+import { oneOf } from '../internal/choice.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import type { LayerLimits } from '../layer/limits.ts'
 import { type CheckContext, type CheckOptions, check } from './check.ts'
@@ -92,7 +93,10 @@ export class Store implements ContentStore, Receiver {
   /** See {@link openStore}. */
   static async open(options: StoreOptions = {}): Promise<Store> {
     options.signal?.throwIfAborted()
-    const paths = storePaths(options.root ?? defaultRoot())
+    const { root, durability = 'image', rootfs = 'auto' } = options
+    oneOf('durability', durability, ['image', 'none'])
+    oneOf('rootfs', rootfs, ['auto', 'overlay', 'copy'])
+    const paths = storePaths(root === undefined ? defaultRoot() : root)
     await makeDirectories(paths)
     const sync = options.durability !== 'none'
     const { signal } = options

@@ -3,6 +3,7 @@ import { mkdir, readdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { syncFolder } from '../content/publish.ts'
 import { ConflictError, InvalidArgumentError, NotFoundError } from '../errors.ts'
+import { describe } from '../internal/choice.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import { quote } from '../internal/text.ts'
 import type { Gate } from './gate.ts'
@@ -253,7 +254,7 @@ export class Volumes {
 
   #pathOf(name: string): string {
     if (!isPlainName(name)) {
-      throw new InvalidArgumentError(`${quote(name)} can't be the name of a volume`, {
+      throw new InvalidArgumentError(`${describe(name)} can't be the name of a volume`, {
         subject: 'name',
         hint: 'A name has letters, digits, "_", "." and "-", at most 128, a letter or digit first. Directories are mounted by type "bind".',
       })

@@ -39,8 +39,8 @@ export function replaceWritableRecord(directory: string, record: WritableRecord)
 const grammar = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/
 
 /** Whether a container's layer or a volume can have that name: it becomes the name of a directory. */
-export function isPlainName(name: string): boolean {
-  return grammar.test(name)
+export function isPlainName(name: unknown): name is string {
+  return typeof name === 'string' && grammar.test(name)
 }
 
 /** The record of a complete writable layer. Synchronous: it is part of every start of a container. */

@@ -4,6 +4,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConflictError, InvalidArgumentError, NotFoundError } from '../errors.ts'
 import type { Digest } from '../image/digest.ts'
+import { describe } from '../internal/choice.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import { quote } from '../internal/text.ts'
 import { spawnOwner } from '../layer/apply/target.ts'
@@ -259,7 +260,7 @@ export class WritableLayers {
 
   #pathOf(id: string): string {
     if (!isPlainName(id)) {
-      throw new InvalidArgumentError(`${quote(id)} can't be the id of a container`, { subject: 'id' })
+      throw new InvalidArgumentError(`${describe(id)} can't be the id of a container`, { subject: 'id' })
     }
     return join(this.#paths.containers, id)
   }

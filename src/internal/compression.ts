@@ -1,6 +1,8 @@
 import { pipeline } from 'node:stream'
 import * as zlib from 'node:zlib'
-import { chunkSize, unzstd } from './zstd.ts'
+import { chunkSize } from './feeder.ts'
+import { gunzipUnchecked } from './gzip.ts'
+import { unzstd } from './zstd.ts'
 
 /** How bytes are compressed. */
 export type Compression = 'gzip' | 'zstd' | 'none'
@@ -17,14 +19,22 @@ export function detectCompression(head: Uint8Array): Compression {
   return magic === 0xfd2fb528 || isSkippableFrame ? 'zstd' : 'none'
 }
 
+/** How something is decompressed. */
+export interface DecodeOptions {
+  /** Told of the compression before the first byte comes. */
+  readonly onDetected?: (compression: Compression) => void
+  /** Whether a digest of what comes out is checked, so that gzip's own check sums are not. Default false. */
+  readonly digested?: boolean | undefined
+}
+
 /**
  * What `input` is without its compression: gzip of any number of members, zstd of any number of frames, or
- * as it is. `onDetected` is told which of them, before the first byte comes.
+ * as it is.
  * @throws UnsupportedError for zstd on a Node without it. Damaged data throws zlib's error.
  */
 export async function* decoded(
   input: AsyncGenerator<Buffer, void, undefined>,
-  onDetected?: (compression: Compression) => void,
+  { onDetected, digested = false }: DecodeOptions = {},
 ): AsyncGenerator<Buffer, void, undefined> {
   const head = await readHead(input)
   const compression = detectCompression(head)
@@ -32,6 +42,8 @@ export async function* decoded(
   const all = chain(head, input)
   if (compression === 'none') {
     yield* all
+  } else if (compression === 'gzip' && digested) {
+    yield* gunzipUnchecked(all)
   } else if (compression === 'gzip') {
     const decoder = zlib.createGunzip({ chunkSize })
     // The callback is there so that an error is not unhandled: the iteration below throws it.

@@ -3,7 +3,7 @@ import * as zlib from 'node:zlib'
 import { InvalidArgumentError, UnsupportedError } from '../errors.ts'
 import { createDigester, type Digest } from '../image/digest.ts'
 import { mediaType } from '../image/media-type.ts'
-import { chunkSize } from '../internal/zstd.ts'
+import { chunkSize } from '../internal/feeder.ts'
 import type { Compression } from './decompress.ts'
 
 /** How a layer is compressed. */

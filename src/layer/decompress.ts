@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream'
 import { LayerError } from '../errors.ts'
-import { type Compression, decoded, isDamage } from '../internal/compression.ts'
-import { chunkSize } from '../internal/zstd.ts'
+import { type Compression, type DecodeOptions, decoded, isDamage } from '../internal/compression.ts'
+import { chunkSize } from '../internal/feeder.ts'
 
 export { type Compression, detectCompression } from '../internal/compression.ts'
 
@@ -13,6 +13,9 @@ export interface DecompressionCounters {
   compression?: Compression
 }
 
+/** How {@link decompress} works. */
+export type DecompressOptions = Pick<DecodeOptions, 'digested'>
+
 /**
  * The content of a layer blob, uncompressed: gzip (also of several members, and with zeros behind it),
  * zstd where Node has it, or as it is. An error of the source comes out as it is; ending the iteration
@@ -22,12 +25,14 @@ export interface DecompressionCounters {
 export async function* decompress(
   source: Readable,
   counters: DecompressionCounters = { compressed: 0 },
+  { digested }: DecompressOptions = {},
 ): AsyncGenerator<Buffer, void, undefined> {
   const input = counted(source, counters)
   try {
-    yield* decoded(input, (compression) => {
+    const onDetected = (compression: Compression): void => {
       counters.compression = compression
-    })
+    }
+    yield* decoded(input, { onDetected, digested })
   } catch (error) {
     throw isDamage(error) ? damaged(counters, error) : error
   } finally {

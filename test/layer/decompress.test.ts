@@ -3,7 +3,12 @@ import { Readable } from 'node:stream'
 import * as zlib from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { LayerError, UnsupportedError } from '../../src/errors.ts'
-import { type DecompressionCounters, decompress, detectCompression } from '../../src/layer/decompress.ts'
+import {
+  type DecompressionCounters,
+  type DecompressOptions,
+  decompress,
+  detectCompression,
+} from '../../src/layer/decompress.ts'
 
 /** A stream of `bytes` in pieces. */
 function source(bytes: Buffer, size = 65_536): Readable {
@@ -13,9 +18,9 @@ function source(bytes: Buffer, size = 65_536): Readable {
   return Readable.from(pieces, { objectMode: false })
 }
 
-async function all(stream: Readable, counters?: DecompressionCounters): Promise<Buffer> {
+async function all(stream: Readable, counters?: DecompressionCounters, options?: DecompressOptions): Promise<Buffer> {
   const chunks: Buffer[] = []
-  for await (const chunk of decompress(stream, counters)) chunks.push(chunk)
+  for await (const chunk of decompress(stream, counters, options)) chunks.push(chunk)
   return Buffer.concat(chunks)
 }
 
@@ -89,6 +94,68 @@ describe('decompress', () => {
       { objectMode: false },
     )
     await expect(all(stream)).rejects.toBe(failure)
+  })
+
+  describe('of gzip whose content has a digest that is checked', () => {
+    const digested = (bytes: Buffer, size?: number, counters?: DecompressionCounters): Promise<Buffer> =>
+      all(source(bytes, size), counters, { digested: true })
+    const members = halves.map((part) => zlib.gzipSync(part))
+
+    it.each([1, 3, 1000, 65_536, 1 << 24])(
+      'gives the content, of several members as well, in pieces of %i',
+      async (size) => {
+        const short = content.subarray(0, size < 100 ? 2000 : undefined)
+        expect((await digested(zlib.gzipSync(short), size)).equals(short)).toBe(true)
+        const twice = Buffer.concat([zlib.gzipSync(short), zlib.gzipSync(short)])
+        expect((await digested(twice, size)).equals(Buffer.concat([short, short]))).toBe(true)
+      },
+    )
+
+    it('takes zeros behind it, and counts them as read', async () => {
+      const blob = Buffer.concat([...members, Buffer.alloc(600)])
+      const counters: DecompressionCounters = { compressed: 0 }
+      expect((await digested(blob, 100, counters)).equals(content)).toBe(true)
+      expect(counters).toEqual({ compressed: blob.length, compression: 'gzip' })
+    })
+
+    it.each([1, 777, 65_536])('refuses anything else behind it, in pieces of %i', async (size) => {
+      const garbage = Buffer.concat([zlib.gzipSync(content.subarray(0, 2000)), Buffer.from('garbage behind it')])
+      await expect(digested(garbage, size)).rejects.toThrow(LayerError)
+    })
+
+    it.each([1, 4, 65_536])('takes headers with all that they may have, in pieces of %i', async (size) => {
+      const plain = zlib.gzipSync('content')
+      const more = Buffer.from('\x03\0abcname\0comment\0\x12\x34', 'latin1')
+      const header = Buffer.from(plain.subarray(0, 10))
+      header[3] = 2 + 4 + 8 + 16
+      expect(String(await digested(Buffer.concat([header, more, plain.subarray(10)]), size))).toBe('content')
+    })
+
+    it.each([
+      ['within its header', 5],
+      ['within its data', 3000],
+      ['within its check sum', -5],
+    ])('refuses what is cut short %s', async (_, end) => {
+      await expect(digested(zlib.gzipSync(content).subarray(0, end))).rejects.toThrow(/damaged or cut short/)
+    })
+
+    it('refuses flags and methods that nobody knows', async () => {
+      for (const [at, value] of [
+        [2, 7],
+        [3, 0x20],
+      ] as const) {
+        const blob = zlib.gzipSync('x')
+        blob[at] = value
+        await expect(digested(blob)).rejects.toThrow(LayerError)
+      }
+    })
+
+    it('does not look at its check sum', async () => {
+      const blob = zlib.gzipSync(content)
+      blob[blob.length - 8] = (blob[blob.length - 8] as number) ^ 1
+      expect((await digested(blob)).equals(content)).toBe(true)
+      await expect(all(source(blob))).rejects.toThrow(LayerError)
+    })
   })
 
   const hasZstd = typeof zlib.zstdCompressSync === 'function'

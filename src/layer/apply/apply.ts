@@ -146,7 +146,7 @@ async function readLayer(
   const full = (): boolean => isEnough(batches)
   let size = 0
   try {
-    for await (const chunk of decompress(source, counters)) {
+    for await (const chunk of decompress(source, counters, { digested: diffId !== undefined })) {
       isTurnOver() // it begins here
       size += chunk.length
       checkSize(size, counters.compressed, limits)

@@ -14,6 +14,11 @@ export const cannotRun: string | undefined =
 /** The same for what takes root. */
 export const cannotRunAsRoot: string | undefined = process.geteuid?.() === 0 ? cannotRun : 'needs root'
 
+/** The program itself. */
+export function busybox(): Buffer {
+  return readFileSync(program as string)
+}
+
 let layer: Buffer | undefined
 
 /** A layer with busybox, a link for each of its programs, and accounts. */
@@ -23,12 +28,13 @@ export function busyboxLayer(): Buffer {
 }
 
 function makeLayer(): Buffer {
-  const path = program as string
-  const applets = execFileSync(path, ['--list'], { encoding: 'utf8' }).trim().split('\n')
+  const applets = execFileSync(program as string, ['--list'], { encoding: 'utf8' })
+    .trim()
+    .split('\n')
   const directories = ['bin/', 'dev/', 'etc/', 'home/', 'proc/', 'root/', 'sys/', 'tmp/']
   return tar(
     ...directories.map((name): TestEntry => ({ name, type: '5', mode: name === 'tmp/' ? 0o1777 : 0o755 })),
-    { name: 'bin/busybox', content: readFileSync(path), mode: 0o755 },
+    { name: 'bin/busybox', content: busybox(), mode: 0o755 },
     ...applets
       .filter((name) => name !== 'busybox')
       .map((name): TestEntry => ({ name: `bin/${name}`, type: '2', linkName: 'busybox' })),

@@ -72,15 +72,17 @@ export function startCrashWorker(
     readonly mode?: string
     readonly prefix?: readonly string[]
     readonly env?: NodeJS.ProcessEnv
+    /** Default one of a store alone. */
+    readonly program?: string
   },
 ): CrashWorker {
-  const { seed, mode = 'all', prefix = [], env = {} } = options
+  const { seed, mode = 'all', prefix = [], env = {}, program = worker } = options
   const [command = '', ...args] = [
     ...prefix,
     process.execPath,
     '--import',
     'tsx',
-    worker,
+    program,
     root,
     source,
     String(seed),

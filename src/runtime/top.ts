@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { open, readFile } from 'node:fs/promises'
 import { ConflictError } from '../errors.ts'
 import { locateCgroup } from './cgroups/location.ts'
 import { cgroupProcesses } from './cgroups/members.ts'
@@ -24,7 +24,7 @@ export interface ProcessInfo {
   /** Resident memory, in bytes. */
   readonly resident: number
   readonly started: Date
-  /** Its arguments; its name when it has none. */
+  /** Its arguments, of which the first 4 KiB are told; its name when it has none. */
   readonly command: readonly string[]
 }
 
@@ -52,13 +52,16 @@ export async function processesOf(record: ContainerRecord): Promise<readonly Pro
 /** Clock ticks a second: fixed in the kernel's interface (USER_HZ). */
 const ticks = 100
 
+/** Bytes of the arguments: thousands of processes of a container can have megabytes of them. */
+const longestCommand = 4096
+
 let booted: number | undefined
 
 /** Looks at a process; undefined when it has ended. */
 async function describeProcess(pid: number): Promise<ProcessInfo | undefined> {
   try {
     const read = (name: string): Promise<string> => readFile(`/proc/${pid}/${name}`, 'utf8')
-    const [status, stat, command] = await Promise.all([read('status'), read('stat'), read('cmdline')])
+    const [status, stat, command] = await Promise.all([read('status'), read('stat'), commandOf(pid)])
     booted ??= Number(/^btime (\d+)/m.exec(await readFile('/proc/stat', 'utf8'))?.[1] ?? 0)
     const field = (name: string): readonly string[] =>
       new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1]?.split(/\s+/) ?? []
@@ -78,5 +81,15 @@ async function describeProcess(pid: number): Promise<ProcessInfo | undefined> {
     }
   } catch {
     return undefined
+  }
+}
+
+async function commandOf(pid: number): Promise<string> {
+  const file = await open(`/proc/${pid}/cmdline`)
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(longestCommand), 0, longestCommand, 0)
+    return buffer.toString('utf8', 0, bytesRead)
+  } finally {
+    await file.close()
   }
 }

@@ -24,7 +24,10 @@ export function cannotRunWith(programs: Readonly<Record<string, string>>): strin
 export const untilTold: readonly string[] = ['/bin/sh', '-c', 'trap "exit 9" TERM; while :; do sleep 0.05; done']
 
 /** Cgroups that engines put those of containers in, the inner ones first. */
-const parents: readonly string[] = ['docker', 'libpod_parent/conmon', 'libpod_parent', 'default']
+const parents: readonly string[] = [
+  ...['docker', 'libpod_parent/conmon', 'libpod_parent', 'default'],
+  `oci-ts-pods-${process.pid}`,
+]
 
 /** What engines make outside of their own directories and never remove. */
 function traces(): readonly string[] {

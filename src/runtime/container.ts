@@ -201,10 +201,10 @@ export class RuntimeContainer implements AsyncDisposable {
    * nothing is left behind. @throws InvalidArgumentError for what can't be used of the options and the process.
    */
   async exec(process: ExecProcess, options: ExecOptions = {}): Promise<RuntimeProcess> {
-    const { record, pidfd, supervision } = this.parts
+    const { pidfd, supervision } = this.parts
     const { spec } = this
     if (!this.pidfdOpen) throw notRunning(this.id)
-    return execIn({ record, spec, pidfd, supervision }, process, options)
+    return execIn({ record: this.presentRecord(), spec, pidfd, supervision }, process, options)
   }
 
   /**

@@ -4,11 +4,18 @@ import type { Call } from '../linux/call.ts'
 import { AT_FDCWD, close, dup3, mkdirat, O, O_DIRECTORY, openat, write } from '../linux/calls/files.ts'
 import type { Host } from './host.ts'
 
-/** A directory of the container's cgroup. */
+/** A directory of the container's cgroup, or of the one that its first process is in without its being the container's. */
 export interface ExecCgroup {
   readonly directory: string
   readonly version: 1 | 2
+  /** Those of a version 1 hierarchy; none for version 2. */
+  readonly controllers: readonly string[]
+  /** Whether it is the container's: below others nothing is made. */
+  readonly isOwn: boolean
 }
+
+/** A path below the container's cgroup: the same in all hierarchies, or by controller of version 1. */
+export type SubCgroupPath = string | Readonly<Record<string, string>>
 
 /** A directory that may have been made for one process. */
 export interface SubCgroup {
@@ -20,8 +27,8 @@ export interface SubCgroup {
 /** What is planned. */
 export interface ExecCgroupOptions {
   readonly cgroups: readonly ExecCgroup[]
-  /** Path below each of them. */
-  readonly subCgroup?: string | undefined
+  /** Path below those that are the container's. */
+  readonly subCgroup?: SubCgroupPath | undefined
   /** First of the descriptor numbers that may be used. */
   readonly firstDescriptor: number
   readonly host: Pick<Host, 'read'>
@@ -45,7 +52,7 @@ export interface CgroupCalls {
  */
 export function planExecCgroups(options: ExecCgroupOptions): CgroupCalls {
   const { cgroups } = options
-  const sub = subPath(options.subCgroup)
+  const subOf = subPaths(options.subCgroup, cgroups)
   const why = { step: 'join the cgroup' }
   const open: Call[] = []
   const made: SubCgroup[] = []
@@ -56,9 +63,11 @@ export function planExecCgroups(options: ExecCgroupOptions): CgroupCalls {
     return [opened, dup3(opened, number, O.CLOEXEC, why), close(opened)]
   }
   let v2: CgroupCalls['v2']
-  for (const { directory, version } of cgroups) {
+  for (const each of cgroups) {
+    const { directory, version } = each
+    const sub = subOf(each)
     const path = join(directory, sub)
-    const make = sub === '' ? [] : makeSubCgroup(options.host, { directory, version }, path)
+    const make = sub === '' ? [] : makeSubCgroup(options.host, each, path)
     if (make[0] !== undefined) made.push({ path, made: make[0] })
     if (version === 2) {
       // By whoever makes the process: inside the container's cgroup namespace it would be out of reach.
@@ -85,9 +94,34 @@ function makeSubCgroup(host: Pick<Host, 'read'>, above: ExecCgroup, path: string
   return [mkdirat(AT_FDCWD, path, 0o755, { ...why, tolerate: 'EEXIST' }), ...inherited]
 }
 
+/** @throws InvalidArgumentError for controllers that the container has no cgroup of its own for. */
+function subPaths(wanted: SubCgroupPath = '', cgroups: readonly ExecCgroup[]): (cgroup: ExecCgroup) => string {
+  if (typeof wanted === 'string') {
+    const sub = subPath(wanted)
+    return ({ isOwn }) => (isOwn ? sub : '')
+  }
+  const subs = new Map<ExecCgroup, string>()
+  for (const [controller, path] of Object.entries(wanted)) {
+    const cgroup = cgroups.find(({ controllers, isOwn }) => isOwn && controllers.includes(controller))
+    const sub = subPath(path)
+    if (cgroup === undefined) {
+      throw new InvalidArgumentError(`the container has no cgroup of version 1 with the controller ${controller}`, {
+        subject: controller,
+        hint: 'On version 2 there is one tree for all: give one path. On version 1 it has those of its limits; see accounting.',
+      })
+    }
+    if ((subs.get(cgroup) ?? sub) !== sub) {
+      throw new InvalidArgumentError(`the controllers ${cgroup.controllers.join(', ')} have one cgroup together`, {
+        subject: controller,
+      })
+    }
+    subs.set(cgroup, sub)
+  }
+  return (cgroup) => subs.get(cgroup) ?? ''
+}
+
 /** @throws InvalidArgumentError for a path that leads out of the container's cgroup. */
-function subPath(path: string | undefined): string {
-  if (path === undefined) return ''
+function subPath(path: string): string {
   if (path.split('/').includes('..')) {
     throw new InvalidArgumentError(`the cgroup of an exec must not contain "..": ${JSON.stringify(path)}`, {
       subject: path,

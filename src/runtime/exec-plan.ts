@@ -32,8 +32,9 @@ import {
 } from '../linux/calls/processes.ts'
 import { schedSetaffinity } from '../linux/calls/scheduling.ts'
 import type { SeccompFilter } from '../linux/seccomp.ts'
-import { type ExecCgroup, planExecCgroups, type SubCgroup } from './exec-cgroups.ts'
+import { type ExecCgroup, planExecCgroups, type SubCgroup, type SubCgroupPath } from './exec-cgroups.ts'
 import type { Host } from './host.ts'
+import { joinIntelRdt } from './intel-rdt.ts'
 import { keyringCalls } from './keyring.ts'
 import { labelWrites } from './labels.ts'
 import { namespaceFlags } from './namespaces.ts'
@@ -69,6 +70,8 @@ export const execDescriptor = {
   terminalMaster: 246,
   /** The socket that leads to the seccomp listener. */
   listener: 245,
+  /** The first of the two that lead to the class of service. */
+  intelRdt: 108,
   /** The first of those that lead to the cgroup. */
   cgroup: 110,
   /** The first of those that are handed to the program. */
@@ -89,8 +92,8 @@ export interface ExecPlanOptions {
   /** Path of the program, where it is not the first argument. */
   readonly program?: string | undefined
   readonly cgroups: readonly ExecCgroup[]
-  /** Path below each of them. */
-  readonly subCgroup?: string | undefined
+  /** Path below those that are the container's. */
+  readonly subCgroup?: SubCgroupPath | undefined
   /** Compiled `linux.seccomp`. */
   readonly filter?: SeccompFilter | undefined
   /** Absolute path of the bundle, for a seccomp listener. */
@@ -145,6 +148,8 @@ export function planExec(options: ExecPlanOptions): ExecPlan {
     setgroups: maySetGroups(spec, host, user),
   }
   const cgroup = planExecCgroups({ ...options, firstDescriptor: execDescriptor.cgroup })
+  const { intelRdt } = spec.linux ?? {}
+  const service = joinIntelRdt({ id, intelRdt, host, firstDescriptor: execDescriptor.intelRdt })
   const why = { step: 'make the process' }
   const cloned = clone({ ...why, flags: CLONE.PARENT, childSocket: execDescriptor.become })
   const lookups = lookupCalls(programs)
@@ -157,6 +162,7 @@ export function planExec(options: ExecPlanOptions): ExecPlan {
       ...(cgroup.v2 === undefined ? [] : [close(cgroup.v2.descriptor)]),
       ...beforeJoining(process, host),
       ...cgroup.open,
+      ...service.open,
       ...joinCalls(options, namespaces),
       ...(process.terminal === true ? terminalCalls(process, terminalDescriptors) : []),
       ...enterDirectory(process.cwd),
@@ -174,7 +180,7 @@ export function planExec(options: ExecPlanOptions): ExecPlan {
     programs,
     lookups,
     become: (own) => [
-      ...becomeCalls(options, cgroup.join),
+      ...becomeCalls(options, [...cgroup.join, ...service.join]),
       ...(listener === undefined ? [] : [dup3(execDescriptor.listener, listener.socket, O.CLOEXEC, why)]),
       ...filterCalls(process, context, { container: options.pid, process: own }),
       ...executions,
@@ -283,7 +289,7 @@ function joinerLimits(process: Process, host: Pick<Host, 'read'>): readonly Call
   })
 }
 
-function becomeCalls(options: ExecPlanOptions, joinCgroup: readonly Call[]): readonly Call[] {
+function becomeCalls(options: ExecPlanOptions, joins: readonly Call[]): readonly Call[] {
   const { spec, process, outlive, preserveFds } = options
   const final = process.execCPUAffinity?.final
   const why = { step: 'hand over to the program' }
@@ -293,7 +299,7 @@ function becomeCalls(options: ExecPlanOptions, joinCgroup: readonly Call[]): rea
   return [
     setsid(),
     ...(process.terminal === true ? controlCalls() : []),
-    ...joinCgroup,
+    ...joins,
     ...(final === undefined ? [] : [affinity('final', final)]),
     ...schedulingCalls(notInheritable(process), spec.linux),
     ...rlimitCalls(process, (limit) => (counted.has(limit.type) ? limit : undefined)),

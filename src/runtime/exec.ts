@@ -6,8 +6,9 @@ import { ConflictError, InvalidArgumentError, SyscallError } from '../errors.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import { isFrozen } from './cgroups/freezer.ts'
 import { hostHierarchies } from './cgroups/hierarchies.ts'
+import { cgroupsToJoin } from './cgroups/joinable.ts'
 import { locateCgroup, textOf } from './cgroups/location.ts'
-import type { ExecCgroup } from './exec-cgroups.ts'
+import type { ExecCgroup, SubCgroupPath } from './exec-cgroups.ts'
 import { type ExecPlan, planExec } from './exec-plan.ts'
 import { Execution } from './execution.ts'
 import { thisHost } from './host.ts'
@@ -34,8 +35,9 @@ export interface ExecOptions {
   /**
    * Path of a cgroup below the container's, made where it is missing, and then removed at the end. Default: the
    * container's, or that of its first process when the container has handed controllers down to cgroups of its own.
+   * On version 1 also by controller: `{ cpu: 'a', memory: 'b' }`, the others as by default.
    */
-  readonly cgroup?: string | undefined
+  readonly cgroup?: SubCgroupPath | undefined
   /**
    * For a process with `terminal`: path of a socket at which somebody else waits for the terminal, as runc's
    * `--console-socket`. Default: `terminal` of the process is it.
@@ -115,9 +117,7 @@ export async function execIn(
     })
   }
   const v2 = hostHierarchies().v2?.mountPoint
-  const directories = record.cgroups.map((directory): ExecCgroup => {
-    return { directory, version: v2 !== undefined && directory.startsWith(`${v2}/`) ? 2 : 1 }
-  })
+  const directories = cgroupsToJoin(record)
   const execute = (cgroups: readonly ExecCgroup[]): Promise<RuntimeProcess> =>
     new Execution(target, planOf(target, given, options, cgroups), given, options).run()
   try {

@@ -44,7 +44,7 @@ export function planIntelRdt({ id, intelRdt, host, firstDescriptor }: IntelRdtOp
   }
   const { closID = '' } = intelRdt
   const schemata = schemataOf(intelRdt)
-  const directory = closID === '/' ? mountPoint : join(mountPoint, closID || id)
+  const { directory, group } = groupsOf(id, intelRdt, mountPoint)
   const isThere = host.isDirectory(directory)
   if (isThere) checkSchemata(host, directory, schemata)
   else if (closID !== '' && schemata.length === 0) {
@@ -52,7 +52,6 @@ export function planIntelRdt({ id, intelRdt, host, firstDescriptor }: IntelRdtOp
     throw new NotFoundError(closID, `${at}/closID: there is no class of service ${JSON.stringify(closID)}`, { hint })
   }
   const why: CallOptions = { step: 'set up the class of service', pointer: at }
-  const group = join(directory, 'mon_groups', id)
   const groups = intelRdt.enableMonitoring === true ? [directory, group] : [directory]
   const made = [...(isThere ? [] : [directory]), ...(groups.includes(group) ? [group] : [])]
   return {
@@ -62,13 +61,37 @@ export function planIntelRdt({ id, intelRdt, host, firstDescriptor }: IntelRdtOp
       ...(groups.includes(group) ? [mkdirat(AT_FDCWD, group, 0o755, why)] : []),
       ...groups.flatMap((path, index) => openTasks(path, firstDescriptor + index, why)),
     ],
-    // Whoever writes 0 moves itself.
-    join: groups.flatMap((_, index) => [
-      write(firstDescriptor + index, '0', { ...why, step: 'join the class of service' }),
-      close(firstDescriptor + index),
-    ]),
+    join: joinTasks(groups, firstDescriptor),
     directories: made.toReversed(),
   }
+}
+
+/** How a further process of a container gets to where its first one is: opened on the host, and written to by the process. */
+export function joinIntelRdt({ id, intelRdt, host, firstDescriptor }: IntelRdtOptions): {
+  readonly open: readonly Call[]
+  readonly join: readonly Call[]
+} {
+  const mountPoint = intelRdt === undefined ? undefined : resctrlMountPoint(host)
+  if (intelRdt === undefined || mountPoint === undefined) return { open: [], join: [] }
+  const { directory, group } = groupsOf(id, intelRdt, mountPoint)
+  const groups = intelRdt.enableMonitoring === true ? [directory, group] : [directory]
+  const why: CallOptions = { step: 'join the class of service', pointer: at }
+  return {
+    open: groups.flatMap((path, index) => openTasks(path, firstDescriptor + index, why)),
+    join: joinTasks(groups, firstDescriptor),
+  }
+}
+
+/** The class of service, and the group in it that counts what the container uses. */
+function groupsOf(id: string, { closID = '' }: LinuxIntelRdt, mountPoint: string) {
+  const directory = closID === '/' ? mountPoint : join(mountPoint, closID || id)
+  return { directory, group: join(directory, 'mon_groups', id) }
+}
+
+/** Whoever writes 0 moves itself. */
+function joinTasks(groups: readonly string[], firstDescriptor: number): readonly Call[] {
+  const why = { step: 'join the class of service', pointer: at }
+  return groups.flatMap((_, index) => [write(firstDescriptor + index, '0', why), close(firstDescriptor + index)])
 }
 
 /** The lines to write, the general ones first: what is said twice is said last by `schemata`. */

@@ -157,9 +157,14 @@ export class Sandbox {
   /** Fails when a container left anything since {@link remember}. */
   async expectNothingLeft(): Promise<void> {
     // Those of a test that failed: they must not let the next ones fail.
-    await Promise.all(this.containers.splice(0).map((container) => container.delete({ force: true })))
+    await this.removeContainers()
     expect(await settledLeftovers(this.name, this.directory)).toEqual(this.before)
     expect(readdirSync(this.stateRoot)).toEqual([])
+  }
+
+  /** Deletes the containers that are left. */
+  async removeContainers(): Promise<void> {
+    await Promise.all(this.containers.splice(0).map((container) => container.delete({ force: true })))
   }
 
   remove(): void {

@@ -1,3 +1,4 @@
+import { InvalidArgumentError } from '../../errors.ts'
 import { exec } from '../../runtime/index.ts'
 import type { Arguments } from '../arguments.ts'
 import { attach } from '../attach.ts'
@@ -27,7 +28,7 @@ export const execCommand: Command = {
     apparmor: { kind: 'text', value: 'PROFILE', help: 'AppArmor profile' },
     'no-new-privs': { kind: 'flag', help: 'Set no_new_privs' },
     'preserve-fds': { kind: 'text', value: 'N', help: 'Hand N descriptors, from 3 on, to it' },
-    cgroup: { kind: 'text', value: 'PATH', help: 'Cgroup below that of the container' },
+    cgroup: { kind: 'texts', value: '[CONTROLLER,…:]PATH', help: 'Cgroup below that of the container' },
     'ignore-paused': { kind: 'flag', help: 'Also in a paused container, where it waits' },
     'no-subreaper': { kind: 'flag' },
   },
@@ -44,7 +45,7 @@ async function run(args: Arguments, { stateRoot }: Context): Promise<number> {
     ignorePaused: args.flag('ignore-paused'),
     pidFile: args.text('pid-file') || undefined,
     preserveFds: preservedOf(args),
-    cgroup: args.text('cgroup') || undefined,
+    cgroup: cgroupOf(args.texts('cgroup')),
     consoleSocket: args.text('console-socket') || undefined,
     pidfdSocket: args.text('pidfd-socket') || undefined,
   })
@@ -58,4 +59,19 @@ async function run(args: Arguments, { stateRoot }: Context): Promise<number> {
   } finally {
     await stop()
   }
+}
+
+/** `PATH`, or `cpu,memory:PATH` once or more for controllers of version 1, as runc has it. */
+function cgroupOf(given: readonly string[]): string | Readonly<Record<string, string>> | undefined {
+  const parts = given.map((text) => text.split(':'))
+  const [[only = ''] = []] = parts
+  if (parts.length === 0) return undefined
+  if (parts.length === 1 && parts[0]?.length === 1) return only || undefined
+  const wrong = given.find((_, index) => parts[index]?.length !== 2)
+  if (wrong !== undefined) {
+    throw new InvalidArgumentError(`--cgroup ${wrong} is neither one path for all nor CONTROLLER,…:PATH`)
+  }
+  return Object.fromEntries(
+    parts.flatMap(([controllers = '', path = '']) => controllers.split(',').map((controller) => [controller, path])),
+  )
 }

@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from '../../errors.ts'
+import { InvalidArgumentError } from '../../index.ts'
 import { exec } from '../../runtime/index.ts'
 import type { Arguments } from '../arguments.ts'
 import { attach } from '../attach.ts'

@@ -41,6 +41,7 @@ async function run(args: Arguments, context: Context): Promise<number> {
     pidFile: args.text('pid-file') || undefined,
     accounting: process.geteuid?.() === 0,
     cgroup: !context.withoutCgroup,
+    cgroupManager: context.systemdCgroup ? 'systemd' : 'cgroupfs',
     lsmProfile: args.text('lsm-profile') || undefined,
     lsmMountContext: args.text('lsm-mount-context') || undefined,
   })

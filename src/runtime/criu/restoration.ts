@@ -1,5 +1,6 @@
 import { closeSync, readFileSync, rmSync } from 'node:fs'
 import { RemoteExitError } from '../../errors.ts'
+import { untilAborted } from '../../internal/abort.ts'
 import { stringifyJsonInt64 } from '../../internal/json-int64.ts'
 import { hostArchitecture } from '../../linux/architecture.ts'
 import { type Call, out } from '../../linux/call.ts'
@@ -20,6 +21,7 @@ import {
 import { perform } from '../../linux/local.ts'
 import { Channel } from '../../linux/remote/channel.ts'
 import { Remote, socketPair } from '../../linux/remote/remote.ts'
+import type { Results } from '../../linux/runner.ts'
 import { directoriesOf, oomCounterPath } from '../cgroups/plan.ts'
 import { removeCgroup } from '../cgroups/remove.ts'
 import { RuntimeContainer } from '../container.ts'
@@ -35,6 +37,7 @@ import { processStat } from '../processes.ts'
 import { removeResctrl } from '../resctrl.ts'
 import { rootfsCalls } from '../rootfs.ts'
 import type { ContainerRecord, StateDirectory } from '../state-directory.ts'
+import { startScope, stopScope } from '../systemd/scope.ts'
 import { criuFailed, criuPath } from './program.ts'
 import type { RestoreOptions } from './restore.ts'
 
@@ -67,6 +70,8 @@ export class Restoration {
   private monitor: Remote | undefined
   private channel: Channel | undefined
   private pidfd: number | undefined
+  /** Whether systemd has made the cgroup. */
+  private isPlaced = false
 
   constructor(options: RestoreOptions, plan: Plan, directory: StateDirectory, criu: CriuRun) {
     this.options = options
@@ -83,7 +88,7 @@ export class Restoration {
     const born = this.cloneCall()
     // Its end of the channel is closed, so that the other one is the only one.
     const made = await monitor.run([...plan.cgroup.create, born, close(descriptor.init)])
-    plan.cgroup.verify(made)
+    plan.cgroup.verify((await this.place(made.value(born), monitor)) ?? made)
     if (plan.cgroup.late.length > 0) await monitor.run(plan.cgroup.late)
     await this.becomeCriu(channel)
     const ended = out(siginfoSize)
@@ -132,9 +137,22 @@ export class Restoration {
       closeSync(pidfd)
     }
     await monitor?.close().catch(() => {})
-    await removeCgroup(directoriesOf(this.plan.cgroup)).catch(() => {})
+    const { cgroup } = this.plan
+    // A unit of that name that was there before is somebody else's.
+    if (cgroup.placement === undefined || this.isPlaced) await removeCgroup(directoriesOf(cgroup)).catch(() => {})
+    if (this.isPlaced) await stopScope(cgroup.placement?.scope).catch(() => {})
     await removeResctrl(this.plan.intelRdt.directories).catch(() => {})
     this.directory.remove()
+  }
+
+  /** Has systemd make the cgroup for what becomes CRIU, which waits meanwhile; what it makes is born there. */
+  private async place(born: number, monitor: Remote): Promise<Results | undefined> {
+    const { placement } = this.plan.cgroup
+    if (placement === undefined) return undefined
+    const { id, signal } = this.options
+    await untilAborted(startScope(id, born, placement.scope, placement.properties), signal)
+    this.isPlaced = true
+    return monitor.run(placement.calls(born))
   }
 
   private spawn(): { readonly monitor: Remote; readonly channel: Channel } {
@@ -204,11 +222,13 @@ export class Restoration {
   private record(of: { readonly pid: number; readonly startTime: string }, started: boolean): ContainerRecord {
     const { options, plan } = this
     const oomCounter = oomCounterPath(plan.cgroup)
+    const scope = plan.cgroup.placement?.scope
     return {
       ...firstRecord(options),
       ...of,
       started,
       cgroups: directoriesOf(plan.cgroup),
+      ...(scope === undefined ? {} : { scope: { unit: scope.unit, isUser: scope.isUser } }),
       ...(oomCounter === undefined ? {} : { oomCounter }),
     }
   }

@@ -14,6 +14,7 @@ import { type Plan, planContainer } from '../plan.ts'
 import { defaultStateRoot } from '../state-directory.ts'
 import { stepFailed } from '../step-error.ts'
 import { claim, sweep } from '../sweep.ts'
+import { type Scope, scopeOf } from '../systemd/scope.ts'
 import { refuseUnsupported } from './checkpoint.ts'
 import {
   type CheckpointNote,
@@ -40,6 +41,7 @@ export interface RestoreOptions
       | 'handOver'
       | 'accounting'
       | 'cgroup'
+      | 'cgroupManager'
       | 'stateRoot'
       | 'pidFile'
       | 'hooks'
@@ -73,7 +75,8 @@ export async function restore(options: RestoreOptions): Promise<RuntimeContainer
   const directory = await claim(root, id)
   let restoration: Restoration
   try {
-    const plan = planOf(options)
+    const bySystemd = options.cgroupManager === 'systemd' && options.cgroup !== false
+    const plan = planOf(options, bySystemd ? await scopeOf(id, spec) : undefined)
     const workPath = options.workPath ?? options.imagePath
     mkdirSync(workPath, { recursive: true, mode: 0o700 })
     const pidFile = join(directory.path, 'criu.pid')
@@ -112,9 +115,10 @@ function readNote(imagePath: string): CheckpointNote {
   }
 }
 
-function planOf(options: RestoreOptions): Plan {
+function planOf(options: RestoreOptions, scope: Scope | undefined): Plan {
   const { id, spec, bundle, overlay, accounting, cgroup } = options
-  return planContainer({ id, spec, bundle, overlay, accounting, cgroup, outlive: outlives(options), host: thisHost() })
+  const own = { outlive: outlives(options), host: thisHost(), scope }
+  return planContainer({ id, spec, bundle, overlay, accounting, cgroup, ...own })
 }
 
 function restoreArguments(options: RestoreOptions, plan: Plan, note: CheckpointNote): readonly string[] {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import type { LinuxResources } from '../../../src/bundle/index.ts'
 import { hostHierarchies } from '../../../src/runtime/cgroups/hierarchies.ts'
+import { restore } from '../../../src/runtime/index.ts'
 import { cannotRun, Sandbox, type SpecChanges, specOf, until } from '../support.ts'
 
 const { v1, v2 } = hostHierarchies()
@@ -52,6 +53,28 @@ describe.skipIf(cannot)(`containers whose cgroup a real systemd makes (${cannot 
     resources,
   })
   const asSystemd = { cgroupManager: 'systemd' } as const
+
+  it('is saved by CRIU, and restored in a scope of its own, with its limits', async (context) => {
+    if (spawnSync('criu', ['check']).status !== 0) return context.skip('needs a CRIU that works with this kernel')
+    const imagePath = join(sandbox.directory, 'images')
+    const container = await sandbox.create(specOf(['sleep', '1000'], { linux: within('saved') }), asSystemd)
+    await container.start()
+    await container.checkpoint({ imagePath })
+    await container.delete()
+    await until('the unit is gone', () => gone('test-saved.scope'))
+    const { bundle, stateRoot } = sandbox
+    const spec = specOf(['sleep', '1000'], { linux: within('restored', { pids: { limit: 50 } }) })
+    const restored = await restore({ id: sandbox.id(), spec, bundle, stateRoot, imagePath, ...asSystemd })
+    const unit = 'test-restored.scope'
+    try {
+      expect(propertiesOf(unit, 'ActiveState', 'TasksMax')).toMatchObject({ ActiveState: 'active', TasksMax: '50' })
+      expect(fileOf(unit, 'cgroup.procs')).toBe(String(restored.pid))
+      expect(fileOf(unit, 'pids.max')).toBe('50')
+    } finally {
+      await restored.delete({ force: true })
+    }
+    await until('the unit is gone', () => gone(unit))
+  })
 
   for (const [way, address] of [
     ['its own socket', undefined],

@@ -1,8 +1,8 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { hostHierarchies } from '../../../src/runtime/cgroups/hierarchies.ts'
-import { createContainer, deleteContainer, state, update } from '../../../src/runtime/index.ts'
+import { createContainer, deleteContainer, restore, state, update } from '../../../src/runtime/index.ts'
 import { noBus, TestBus } from '../../linux/dbus/support.ts'
 import { cannotRun, Sandbox, specOf } from '../support.ts'
 import { PlayedSystemd } from './support.ts'
@@ -95,6 +95,31 @@ describe.skipIf(reason !== undefined)('containers whose cgroup systemd makes', (
     await expect(create()).rejects.toMatchObject({ code: 'ERR_OCI_CONFLICT', subject: 'test-refused.scope' })
     expect(systemd.units.delete('test-refused.scope')).toBe(true)
     expect(systemd.calls.slice(made).filter((call) => call.startsWith('StopUnit'))).toEqual([])
+  })
+
+  it('are restored in a scope, in which CRIU works; nothing is left when it fails', async () => {
+    const [imagePath, told, program] = ['images', 'told', 'criu'].map((name) => join(sandbox.directory, name)) as [
+      ...[string, string, string],
+    ]
+    mkdirSync(imagePath)
+    writeFileSync(join(imagePath, 'oci-ts.json'), JSON.stringify({ streams: [], mounts: [] }))
+    // A program that stands for CRIU.
+    const script = `[ "$1" = check ] && exit 0; cat /proc/self/cgroup >${told}; echo "$@" >>${told}; exit 1`
+    writeFileSync(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+    const spec = specOf(['true'], {
+      linux: { ...specOf([]).linux, ...within('saved'), resources: { pids: { limit: 50 } } },
+    })
+    const { bundle, stateRoot } = sandbox
+    const common = { spec, bundle, stateRoot, imagePath, criu: program, cgroupManager: 'systemd' } as const
+    const failed = restore({ id: sandbox.id(), ...common })
+    await expect(failed).rejects.toMatchObject({ code: 'ERR_OCI_RUNTIME', step: 'restore the container' })
+    const text = readFileSync(told, 'utf8')
+    expect(text).toMatch(/\/test-saved\.scope$/m)
+    expect(text).toMatch(/--cgroup-root \S*\/test-saved\.scope/)
+    expect(systemd.calls).toContain('StopUnit test-saved.scope')
+    expect([existsSync(systemd.directoryOf('test-saved.scope')), systemd.units.has('test-saved.scope')]).toEqual([
+      ...[false, false],
+    ])
   })
 
   it('are refused where no systemd answers', async () => {

@@ -20,6 +20,7 @@ import { claim, sweep } from './sweep.ts'
 import { HandlerSupervision, type Supervision } from './syscalls/supervision.ts'
 import type { SyscallHandlers } from './syscalls/types.ts'
 import { type Scope, scopeOf } from './systemd/scope.ts'
+import { unusable } from './unusable.ts'
 
 /** Options of {@link createContainer}. */
 export interface CreateOptions {
@@ -146,7 +147,7 @@ async function make(given: CreateOptions, parked: boolean): Promise<Made> {
     plan = planOf(options, config, parked, scope, supervision !== undefined)
   } catch (cause) {
     directory.remove()
-    throw unusable(cause)
+    throw unusable(cause, 'config')
   }
   const creation = new Creation({ ...options, config, parked, supervision }, plan, directory)
   const interrupt = (): void => creation.interrupt()
@@ -157,7 +158,7 @@ async function make(given: CreateOptions, parked: boolean): Promise<Made> {
   } catch (cause) {
     await creation.undo()
     signal?.throwIfAborted()
-    throw unusable(stepFailed(id, cause))
+    throw unusable(stepFailed(id, cause), 'config')
   } finally {
     signal?.removeEventListener('abort', interrupt)
   }
@@ -167,18 +168,8 @@ function textOf(spec: Spec): string {
   try {
     return stringifyJsonInt64(spec)
   } catch (error) {
-    throw unusable(error)
+    throw unusable(error, 'config')
   }
-}
-
-/** A config that nobody has validated can have anything for a value. */
-function unusable(error: unknown): unknown {
-  if (![TypeError, RangeError, SyntaxError].some((type) => error instanceof type)) return error
-  return new InvalidArgumentError(`the config can't be used: ${(error as Error).message}`, {
-    subject: 'spec',
-    hint: 'It is none of the runtime-spec: `validateSpec` of oci-ts/bundle names what is wrong with it.',
-    cause: error,
-  })
 }
 
 function supervisionOf(options: CreateOptions): Supervision | undefined {

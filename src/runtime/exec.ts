@@ -18,6 +18,7 @@ import type { RuntimeProcess } from './runtime-process.ts'
 import { seccompProgram } from './seccomp.ts'
 import { type ContainerRecord, defaultStateRoot, readConfig, readRecord } from './state-directory.ts'
 import type { Supervision } from './syscalls/supervision.ts'
+import { unusable } from './unusable.ts'
 
 /** A process to run: what is not given is as the container's own process has it; never its terminal. */
 export type ExecProcess = Partial<Process> & { readonly args: readonly string[] }
@@ -103,6 +104,14 @@ export async function execIn(
   given: ExecProcess,
   options: InternalExecOptions,
 ): Promise<RuntimeProcess> {
+  try {
+    return await enter(target, given, options)
+  } catch (error) {
+    throw unusable(error, 'process')
+  }
+}
+
+async function enter(target: ExecTarget, given: ExecProcess, options: InternalExecOptions): Promise<RuntimeProcess> {
   const { signal, preserveFds = 0 } = options
   signal?.throwIfAborted()
   if (!Number.isInteger(preserveFds) || preserveFds < 0 || preserveFds > maxPreserved) {

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest'
 import type { Spec } from '../../src/bundle/index.ts'
+import type { ExecProcess } from '../../src/runtime/index.ts'
 import { dockerMounts, specOf } from '../runtime/support.ts'
 import { attack, engineAttack } from './support.ts'
 
@@ -25,6 +26,18 @@ attack('a config that nobody has validated', (sandbox) => {
   it.each(broken)('is an error, and nothing is left: %s', async (_, changes) => {
     const made = sandbox().create(specOf(['true'], changes as Parameters<typeof specOf>[1]))
     await expect(made).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_OCI_/) })
+  })
+
+  it('is one for a further process, too', async () => {
+    const container = await sandbox().create(specOf(['sleep', '1000']))
+    await container.start()
+    for (const broken of [{ args: 'true' }, { env: 5 }, { cwd: {} }, { rlimits: 'x' }, { capabilities: null }]) {
+      const given = { args: ['true'], ...broken } as unknown as ExecProcess
+      await expect(container.exec(given), JSON.stringify(broken)).rejects.toMatchObject({
+        code: expect.stringMatching(/^ERR_OCI_/),
+      })
+    }
+    await container.delete({ force: true })
   })
 })
 

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { LearnReport } from '../../src/index.ts'
 import { tar } from '../layer/support/tar.ts'
 import { hasTools } from '../store/support/tools.ts'
 import { busyboxImage, cannotRunAsRoot } from './support/busybox.ts'
@@ -111,6 +112,17 @@ describe.skipIf(missing)(`an ordinary user (${missing ?? 'real ones'})`, () => {
     const result = await pullAndRun(script, ids, JSON.stringify({ denied: '/no' }))
     expect(result.error).toBeUndefined()
     expect(result.lines).toEqual(expect.arrayContaining([expect.stringMatching(/\/no'?: .*quota exceeded/), '/yes']))
+  })
+
+  it('learns what its containers need, but for capabilities, and says why', async () => {
+    const script = 'mkdir /yes && ls -d /yes'
+    const { learned, ...first } = await pullAndRun(script, undefined, JSON.stringify({ learn: true }))
+    expect(first).toMatchObject({ code: 0, lines: ['/yes'] })
+    expect(learned).toMatchObject({ capabilitiesUnknown: expect.stringMatching(/tracefs can't be used.*root/) })
+    const { capabilities, seccomp } = learned as LearnReport
+    expect(capabilities).toBeUndefined()
+    const again = await pullAndRun(`${script}; rmdir /yes`, undefined, JSON.stringify({ seccomp }))
+    expect(again.lines).toEqual(['/yes', expect.stringContaining('not permitted')])
   })
 
   it('runs containers that are detached', async () => {

@@ -1,18 +1,31 @@
-/** A process of its own: `puller-runner.ts <root> <state> <reference> <script> <options>` pulls and runs, and writes what it saw as JSON. Option `after`: what a squashed commit of it runs. */
+/** A process of its own: `puller-runner.ts <root> <state> <reference> <script> <options>` pulls and runs, and writes what it saw as JSON. Option `after`: what a squashed commit of it runs; `learn`: whether it learns. */
 
 import { anonymous } from '../../../src/distribution/index.ts'
-import { createEngine, OciError, type SyscallAnswer, type WaitingSyscall } from '../../../src/index.ts'
+import {
+  createEngine,
+  Learning,
+  type LearnReport,
+  OciError,
+  type SyscallAnswer,
+  type WaitingSyscall,
+} from '../../../src/index.ts'
 
 const [root = '', state = '', reference = '', script = 'id -u', options = '{}'] = process.argv.slice(2)
-const result: { lines: string[]; after?: string[]; code?: number; warnings?: readonly string[]; error?: unknown } = {
-  lines: [],
-}
+const result: {
+  lines: string[]
+  after?: string[]
+  code?: number
+  warnings?: readonly string[]
+  error?: unknown
+  learned?: LearnReport
+} = { lines: [] }
 try {
   const engine = createEngine({ root, state, store: { durability: 'none' } })
   const image = await engine.pull(reference, { registry: { credentials: anonymous } })
-  const { exec, denied, after, ...others } = JSON.parse(options)
+  const { exec, denied, after, learn, ...others } = JSON.parse(options)
+  const learning = learn === true ? new Learning() : undefined
   if (denied !== undefined) others.onSyscall = Object.fromEntries(['mkdir', 'mkdirat'].map((name) => [name, denyMkdir]))
-  await using box = await engine.run(image, { command: ['sh', '-c', script], ...others })
+  await using box = await engine.run(image, { command: ['sh', '-c', script], ...others, learn: learning })
   if (exec === undefined) {
     result.code = (await box.exited).code
     for await (const { text } of box.logs()) result.lines.push(text)
@@ -22,6 +35,7 @@ try {
     result.lines.push(...stdout.trimEnd().split('\n'))
   }
   result.warnings = box.warnings
+  if (learning !== undefined) result.learned = learning.report()
   if (after !== undefined) {
     const squashed = await engine.squash(await engine.commit(box))
     await using next = await engine.run(squashed, { command: ['sh', '-c', after] })

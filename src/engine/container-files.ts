@@ -37,7 +37,7 @@ import type { Runner } from './runner.ts'
 export interface CopyFilesOptions {
   /**
    * Whether owners are kept. Default for a tar archive; without it what is copied in belongs to root, what is copied out to
-   * the user of this process.
+   * the user of this process, without devices, set-user-ID and set-group-ID bits and file capabilities.
    */
   readonly archive?: boolean | undefined
   /** Aborting rejects with `signal.reason`; what has been copied stays. */
@@ -126,6 +126,8 @@ export async function copyOut(
         rename: renaming(from, place.name),
         userNamespace: rights.userNamespace,
         singleOwner,
+        // Without their owners they would be rights of this user's, given by a container.
+        withoutRights: !archive,
         ids: rights.ids,
         signal,
       })

@@ -34,10 +34,17 @@ export interface ExtractOptions {
   readonly userNamespace: boolean
   /** Whether there is but one owner: nothing is chowned. */
   readonly singleOwner: boolean
+  /**
+   * Whether what would give rights to others is left out: devices, set-user-ID and set-group-ID bits of files, file
+   * capabilities. Default false.
+   */
+  readonly withoutRights?: boolean
   /** The ids that owners can be. Undefined where all are possible. */
   readonly ids?: IdMaps | undefined
   readonly onWarning?: (warning: LayerWarning) => void
 }
+
+const [S_ISUID, S_ISGID] = [0o4000, 0o2000]
 
 /** Content of an archive that is left out. */
 const ignored: FilePlanLike = { data() {}, hole() {}, end() {} }
@@ -58,6 +65,8 @@ export class Extractor implements TarHandler {
   readonly #known = new Set<ByteString>([''])
   /** Attributes of directories, set when nothing is made in them any more. */
   readonly #directories = new Map<ByteString, Attributes>()
+  /** Devices that were not made: other names of theirs are not either. */
+  readonly #leftOut = new Set<ByteString>()
   /** The directory that the process is in. */
   #entered: ByteString | undefined
   #file: FilePlanLike | undefined
@@ -134,18 +143,22 @@ export class Extractor implements TarHandler {
         this.#sink.add([makeSymlink(place, entry.linkName.toString('latin1'))])
         break
       default:
-        this.#node(entry, place, attributes)
+        this.#node(entry, place, path, attributes)
         return
     }
     this.#metadata.add(place, entry.type, attributes)
   }
 
-  #node(entry: TarEntry, place: Place, attributes: Attributes): void {
+  #node(entry: TarEntry, place: Place, path: ByteString, attributes: Attributes): void {
     const type = entry.type === 'fifo' ? S_IFIFO : entry.type === 'block' ? S_IFBLK : S_IFCHR
     const device = entry.type === 'fifo' ? 0 : makeDevice(entry.deviceMajor, entry.deviceMinor)
-    if (entry.type !== 'fifo' && this.#options.userNamespace) {
-      const message = 'a device can not be made in a user namespace; it is left out'
+    const { userNamespace, withoutRights = false } = this.#options
+    if (entry.type !== 'fifo' && (userNamespace || withoutRights)) {
+      const message = userNamespace
+        ? 'a device can not be made in a user namespace; it is left out'
+        : 'a device is left out'
       this.#options.onWarning?.({ entry: bytesToText(attributes.entry), message })
+      this.#leftOut.add(path)
       return
     }
     this.#sink.add([makeNode(place, type | (attributes.mode & 0o777), device)])
@@ -157,6 +170,7 @@ export class Extractor implements TarHandler {
     if (target === undefined || target === '') {
       throw nameError(name, `it is a hard link to ${JSON.stringify(displayName(entry.linkName))}, which is left out`)
     }
+    if (this.#leftOut.has(target)) return
     const cut = target.lastIndexOf('/')
     const parent = this.#open(cut === -1 ? '' : target.slice(0, cut))
     const linked: Call = {
@@ -206,10 +220,13 @@ export class Extractor implements TarHandler {
   }
 
   /** What overlayfs or this machine would act on is left out. */
-  #attributes({ uid, gid, mode, mtime, xattrs }: TarEntry, name: ByteString): Attributes {
-    const kept = xattrs.filter((xattr) => {
-      return !foreignXattrs.has(xattr.name) && !overlayPrefixes.some((prefix) => xattr.name.startsWith(prefix))
+  #attributes({ type, uid, gid, mode: given, mtime, xattrs }: TarEntry, name: ByteString): Attributes {
+    const { withoutRights = false } = this.#options
+    const kept = xattrs.filter(({ name }) => {
+      if (withoutRights && name === 'security.capability') return false
+      return !foreignXattrs.has(name) && !overlayPrefixes.some((prefix) => name.startsWith(prefix))
     })
+    const mode = withoutRights && type === 'file' ? given & ~(S_ISUID | S_ISGID) : given
     return { entry: name, mode, mtime, xattrs: kept, ...(this.#options.owner ?? { uid, gid }) }
   }
 }

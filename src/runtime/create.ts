@@ -67,7 +67,7 @@ export interface CreateOptions {
   readonly handOver?: boolean | undefined
   /** How many descriptors of this process, from 3 on, the program gets by the same numbers; at most 240. Default 0. */
   readonly preserveFds?: number | undefined
-  /** Where containers are recorded. Default `/run/oci-ts`, or below `$XDG_RUNTIME_DIR` without root. */
+  /** Where containers are recorded. Default `/run/oci-ts`, or below `$XDG_RUNTIME_DIR` without root of the host. */
   readonly stateRoot?: string | undefined
   /** Whether it gets a session keyring of its own, so that keys of the host are out of its reach. Default true. */
   readonly newKeyring?: boolean | undefined

@@ -7,7 +7,7 @@ import { type ContainerRecord, defaultStateRoot, listIds, readConfig, readRecord
 
 /** Where to look for containers. */
 export interface LookupOptions {
-  /** Where they are recorded. Default `/run/oci-ts`, or below `$XDG_RUNTIME_DIR` without root. */
+  /** Where they are recorded. Default `/run/oci-ts`, or below `$XDG_RUNTIME_DIR` without root of the host. */
   readonly stateRoot?: string | undefined
 }
 

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../../index.ts'
-import { exec } from '../../runtime/index.ts'
+import { type ExecProcess, exec } from '../../runtime/index.ts'
 import type { Arguments } from '../arguments.ts'
 import { attach } from '../attach.ts'
 import { type Command, type Context, idOf } from '../command.ts'
@@ -38,7 +38,7 @@ export const execCommand: Command = {
 async function run(args: Arguments, { stateRoot }: Context): Promise<number> {
   const id = idOf(args)
   const detach = args.flag('detach')
-  const process = await exec(id, await processOf(id, args, stateRoot), {
+  const process = await exec(id, withSize(await processOf(id, args, stateRoot)), {
     stateRoot,
     stdio: [0, 1, 2],
     handOver: detach,
@@ -74,4 +74,11 @@ function cgroupOf(given: readonly string[]): string | Readonly<Record<string, st
   return Object.fromEntries(
     parts.flatMap(([controllers = '', path = '']) => controllers.split(',').map((controller) => [controller, path])),
   )
+}
+
+/** A terminal has the size of the one here from the start: the program may look at it before it can be told. */
+function withSize(wanted: ExecProcess): ExecProcess {
+  if (wanted.terminal !== true || wanted.consoleSize !== undefined || !process.stdout.isTTY) return wanted
+  const { rows, columns } = process.stdout
+  return { ...wanted, consoleSize: { height: rows, width: columns } }
 }

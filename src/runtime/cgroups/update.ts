@@ -49,15 +49,8 @@ export function withPresent(location: CgroupLocation, resources: LinuxResources)
   const { memory, cpu } = resources
   const { v1, v2 } = location
   let complete = resources
-  if (
-    v2 !== undefined &&
-    !v1.has('memory') &&
-    given(memory?.swap) !== undefined &&
-    given(memory?.limit) === undefined
-  ) {
-    const present = textOf(join(v2, 'memory.max'))?.trim()
-    const limit = present === undefined || present === 'max' ? -1 : Number(present)
-    complete = { ...complete, memory: { ...memory, limit } }
+  if (given(memory?.swap) !== undefined && given(memory?.limit) === undefined) {
+    complete = { ...complete, memory: { ...memory, limit: presentLimit(location) } }
   }
   const [quota, period] = [given(cpu?.quota), given(cpu?.period)]
   if (v2 !== undefined && !v1.has('cpu') && (quota === undefined) !== (period === undefined)) {
@@ -66,6 +59,14 @@ export function withPresent(location: CgroupLocation, resources: LinuxResources)
     complete = { ...complete, cpu: { ...cpu, quota: quota ?? presentQuota, period: period ?? Number(presentPeriod) } }
   }
   return complete
+}
+
+/** The memory limit of a cgroup, in bytes; -1 for none. */
+function presentLimit(location: CgroupLocation): number {
+  const names = { v1: 'memory.limit_in_bytes', v2: 'memory.max' }
+  const limit = Number(readCgroupFile(location, 'memory', names) ?? 'max')
+  // Version 1 has a number of pages for none.
+  return limit <= Number.MAX_SAFE_INTEGER ? limit : -1
 }
 
 /** Version 1: memory with swap may never be below memory, also between two writes. */

@@ -1,9 +1,9 @@
-import { chmod, mkdir, utimes } from 'node:fs/promises'
+import { chmod, mkdir, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import type { ContentOptions, ContentStore, FetchOptions, ReceiveOptions, Receiver } from '../content/interfaces.ts'
 import { LayoutStore, type NamedDescriptor } from '../content/layout.ts'
-import { UnsupportedError } from '../errors.ts'
+import { ConflictError, UnsupportedError } from '../errors.ts'
 import { chainIds } from '../image/chain-id.ts'
 import type { ImageConfig } from '../image/config.ts'
 import type { Descriptor } from '../image/descriptor.ts'
@@ -11,6 +11,7 @@ import type { Digest } from '../image/digest.ts'
 import type { ImageManifest } from '../image/manifest.ts'
 import { oneOf } from '../internal/choice.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
+import { quote } from '../internal/text.ts'
 import type { LayerLimits } from '../layer/limits.ts'
 import { type CheckContext, type CheckOptions, check } from './check.ts'
 import { type DiskUsage, diskUsage } from './disk-usage.ts'
@@ -97,6 +98,7 @@ export class Store implements ContentStore, Receiver {
     oneOf('durability', durability, ['image', 'none'])
     oneOf('rootfs', rootfs, ['auto', 'overlay', 'copy'])
     const paths = storePaths(root === undefined ? defaultRoot() : root)
+    await refuseForeign(paths)
     await makeDirectories(paths)
     const sync = options.durability !== 'none'
     const { signal } = options
@@ -355,9 +357,35 @@ export class Store implements ContentStore, Receiver {
   }
 }
 
-/** Opens a store, and makes it where it is missing. What dead processes have left in it is removed. */
+/**
+ * Opens a store, and makes it where it is missing. What dead processes have left in it is removed.
+ * @throws ConflictError for the store of another user, also for root. @throws InvalidArgumentError for options that can't be used.
+ */
 export function openStore(options: StoreOptions = {}): Promise<Store> {
   return Store.open(options)
+}
+
+/**
+ * What root made in the store of an ordinary user that one could not read; and overlays of the one don't see the marks that the
+ * layers of the other have (overlayfs.rst, "User xattr").
+ */
+async function refuseForeign({ root, content }: StorePaths): Promise<void> {
+  const own = process.geteuid?.()
+  const owner = (await ownerOf({ root, content })) ?? own
+  if (owner === own || owner === undefined) return
+  throw new ConflictError(root, `the store ${quote(root)} belongs to the user with uid ${owner}, not ${own}`, {
+    hint: 'Open it as that user, or choose another root; images can be handed over by save() and load().',
+  })
+}
+
+/** Undefined when there is no store, or nothing of it can be seen. */
+async function ownerOf({ root, content }: Pick<StorePaths, 'root' | 'content'>): Promise<number | undefined> {
+  try {
+    return (await stat(content)).uid
+  } catch (error) {
+    // Its directory is closed to others, but can be seen.
+    return hasCode(error, 'EACCES') ? (await stat(root).catch(() => undefined))?.uid : undefined
+  }
 }
 
 async function makeDirectories({ root, ...parts }: StorePaths): Promise<void> {

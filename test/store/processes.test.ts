@@ -117,6 +117,25 @@ describe.skipIf(!canBeNobody)('an ordinary user (skipped without root, setpriv a
     expect(shown.trim().split('\n')).toEqual(['home', 'opaque', 'opaque/new'])
   })
 
+  it('is refused the store of root, and root that of an ordinary user; nothing is changed', async () => {
+    const root = join(scratch, 'foreign')
+    await put(await openStore({ root }), image([tar({ name: 'f' })]), 'image')
+    const state = (): string => execFileSync('find', [root, '-printf', '%p %u %m %T@\n'], { encoding: 'utf8' })
+    for (const owner of [0, 65534]) {
+      execFileSync('chown', ['-R', `${owner}:${owner}`, root])
+      const before = state()
+      if (owner === 0) {
+        const refused = await startWorker(root, 'image', asNobody).result
+        expect(refused).toMatchObject({ code: 'ERR_OCI_CONFLICT' })
+      } else await expect(openStore({ root })).rejects.toThrow(/belongs to the user with uid 65534, not 0/)
+      expect(state()).toBe(before)
+    }
+    // A directory that somebody else has made is none yet.
+    const empty = join(scratch, 'given')
+    execFileSync('install', ['-d', '-o', '65534', empty])
+    expect((await openStore({ root: empty })).root).toBe(empty)
+  })
+
   it('reclaims what a dead process has left, also where it may not write', { timeout: 60_000 }, async () => {
     const root = join(scratch, 'nobody-dead')
     await put(await openStore({ root }), image([tar({ name: 'f' })]), 'image')

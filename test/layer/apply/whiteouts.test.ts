@@ -6,6 +6,19 @@ import { tar } from '../support/tar.ts'
 describe('whiteouts in the plan of a layer', () => {
   const whiteout = (path: string): string => `mknodat ${path} 20000 0`
 
+  it('may be entries of any type', async () => {
+    const types = ['0', '2', '3', '5', '6'] as const
+    const entries = types.map((type) => ({
+      name: `d/.wh.gone${type}`,
+      type,
+      linkName: '/etc',
+      device: [1, 3] as const,
+    }))
+    const calls = await lines(tar({ name: 'd/', type: '5' }, ...entries))
+    expect(calls.filter((line) => line.startsWith('mknodat'))).toEqual(types.map((type) => whiteout(`d/gone${type}`)))
+    expect(calls.join()).not.toMatch(/symlinkat|openat/)
+  })
+
   it('become character devices 0:0, after everything else', async () => {
     const calls = await lines(tar({ name: 'd/.wh.gone' }, { name: 'd/kept' }))
     expect(calls).toContain(whiteout('d/gone'))

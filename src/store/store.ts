@@ -1,9 +1,9 @@
-import { chmod, mkdir, stat, utimes } from 'node:fs/promises'
+import { utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import type { ContentOptions, ContentStore, FetchOptions, ReceiveOptions, Receiver } from '../content/interfaces.ts'
 import { LayoutStore, type NamedDescriptor } from '../content/layout.ts'
-import { ConflictError, UnsupportedError } from '../errors.ts'
+import { UnsupportedError } from '../errors.ts'
 import { chainIds } from '../image/chain-id.ts'
 import type { ImageConfig } from '../image/config.ts'
 import type { Descriptor } from '../image/descriptor.ts'
@@ -11,7 +11,6 @@ import type { Digest } from '../image/digest.ts'
 import type { ImageManifest } from '../image/manifest.ts'
 import { oneOf } from '../internal/choice.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
-import { quote } from '../internal/text.ts'
 import type { LayerLimits } from '../layer/limits.ts'
 import { type CheckContext, type CheckOptions, check } from './check.ts'
 import { type DiskUsage, diskUsage } from './disk-usage.ts'
@@ -25,6 +24,7 @@ import { type ImageSummary, type ListImagesOptions, listImages } from './images.
 import { Layers, type UnpackOptions, type UnpackProgress } from './layers.ts'
 import { createLease, type Lease } from './lease.ts'
 import { exclusive } from './lock.ts'
+import { makeStore } from './make-store.ts'
 import { defaultRoot, type StorePaths, storePaths } from './paths.ts'
 import { type PruneOptions, type PruneReport, prune } from './prune.ts'
 import { type RemovedImage, type RemoveImageOptions, removeImage } from './remove-image.ts'
@@ -98,8 +98,7 @@ export class Store implements ContentStore, Receiver {
     oneOf('durability', durability, ['image', 'none'])
     oneOf('rootfs', rootfs, ['auto', 'overlay', 'copy'])
     const paths = storePaths(root === undefined ? defaultRoot() : root)
-    await refuseForeign(paths)
-    await makeDirectories(paths)
+    await makeStore(paths)
     const sync = options.durability !== 'none'
     const { signal } = options
     if (process.platform !== 'linux')
@@ -363,39 +362,6 @@ export class Store implements ContentStore, Receiver {
  */
 export function openStore(options: StoreOptions = {}): Promise<Store> {
   return Store.open(options)
-}
-
-/**
- * What root made in the store of an ordinary user that one could not read; and overlays of the one don't see the marks that the
- * layers of the other have (overlayfs.rst, "User xattr").
- */
-async function refuseForeign({ root, content }: StorePaths): Promise<void> {
-  const own = process.geteuid?.()
-  const owner = (await ownerOf({ root, content })) ?? own
-  if (owner === own || owner === undefined) return
-  throw new ConflictError(root, `the store ${quote(root)} belongs to the user with uid ${owner}, not ${own}`, {
-    hint: 'Open it as that user, or choose another root; images can be handed over by save() and load().',
-  })
-}
-
-/** Undefined when there is no store, or nothing of it can be seen. */
-async function ownerOf({ root, content }: Pick<StorePaths, 'root' | 'content'>): Promise<number | undefined> {
-  try {
-    return (await stat(content)).uid
-  } catch (error) {
-    // Its directory is closed to others, but can be seen.
-    return hasCode(error, 'EACCES') ? (await stat(root).catch(() => undefined))?.uid : undefined
-  }
-}
-
-async function makeDirectories({ root, ...parts }: StorePaths): Promise<void> {
-  try {
-    await mkdir(root, { recursive: true, mode: 0o700 })
-    await chmod(root, 0o700)
-    for (const part of Object.values(parts)) await mkdir(part, { recursive: true, mode: 0o700 })
-  } catch (error) {
-    throw fileError(error, 'making a store', root)
-  }
 }
 
 /** Makes a blob young; whether it is still there. */

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { copy } from '../../src/content/copy.ts'
 import { LayoutStore } from '../../src/content/layout.ts'
@@ -9,16 +9,21 @@ import { parseImageConfig, parseManifest } from '../../src/image/index.ts'
 import { openStore } from '../../src/store/index.ts'
 import { busyboxLayer, cannotRunAsRoot } from '../engine/support/busybox.ts'
 import { Scratch } from '../layer/support/apply.ts'
+import { debianArchive } from '../layer/support/debian.ts'
 import { merge } from '../layer/support/diff.ts'
-import { tree } from '../layer/support/tree.ts'
+import { type TreeEntry, tree } from '../layer/support/tree.ts'
 import { image, put } from './support/image.ts'
 import { hasTools } from './support/tools.ts'
 
-const tools = ['umoci', 'skopeo', 'buildah', 'python3', 'tar', 'unshare']
+const tools = ['umoci', 'podman', 'skopeo', 'buildah', 'python3', 'tar', 'unshare']
 const missing = cannotRunAsRoot ?? (hasTools(...tools) ? undefined : `needs ${tools.join(', ')}`)
 
+/** Of these tests. */
+const began = BigInt(Date.now()) * 1_000_000n
+
 const scratch = new Scratch()
-afterAll(() => scratch.clean())
+// A Debian system has many files.
+afterAll(() => scratch.clean(), 300_000)
 
 /** A layout with an image `x` of one archive. */
 async function layoutOf(archive: Buffer): Promise<string> {
@@ -139,7 +144,23 @@ async function bySkopeo(root: string, ...options: readonly string[]): Promise<st
   return to
 }
 
-const images: readonly (readonly [string, (root: string) => Promise<string>])[] = [
+async function byMmdebstrap(): Promise<string | undefined> {
+  const archive = await debianArchive()
+  return archive === undefined ? undefined : layoutOf(readFileSync(archive))
+}
+
+/** Podman gives the root no attributes, and directories that no entry names the time at which they were made. */
+function asPodman({ '.': _, ...entries }: Record<string, TreeEntry>): Record<string, unknown> {
+  const isUnnamed = ({ type, mtime }: TreeEntry): boolean => type === 'directory' && (mtime === 0n || mtime > began)
+  return Object.fromEntries(
+    Object.entries(entries).map(([name, entry]) => [name, isUnnamed(entry) ? { ...entry, mtime: 0n } : entry]),
+  )
+}
+
+/** Undefined where an image can't be made here. */
+type Maker = (root: string) => Promise<string | undefined>
+
+const images: readonly (readonly [string, Maker])[] = [
   [
     'GNU tar, V7 format',
     gnu('--format=v7', '--exclude=./d/e', '--exclude=./null', '--exclude=./loop', '--exclude=./fifo'),
@@ -156,6 +177,7 @@ const images: readonly (readonly [string, (root: string) => Promise<string>])[] 
   ['buildah, with every kind of change', byBuildah],
   ['umoci, after a repack', byUmoci],
   ['skopeo, by way of the format of Docker', bySkopeo],
+  ['mmdebstrap: a Debian system', byMmdebstrap],
 ]
 
 describe.skipIf(missing)(`an image made by (${missing ?? 'compared with umoci'})`, () => {
@@ -164,17 +186,43 @@ describe.skipIf(missing)(`an image made by (${missing ?? 'compared with umoci'})
     root = makeTree()
   })
 
-  it.each(images)('%s comes out as umoci unpacks it, in every attribute', { timeout: 180_000 }, async (_, make) => {
-    const path = await make(root)
-    const bundle = join(scratch.directory(), 'bundle')
-    run('umoci', ['unpack', '--image', `${path}:x`, bundle])
+  /** The files of the image, as overlayfs shows our layers. */
+  async function ours(path: string): Promise<Record<string, TreeEntry>> {
     const store = await openStore({ root: join(scratch.directory(), 'store'), durability: 'none' })
     const descriptor = await copy(await LayoutStore.open(path), 'x', store)
     const manifest = parseManifest(await readAll(store, descriptor, 2 ** 20), descriptor.mediaType).value
     const config = parseImageConfig(await readAll(store, manifest.config, 2 ** 20)).value
     const { layers } = await store.unpack(manifest, config)
-    const ours = tree(merge(scratch, layers))
-    expect(Object.keys(ours).length).toBeGreaterThan(5)
-    expect(ours).toEqual(tree(join(bundle, 'rootfs')))
+    const found = tree(merge(scratch, layers))
+    expect(Object.keys(found).length).toBeGreaterThan(5)
+    return found
+  }
+
+  const each = it.each(images)
+  each('%s comes out as umoci unpacks it, in every attribute', { timeout: 240_000 }, async (_, make) => {
+    const path = await make(root)
+    if (path === undefined) return
+    const bundle = join(scratch.directory(), 'bundle')
+    run('umoci', ['unpack', '--image', `${path}:x`, bundle])
+    expect(await ours(path)).toEqual(tree(join(bundle, 'rootfs')))
+  })
+
+  each('%s comes out as podman mounts it, in every attribute', { timeout: 240_000 }, async (_, make) => {
+    const path = await make(root)
+    if (path === undefined) return
+    const home = scratch.directory()
+    const [graph, state] = [join(home, 'root'), join(home, 'run')]
+    const storage = ['--root', graph, '--runroot', state, '--storage-driver', 'overlay']
+    // It takes the path for a name, which has no capital letters.
+    const podman = (...args: readonly string[]): string =>
+      execFileSync('podman', [...storage, ...args], { cwd: join(path, '..'), encoding: 'utf8', stdio: 'pipe' }).trim()
+    try {
+      const id = podman('pull', '--quiet', `oci:${basename(path)}:x`)
+      expect(asPodman(await ours(path))).toEqual(asPodman(tree(podman('image', 'mount', id))))
+      podman('image', 'unmount', '--force', id)
+    } finally {
+      // It keeps its store mounted on itself.
+      execFileSync('sh', ['-c', 'umount -l "$1" 2>/dev/null || true', 'sh', join(graph, 'overlay')])
+    }
   })
 })

@@ -1,7 +1,6 @@
 import type { FileHandle } from 'node:fs/promises'
 import { finished, type Readable } from 'node:stream'
-import { freeMemory } from '../internal/free-memory.ts'
-import { hasOwnPieces } from './own-pieces.ts'
+import { freePiece, hasOwnPieces } from './own-pieces.ts'
 import { batchSize, writeChunks } from './write-stream.ts'
 
 /** Milliseconds after which bytes are written, however few they are. */
@@ -37,7 +36,7 @@ export async function appendStream(file: FileHandle, source: Readable, listener:
     size = 0
     if (source.isPaused()) source.resume()
     await writeChunks(file, chunks)
-    if (hasOwnPieces(source)) freePieces(chunks)
+    if (hasOwnPieces(source)) chunks.forEach(freePiece)
     listener.onWritten(bytes)
   }
   const write = (): void => {
@@ -74,13 +73,4 @@ export async function appendStream(file: FileHandle, source: Readable, listener:
   if (failure === undefined && size > 0) await writeBatch().catch(broken ? () => {} : fail)
   if (failure !== undefined) throw failure.error
   if (broken) throw broken
-}
-
-/** Size from which on it is worth freeing memory before the garbage collector does, in bytes. */
-const largePiece = 64 * 1024
-
-function freePieces(chunks: readonly Uint8Array[]): void {
-  for (const chunk of chunks) {
-    if (chunk.byteLength >= largePiece && chunk.byteLength === chunk.buffer.byteLength) freeMemory(chunk)
-  }
 }

@@ -6,6 +6,7 @@ import type { Digest } from '../image/digest.ts'
 import { untilAborted } from '../internal/abort.ts'
 import { hasCode } from '../internal/file-error.ts'
 import type { ContentOptions, ContentStore, Fetcher, ReceiveOptions, Receiver } from './interfaces.ts'
+import { hasOwnPieces, markOwnPieces } from './own-pieces.ts'
 
 /** Bytes that are read at a time. */
 const chunkSize = 1024 * 1024
@@ -35,7 +36,9 @@ export class Arrivals implements Fetcher {
   }
 
   async fetch(descriptor: Descriptor, { signal }: ContentOptions = {}): Promise<Readable> {
-    const stream = Readable.from(this.#read(descriptor, signal), { objectMode: false, highWaterMark: chunkSize })
+    // One piece at a time: of several, whoever iterates the stream would get a copy in one.
+    const stream = Readable.from(this.#read(descriptor, signal), { objectMode: false, highWaterMark: 1 })
+    markOwnPieces(stream)
     // Who reads the stream learns of its error also when it comes before they have begun to listen.
     return stream.on('error', () => {})
   }
@@ -85,18 +88,18 @@ export class Arrivals implements Fetcher {
   async *#read(descriptor: Descriptor, signal: AbortSignal | undefined): AsyncGenerator<Buffer, void, undefined> {
     const arrival = this.#arrivalOf(descriptor)
     const attempt = arrival.attempt
-    const beyond = (position: number): Promise<void> => arrival.beyond(position, attempt, signal)
+    const beyond = (position: number): Promise<number> => arrival.beyond(position, attempt, signal)
     await beyond(0)
     const file = await arrival.open()
     if (file === undefined) {
       await beyond(Number.POSITIVE_INFINITY)
-      yield* (await this.#store.fetch(descriptor, { signal })) as AsyncIterable<Buffer>
+      yield* ownPieces(await this.#store.fetch(descriptor, { signal }))
       return
     }
     try {
       for (let position = 0; position < descriptor.size; ) {
-        await beyond(position)
-        const { buffer, bytesRead } = await file.read(Buffer.allocUnsafeSlow(chunkSize), 0, chunkSize, position)
+        const size = Math.min(chunkSize, descriptor.size - position, (await beyond(position)) - position)
+        const { buffer, bytesRead } = await file.read(Buffer.allocUnsafeSlow(size), 0, size, position)
         if (bytesRead === 0) break
         position += bytesRead
         yield buffer.subarray(0, bytesRead)
@@ -106,6 +109,11 @@ export class Arrivals implements Fetcher {
       await file.close()
     }
   }
+}
+
+/** What a stream gives, as pieces that nobody else has. */
+async function* ownPieces(stream: Readable): AsyncGenerator<Buffer, void, undefined> {
+  for await (const piece of stream as AsyncIterable<Buffer>) yield hasOwnPieces(stream) ? piece : Buffer.from(piece)
 }
 
 /** How far one content is. */
@@ -148,16 +156,17 @@ class Arrival {
   }
 
   /**
-   * Waits until there are more than `position` bytes, or all.
+   * Waits until there are more than `position` bytes, or all. @returns how many there are; Infinity for all.
    * @throws ConflictError when it is fetched anew since `attempt`. @throws `signal.reason`
    */
-  async beyond(position: number, attempt: number, signal: AbortSignal | undefined): Promise<void> {
+  async beyond(position: number, attempt: number, signal: AbortSignal | undefined): Promise<number> {
     while (this.attempt === attempt && !this.#isComplete && this.#bytes <= position) {
       await untilAborted(new Promise<void>((resolve) => this.#waiting.push(resolve)), signal)
     }
     if (this.attempt !== attempt) {
       throw new ConflictError(this.#digest, 'what had arrived of it was not what its digest says; it is fetched anew')
     }
+    return this.#isComplete ? Number.POSITIVE_INFINITY : this.#bytes
   }
 
   #wake(): void {

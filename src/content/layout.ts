@@ -25,6 +25,7 @@ import { documentLimits } from './limits.ts'
 import { measure } from './measure.ts'
 import { mediaTypeOf, unknownType } from './media-type-of.ts'
 import type { NamedDescriptor } from './named.ts'
+import { markOwnPieces } from './own-pieces.ts'
 import { isAlive, ownerOf, ownOwner } from './owner.ts'
 import { isPartial, PartialFiles } from './partial-files.ts'
 import { publish, syncFolder } from './publish.ts'
@@ -153,7 +154,7 @@ export class LayoutStore implements ContentStore, Receiver, ReferrersLister {
     const file = await this.#open(descriptor.digest)
     // A stream takes memory for a whole chunk with each read, also for a manifest of some hundred bytes.
     const highWaterMark = Math.max(1, Math.min(chunkSize, descriptor.size + 1))
-    return destroyOnAbort(file.createReadStream({ start: offset, highWaterMark }), signal)
+    return destroyOnAbort(markOwnPieces(file.createReadStream({ start: offset, highWaterMark })), signal)
   }
 
   async #open(digest: Digest): Promise<FileHandle> {

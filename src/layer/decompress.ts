@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream'
+import { freePiece, hasOwnPieces } from '../content/own-pieces.ts'
 import { LayerError } from '../errors.ts'
 import { type Compression, type DecodeOptions, decoded, isDamage } from '../internal/compression.ts'
 import { chunkSize } from '../internal/feeder.ts'
@@ -55,8 +56,11 @@ function damaged({ compression, compressed }: DecompressionCounters, cause: Erro
 }
 
 async function* counted(source: Readable, counters: DecompressionCounters): AsyncGenerator<Buffer, void, undefined> {
+  const isOurs = hasOwnPieces(source)
   for await (const chunk of source as AsyncIterable<Buffer>) {
     counters.compressed += chunk.length
     yield chunk
+    // A decompressor that wants the next piece is done with this one. What is not compressed goes on to somebody else.
+    if (isOurs && counters.compression !== 'none') freePiece(chunk)
   }
 }

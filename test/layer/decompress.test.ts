@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import * as zlib from 'node:zlib'
 import { describe, expect, it } from 'vitest'
+import { markOwnPieces } from '../../src/content/own-pieces.ts'
 import { LayerError, UnsupportedError } from '../../src/errors.ts'
 import {
   type DecompressionCounters,
@@ -95,6 +96,32 @@ describe('decompress', () => {
     )
     await expect(all(stream)).rejects.toBe(failure)
   })
+
+  it.each([
+    ['gzip', { digested: false }, zlib.gzipSync(content)],
+    ['gzip', { digested: true }, zlib.gzipSync(content)],
+    ['none', {}, content],
+  ] as const)(
+    'frees what only it has when it has read it, and what it hands on never: %s, %o',
+    async (_, how, blob) => {
+      const size = 64 * 1024
+      const pieces = Array.from({ length: Math.ceil(blob.length / size) }, (_, i) => {
+        const part = blob.subarray(i * size, (i + 1) * size)
+        const own = Buffer.allocUnsafeSlow(part.length)
+        part.copy(own)
+        return own
+      })
+      const given = async function* (): AsyncGenerator<Buffer> {
+        yield* pieces
+      }
+      const stream = Readable.from(given(), { objectMode: false, highWaterMark: 1 })
+      markOwnPieces(stream)
+      expect((await all(stream, undefined, how)).equals(content)).toBe(true)
+      const large = pieces.filter((_, i) => i < pieces.length - 1)
+      expect(large.length).toBeGreaterThan(2)
+      for (const { byteLength } of large) expect(byteLength).toBe(blob === content ? size : 0)
+    },
+  )
 
   describe('of gzip whose content has a digest that is checked', () => {
     const digested = (bytes: Buffer, size?: number, counters?: DecompressionCounters): Promise<Buffer> =>

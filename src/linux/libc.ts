@@ -19,6 +19,7 @@ interface FfiRs {
     funcName: string
     retType: number
     paramsType: readonly number[]
+    /** Of the call that is made. */
     paramsValue: readonly unknown[]
     errno: boolean
     freeResultMemory: boolean
@@ -267,8 +268,9 @@ class FfiLibc implements Libc {
   private invoke(symbol: LibcSymbol, paramsValue: readonly unknown[]): unknown {
     const request = this.requests.get(symbol)
     if (request === undefined) throw new InvalidArgumentError(`${symbol} is not in the table of libc functions`)
+    request.paramsValue = paramsValue
     try {
-      return this.ffi.load({ ...request, paramsValue })
+      return this.ffi.load(request)
     } catch (cause) {
       // ffi-rs' own message is often empty.
       throw new UnsupportedError(`the function ${symbol} of libc`, 'ffi-rs could not call it', { cause })

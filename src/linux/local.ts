@@ -3,6 +3,7 @@ import type { Call, Out } from './call.ts'
 import { encode } from './encode.ts'
 import { errnoNumber, syscallError } from './errno.ts'
 import { libc, type Memory } from './libc.ts'
+import { syscallNumber } from './syscall-numbers.ts'
 
 /** Bytes of memory for the arguments of one local call. */
 const arenaSize = 1 << 20
@@ -16,7 +17,11 @@ let arena: Memory | undefined
  * @throws SyscallError when the kernel refuses. @throws InvalidArgumentError for arguments it can't take.
  */
 export function perform(call: Call): number {
-  return performFor(call).value
+  // Numbers need no memory, and no encoding.
+  if (call.childSocket !== undefined || !call.args.every(Number.isSafeInteger)) return performFor(call).value
+  const door = libc()
+  const args = call.args.map((arg) => BigInt(arg as number))
+  return checked(call, door.syscall(syscallNumber(call.name, door.architecture), ...args))
 }
 
 /** {@link perform} for a call that writes to memory; `bytes` gives what it wrote. */
@@ -31,8 +36,7 @@ export function performFor(call: Call): { readonly value: number; bytes(out: Out
   // The call lies behind the part that a reply would have.
   const args: bigint[] = []
   for (let i = 0; i < 6; i++) args.push(memory.bytes.readBigInt64LE(replySize + 8 + i * 8))
-  const value = door.syscall(memory.bytes.readUInt32LE(replySize), ...args)
-  if (value < 0 && value > -4096 && !isTolerated(call, -value)) throw syscallError(call, -value)
+  const value = checked(call, door.syscall(memory.bytes.readUInt32LE(replySize), ...args))
   // Copied now: the next call uses the same memory.
   const written = new Map<Out, Buffer>()
   for (const [out, at] of outs) written.set(out, Buffer.from(memory.bytes.subarray(at, at + out.size)))
@@ -44,6 +48,12 @@ export function performFor(call: Call): { readonly value: number; bytes(out: Out
       return bytes
     },
   }
+}
+
+/** @throws SyscallError for a result that is a failure. */
+function checked(call: Call, value: number): number {
+  if (value < 0 && value > -4096 && !isTolerated(call, -value)) throw syscallError(call, -value)
+  return value
 }
 
 /** Whether `errno` is no failure of `call`. */

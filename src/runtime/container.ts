@@ -24,14 +24,14 @@ import { leaveToParent } from './handover.ts'
 import { type HookTarget, hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { killAllOf } from './kill-all.ts'
 import { addMountTo, removeMountFrom } from './live-mounts.ts'
-import { farewellCalls, type Watch, watchCalls } from './monitor.ts'
+import type { Watch } from './monitor.ts'
 import { pauseRecord, resumeRecord } from './pause.ts'
 import { signalNumber } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
 import { type ResourceUsage, resourceUsage } from './resource-usage.ts'
 import { removeRootMount } from './root-mount.ts'
 import type { RuntimeProcess } from './runtime-process.ts'
-import { type ContainerRecord, stateFiles } from './state-directory.ts'
+import type { ContainerRecord } from './state-directory.ts'
 import { statsOf } from './stats/stats.ts'
 import type { ContainerStats } from './stats/types.ts'
 import { stepFailed } from './step-error.ts'
@@ -336,21 +336,23 @@ export class RuntimeContainer implements AsyncDisposable {
   }
 
   private async watch(): Promise<ExitStatus> {
-    const { monitor, record, directory } = this.parts
-    const { outlive, cgroups, resctrl, oomCounter } = record
-    const handedOver = record.handedOver === true
-    const watch = watchCalls({
-      ...{ pid: this.pid, outlive, oomCounter, cgroups, resctrl, handedOver, keepsMounts: this.parts.parked },
-      record: directory.exitRecord,
+    const { monitor, record, directory, parked } = this.parts
+    const watch = this.parts.plan.watch({
+      stateRoot: dirname(directory.path),
+      pid: this.pid,
+      rootMount: record.rootMount,
     })
-    const watched = monitor.run(watch.calls, { background: this.parts.parked })
+    // The pid of a parked one makes it one of its kind.
+    const again = !parked
+    const watched = monitor.run(watch.calls, { background: parked, again })
     if (watch.afterwards.length > 0) this.cgroupsRemoved = this.untilRemoved(watch)
-    if (!outlive) monitor.post(farewellCalls(directory.path, stateFiles, record.rootMount))
+    if (watch.farewell.length > 0) monitor.post(watch.farewell, again)
     let status = killedWithMonitor
     try {
       const results = await watched
       status = exitStatus(results.bytes(watch.siginfo), results.bytes(watch.oomText))
       this.used = resourceUsage(results.bytes(watch.rusage))
+      if (watch.afterwards.length === 0) this.noteRemovals(watch, results)
     } catch {
       // Never settles: whoever waits for the end has to ask by the id.
       if (this.released) {
@@ -368,14 +370,18 @@ export class RuntimeContainer implements AsyncDisposable {
     return status
   }
 
-  private async untilRemoved({ afterwards, removals }: Watch): Promise<void> {
-    const { cgroups } = this.parts.record
+  private async untilRemoved(watch: Watch): Promise<void> {
     try {
-      const results = await this.parts.monitor.run(afterwards, { background: true })
-      this.cgroups = cgroups.filter((_, index) => results.value(removals[index] as Call) !== 0)
+      this.noteRemovals(watch, await this.parts.monitor.run(watch.afterwards, { background: true }))
     } catch {
       // The monitor was killed: whoever deletes the container removes them.
     }
+  }
+
+  /** What the monitor has removed of the cgroup need not be removed again. */
+  private noteRemovals({ removals }: Watch, results: Results): void {
+    if (removals.length === 0) return
+    this.cgroups = this.parts.record.cgroups.filter((_, index) => results.value(removals[index] as Call) !== 0)
   }
 
   /** The record with what has changed since it was made. */

@@ -3,8 +3,9 @@ import { InvalidArgumentError } from '../errors.ts'
 import { stringifyJsonInt64 } from '../internal/json-int64.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import type { RuntimeContainer } from './container.ts'
-import { Creation } from './creation.ts'
+import { Creation, type InternalCreateOptions } from './creation.ts'
 import { outlives } from './exec.ts'
+import { forgetForesight } from './foresight.ts'
 import type { HookFunctions } from './hooks.ts'
 import { thisHost } from './host.ts'
 import type { Learning } from './learn/learning.ts'
@@ -132,24 +133,35 @@ interface Made {
 }
 
 async function make(given: CreateOptions, parked: boolean): Promise<Made> {
-  const { id, signal } = given
+  const { signal } = given
   signal?.throwIfAborted()
   const supervision = supervisionOf(given)
   const options = supervision === undefined ? given : { ...given, spec: supervision.specOf(given.spec) }
   const root = options.stateRoot ?? defaultStateRoot()
   const config = textOf(options.spec)
   await sweep(root)
+  const all: InternalCreateOptions = { ...options, config, parked, supervision }
+  try {
+    return (await attempt(all, root)) ?? ((await attempt(all, root)) as Made)
+  } catch (cause) {
+    signal?.throwIfAborted()
+    throw cause
+  }
+}
+
+/** @returns undefined when what was foreseen was otherwise: nothing is foreseen any more. */
+async function attempt(options: InternalCreateOptions, root: string): Promise<Made | undefined> {
+  const { id, signal } = options
   const directory = await claim(root, id)
   let plan: Plan
   try {
     const bySystemd = options.cgroupManager === 'systemd' && options.cgroup !== false
-    const scope = bySystemd ? await scopeOf(id, options.spec) : undefined
-    plan = planOf(options, config, parked, scope, supervision !== undefined)
+    plan = planOf(options, bySystemd ? await scopeOf(id, options.spec) : undefined)
   } catch (cause) {
     directory.remove()
     throw unusable(cause, 'config')
   }
-  const creation = new Creation({ ...options, config, parked, supervision }, plan, directory)
+  const creation = new Creation(options, plan, directory)
   const interrupt = (): void => creation.interrupt()
   signal?.addEventListener('abort', interrupt, { once: true })
   try {
@@ -157,8 +169,9 @@ async function make(given: CreateOptions, parked: boolean): Promise<Made> {
     return { container, plan, streams: creation.streams }
   } catch (cause) {
     await creation.undo()
-    signal?.throwIfAborted()
-    throw unusable(stepFailed(id, cause), 'config')
+    if (!creation.wasForeseen || signal?.aborted === true) throw unusable(stepFailed(id, cause), 'config')
+    forgetForesight(plan)
+    return undefined
   } finally {
     signal?.removeEventListener('abort', interrupt)
   }
@@ -187,16 +200,11 @@ function supervisionOf(options: CreateOptions): Supervision | undefined {
     : new LearningSession(id, learn, spec)
 }
 
-function planOf(
-  options: CreateOptions,
-  config: string,
-  parked: boolean,
-  scope: Scope | undefined,
-  supervised: boolean,
-): Plan {
-  const { id, spec, bundle, overlay, preserveFds, newKeyring, noPivot, accounting, cgroup } = options
+function planOf(options: InternalCreateOptions, scope: Scope | undefined): Plan {
+  const { id, spec, bundle, overlay, preserveFds, newKeyring, noPivot, accounting, cgroup, config, parked } = options
   const handOver = options.handOver === true
   const outlive = outlives(options)
+  const supervised = options.supervision !== undefined
   const others = {
     bundle,
     overlay,

@@ -3,8 +3,7 @@ import { RuntimeError } from '../errors.ts'
 import { delay, untilAborted } from '../internal/abort.ts'
 import { type Settled, settled, unsettled } from '../internal/settled.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
-import { filled, out } from '../linux/call.ts'
-import { close } from '../linux/calls/files.ts'
+import { type Call, filled, out } from '../linux/call.ts'
 import {
   pidfdOpen,
   pidfdSendSignal,
@@ -19,7 +18,7 @@ import { Channel } from '../linux/remote/channel.ts'
 import { Remote, socketPair } from '../linux/remote/remote.ts'
 import { borrowSpare } from '../linux/remote/spares.ts'
 import type { Descriptors } from '../linux/remote/spawn.ts'
-import type { Results } from '../linux/runner.ts'
+import type { CallRunner, Results } from '../linux/runner.ts'
 import { directoriesOf, oomCounterPath, type Placement } from './cgroups/plan.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import { RuntimeContainer } from './container.ts'
@@ -28,6 +27,7 @@ import { sendPidfd } from './descriptor-socket.ts'
 import { descriptor } from './descriptors.ts'
 import { outlives } from './exec.ts'
 import { firstRecord, rootfsOf } from './first-record.ts'
+import { foresee, foreseenCalls, forgetForesight, isAsForeseen } from './foresight.ts'
 import { listenForStart } from './handover.ts'
 import { hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { thisHost } from './host.ts'
@@ -65,6 +65,16 @@ export interface InternalCreateOptions extends CreateOptions {
   readonly supervision?: Supervision | undefined
 }
 
+const createHooks = ['prestart', 'createRuntime', 'createContainer'] as const
+
+/** There is nobody any more who could do what an examination asks for. */
+const nobody: CallRunner = { run: () => Promise.reject(otherwise()) }
+
+/** Never told: the container is made again, with nothing foreseen. */
+function otherwise(): RuntimeError {
+  return new RuntimeError('it is not as was foreseen', { step: 'look at what is there' })
+}
+
 /** The making of one container: what has been made so far, so that it can be undone. */
 export class Creation {
   private readonly options: InternalCreateOptions
@@ -90,6 +100,7 @@ export class Creation {
   private terminal: Terminal | undefined
   private parkedSocket: number | undefined
   private supervisor: FilterServer | undefined
+  private foreseen = false
 
   constructor(options: InternalCreateOptions, plan: Plan, directory: StateDirectory) {
     this.options = options
@@ -116,8 +127,10 @@ export class Creation {
     const { monitor, init, cloning } = this.spawn()
     const maps = plan.namespaces.isNew('user')
     const waits = this.stage === undefined && (maps || plan.cgroup.placement !== undefined)
+    const foreseen = waits || !this.isUninterrupted ? undefined : foreseenCalls(plan)
+    this.foreseen = foreseen !== undefined
     // Handed over before there is anybody to read it: the first process finds it when it is born.
-    const early = waits ? undefined : settled(init.run(plan.setup, { again: true }))
+    const early = waits ? undefined : settled(init.run(foreseen ?? plan.setup, { again: true }))
     this.planAhead()
     const made = unsettled(await cloning)
     const born = made.value(plan.clone)
@@ -130,17 +143,14 @@ export class Creation {
     const setup = await this.setUp(init, await (early ?? settled(init.run(plan.setup, { again: true }))))
     signal?.throwIfAborted()
     const startTime = startTimeOf(pid, plan.stat === undefined ? undefined : setup.bytes(plan.stat))
-    for (const examine of plan.examinations) {
-      const examined = examine(setup, init)
-      if (examined !== undefined) await examined
-    }
+    const isSteady = await this.examine(init, setup)
     const { netDevices = {} } = options.spec.linux ?? {}
     if (Object.keys(netDevices).length > 0) {
       this.devices = new NetDeviceMoves(netDevices, pid)
       await this.devices.move(init)
     }
     await this.runHooks(pid, startTime)
-    const finishing = settled(this.finish(init, setup))
+    const finishing = settled(this.finish(init, setup, isSteady))
     // While the kernel is at it. If it fails, the record goes with the directory.
     const record = this.record({ pid, startTime })
     const { warnings } = plan
@@ -170,10 +180,36 @@ export class Creation {
     })
   }
 
+  /** Whether nothing of this process comes between the two batches of the first one, and both can be made again. */
+  private get isUninterrupted(): boolean {
+    const { spec, hooks, rootTree } = this.options
+    if (rootTree !== undefined || this.plan.listener !== undefined || spec.process?.terminal === true) return false
+    const hasDevices = Object.keys(spec.linux?.netDevices ?? {}).length > 0
+    return !hasDevices && !createHooks.some((kind) => hasHooks(kind, spec, hooks))
+  }
+
+  /** Whether it has failed for what was foreseen, perhaps: it is to be tried without. */
+  get wasForeseen(): boolean {
+    return this.foreseen
+  }
+
+  /** Looks at what the first batch has found. @returns whether nothing had to be done. */
+  private async examine(init: Channel, setup: Results): Promise<boolean> {
+    const { plan } = this
+    let isSteady = true
+    for (const examine of plan.examinations) {
+      const examined = examine(setup, this.foreseen ? nobody : init)
+      if (examined === undefined) continue
+      isSteady = false
+      await examined
+    }
+    return isSteady
+  }
+
   /** Runs the hooks of the create operation: everything is mounted, and the root not entered yet. */
   private async runHooks(pid: number, startTime: string): Promise<void> {
     const { spec, hooks, signal } = this.options
-    for (const kind of ['prestart', 'createRuntime', 'createContainer'] as const) {
+    for (const kind of createHooks) {
       if (!hasHooks(kind, spec, hooks)) continue
       // Whoever finds the directory after a crash must be able to tell that they have run.
       this.hooked ??= this.record({ pid, startTime })
@@ -311,8 +347,8 @@ export class Creation {
       this.monitor = spare ?? Remote.spawn({ descriptors, outlive: true, dumpable, text })
       return { monitor: this.monitor, init, cloning: settled(this.monitor.run(plan.monitor, { again: true })) }
     } finally {
-      perform(close(pair.there))
-      if (between !== undefined) perform(close(between.there))
+      closeSync(pair.there)
+      if (between !== undefined) closeSync(between.there)
       if (listener !== undefined) closeSync(listener)
       if (theirs !== undefined) closeSync(theirs)
       if (agent !== undefined) closeSync(agent)
@@ -322,12 +358,10 @@ export class Creation {
   }
 
   /** The second batch of the first process: masks, root, working directory. @returns path of the program. */
-  private async finish(init: Channel, setup: Results): Promise<string> {
+  private async finish(init: Channel, setup: Results, isSteady: boolean): Promise<string> {
     const { plan, options } = this
-    const found = plan.targets
-      .filter((target) => setup.value(target.handle) >= 0)
-      .map((target) => foundTarget(target, setup.value(target.handle), setup.bytes(target.stat)))
-    const results = await init.run(plan.finish(found), { again: true })
+    const results = this.foreseen ? setup : await init.run(this.finishingCalls(setup, isSteady), { again: true })
+    if (this.foreseen && !isAsForeseen(plan, results)) throw otherwise()
     if (options.parked) return ''
     const workingDirectory = results.bytes(plan.workingDirectory).toString('latin1')
     if (!workingDirectory.startsWith('/')) {
@@ -341,6 +375,17 @@ export class Creation {
       this.link = undefined
     }
     return chooseProgram(options, plan, results)
+  }
+
+  private finishingCalls(setup: Results, isSteady: boolean): readonly Call[] {
+    const { plan } = this
+    const found = plan.targets
+      .filter((target) => setup.value(target.handle) >= 0)
+      .map((target) => foundTarget(target, setup.value(target.handle), setup.bytes(target.stat)))
+    const calls = plan.finish(found)
+    if (isSteady) foresee(plan, found)
+    else forgetForesight(plan)
+    return calls
   }
 
   private record(of: { readonly pid: number; readonly startTime: string }): ContainerRecord {

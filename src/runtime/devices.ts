@@ -19,7 +19,7 @@ import {
   umask,
 } from '../linux/calls/files.ts'
 import { attachMount, cloneTree } from '../linux/calls/mounts.ts'
-import type { Results } from '../linux/runner.ts'
+import type { CallRunner, Results } from '../linux/runner.ts'
 import { type Examination, fileKind, foundWrong, statxSize } from './examine.ts'
 import { destinationOf } from './kernel-mounts.ts'
 import { parseMountOptions } from './mount-options.ts'
@@ -116,14 +116,16 @@ function makeNode(device: LinuxDevice, root: number, dev: Call, pointer: string)
   const owned = uid === 0 && gid === 0 ? [] : [fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW, why)]
   return {
     calls: [...before, made, ...owned, ...after],
-    examination: async (results, runner) => {
-      if (results.value(made) !== -EEXIST) return
-      const kind = out(statxSize)
-      const node = openNodeInRoot(root, device.path, why)
-      const found = await runner.run([node, statx(node, '', AT_EMPTY_PATH, STATX_BASIC, kind, why), close(node)])
-      refuseOther(found, kind, device, why)
-    },
+    examination: (results, runner) =>
+      results.value(made) === -EEXIST ? examineNode(device, root, runner, why) : undefined,
   }
+}
+
+async function examineNode(device: LinuxDevice, root: number, runner: CallRunner, why: CallOptions): Promise<void> {
+  const kind = out(statxSize)
+  const node = openNodeInRoot(root, device.path, why)
+  const found = await runner.run([node, statx(node, '', AT_EMPTY_PATH, STATX_BASIC, kind, why), close(node)])
+  refuseOther(found, kind, device, why)
 }
 
 function bindDevice(device: LinuxDevice, root: number, _: Call, pointer: string): PlannedDevice {

@@ -4,7 +4,6 @@ import { delay } from '../internal/abort.ts'
 import { type Settled, settled, unsettled } from '../internal/settled.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import { type Call, out } from '../linux/call.ts'
-import { close } from '../linux/calls/files.ts'
 import { pidfdOpen, pidfdSendSignal, SIGKILL, siginfoSize, waitForAnyExit } from '../linux/calls/processes.ts'
 import { syscallError } from '../linux/errno.ts'
 import { perform } from '../linux/local.ts'
@@ -155,7 +154,7 @@ export class Execution {
       this.monitor = Remote.spawn({ descriptors, outlive: true })
       return { monitor: this.monitor, joiner, process }
     } finally {
-      for (const { there } of pairs) perform(close(there))
+      for (const { there } of pairs) closeSync(there)
       this.link?.handOver()
       if (agent !== undefined) closeSync(agent)
     }

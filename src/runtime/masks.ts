@@ -1,5 +1,5 @@
 import { type Call, type CallOptions, type Out, out } from '../linux/call.ts'
-import { AT_EMPTY_PATH, AT_FDCWD, close, O, openat, S_IFDIR, S_IFMT, statx } from '../linux/calls/files.ts'
+import { AT_EMPTY_PATH, AT_FDCWD, close, type Fd, O, openat, S_IFDIR, S_IFMT, statx } from '../linux/calls/files.ts'
 import { attachMount, cloneTree, MOUNT_ATTR, mountSetattr } from '../linux/calls/mounts.ts'
 import { newFilesystem } from './filesystem.ts'
 import { openInRoot } from './paths.ts'
@@ -10,13 +10,15 @@ export interface Target {
   readonly path: string
   readonly pointer: string
   readonly handle: Call
+  /** The call that tells what is there, and where. */
+  readonly look: Call
   readonly stat: Out
 }
 
 /** What the first batch found out of a {@link Target}: a descriptor, and whether it is a directory. */
 export interface FoundTarget {
   readonly target: Target
-  readonly descriptor: number
+  readonly descriptor: Fd
   readonly isDirectory: boolean
 }
 
@@ -38,8 +40,9 @@ export function openTargets(
     const handle = openInRoot(root, path, { ...why, tolerate: 'ENOENT' })
     const stat = out(statxSize)
     // Of a path that does not exist the handle is an errno, and so no descriptor.
-    calls.push(handle, statx(handle, '', AT_EMPTY_PATH, statxTypeMask, stat, { ...why, tolerate: 'EBADF' }))
-    return { kind, path, pointer, handle, stat }
+    const look = statx(handle, '', AT_EMPTY_PATH, statxTypeMask, stat, { ...why, tolerate: 'EBADF' })
+    calls.push(handle, look)
+    return { kind, path, pointer, handle, look, stat }
   })
   return { calls, targets }
 }

@@ -24,11 +24,12 @@ import {
   siginfoSize,
   WNOWAIT,
   waitForEvent,
-  waitForExit,
+  waitForExitOf,
 } from '../linux/calls/processes.ts'
 import { peek } from '../linux/calls/sockets.ts'
 import { descriptor } from './descriptors.ts'
 import type { RootMount } from './root-mount.ts'
+import { stateFiles } from './state-directory.ts'
 
 /** Bytes of the controller's file that are kept. */
 export const oomTextSize = 512
@@ -54,8 +55,6 @@ export function watcherCalls(cloned: Call | number): readonly Call[] {
 
 /** What a monitor is to watch. */
 export interface WatchOptions {
-  /** The container's first process. */
-  readonly pid: number
   /** Whether the container goes on when nobody holds the other end of the monitor's socket. */
   readonly outlive: boolean
   /** File that counts the kills of the out-of-memory killer. */
@@ -63,16 +62,17 @@ export interface WatchOptions {
   /** Directories of its cgroup. */
   readonly cgroups: readonly string[]
   /** Directories of resctrl that were made for it. */
-  readonly resctrl?: readonly string[] | undefined
-  /** File to record the end in, for processes that ask later. */
-  readonly record: string
+  readonly resctrl: readonly string[]
+  /** Its state directory, where the end is recorded for processes that ask later. */
+  readonly directory: string
   /** Whether the container's end is another process's business: then it is only looked at. */
   readonly handedOver: boolean
   /**
-   * Whether its mounts are kept until after the answer. Taking them down waits for all processors, and the end of the
-   * first process would wait for that.
+   * The first process of a container whose mounts are kept until after the answer. Taking them down waits for all
+   * processors, and the end of the first process would wait for that.
    */
-  readonly keepsMounts: boolean
+  readonly keepsMountsOf: number | undefined
+  readonly rootMount: RootMount | undefined
 }
 
 /** The batches that wait for the end of a container. They are made also when nobody is there to hear of it. */
@@ -82,10 +82,12 @@ export interface Watch {
   readonly siginfo: Out
   readonly rusage: Out
   readonly oomText: Out
-  /** The batch behind it. Nobody has to wait. */
+  /** The batch behind it, if there is one. Nobody has to wait. */
   readonly afterwards: readonly Call[]
-  /** Its calls that remove the directories of the cgroup, in their order, and of resctrl. */
+  /** Calls of either that remove the directories of the cgroup, in their order, and of resctrl. */
   readonly removals: readonly Call[]
+  /** The last batch, for a maker that was killed; none when it is to outlive that. */
+  readonly farewell: readonly Call[]
 }
 
 /**
@@ -93,13 +95,14 @@ export interface Watch {
  * gone; its first process may have lost its own parent-death signal (execve of a set-user-ID program and
  * a change of ids clear it), so the monitor kills it.
  */
-export function watchCalls(options: WatchOptions): Watch {
+export function planWatch(options: WatchOptions): Watch {
+  const { outlive, oomCounter, directory, handedOver, keepsMountsOf } = options
   const siginfo = out(siginfoSize)
   const rusage = out(rusageSize)
   const oomText = out(oomTextSize)
   const step = 'wait for the container'
-  const calls: Call[] = options.keepsMounts ? [...holdMounts(options.pid)] : []
-  if (!options.outlive) {
+  const calls: Call[] = keepsMountsOf === undefined ? [] : [...holdMounts(keepsMountsOf)]
+  if (!outlive) {
     const ends = [
       { fd: descriptor.process, events: POLLIN },
       { fd: descriptor.monitor, events: POLLRDHUP },
@@ -107,20 +110,24 @@ export function watchCalls(options: WatchOptions): Watch {
     // A process that has ended does not feel the signal.
     calls.push(waitForEvent(ends, { step }), pidfdSendSignal(descriptor.process, SIGKILL, any))
   }
-  calls.push(waitForExit(options.pid, siginfo, rusage, options.handedOver ? WNOWAIT : 0, { step }))
-  if (options.oomCounter !== undefined) {
-    const counter = openat(AT_FDCWD, options.oomCounter, O.RDONLY, 0, any)
+  calls.push(waitForExitOf(descriptor.process, siginfo, rusage, handedOver ? WNOWAIT : 0, { step }))
+  if (oomCounter !== undefined) {
+    const counter = openat(AT_FDCWD, oomCounter, O.RDONLY, 0, any)
     calls.push(counter, read(counter, oomText, any), close(counter, any))
   }
-  if (options.handedOver) return { calls, siginfo, rusage, oomText, removals: [], afterwards: [] }
-  const file = openat(AT_FDCWD, options.record, O.WRONLY | O.CREAT | O.EXCL, 0o600, any)
+  const ended = { siginfo, rusage, oomText }
+  if (handedOver) return { calls, ...ended, removals: [], afterwards: [], farewell: [] }
+  const file = openat(AT_FDCWD, `${directory}/exit`, O.WRONLY | O.CREAT | O.EXCL, 0o600, any)
   calls.push(file, writev(file, [siginfo, rusage, oomText], any), close(file, any))
-  const directories = [...options.cgroups, ...(options.resctrl ?? [])]
-  const removals = directories.map((directory) => unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any))
-  if (!options.keepsMounts) return { calls, siginfo, rusage, oomText, removals, afterwards: removals }
+  const directories = [...options.cgroups, ...options.resctrl]
+  const removals = directories.map((path) => unlinkat(AT_FDCWD, path, AT_REMOVEDIR, any))
+  const farewell = outlive ? [] : farewellCalls(directory, options.rootMount)
+  if (keepsMountsOf === undefined) {
+    return { calls: [...calls, ...removals], ...ended, removals, afterwards: [], farewell }
+  }
   // Whoever gets the answer comes first, also where it waits for the same processor.
   const afterwards = [schedYield(any), ...removals, close(descriptor.mounts, any)]
-  return { calls, siginfo, rusage, oomText, removals, afterwards }
+  return { calls, ...ended, removals, afterwards, farewell }
 }
 
 /** Where that is refused, as it may be to an ordinary user, the end takes as long as it takes. */
@@ -130,11 +137,11 @@ function holdMounts(pid: number): readonly Call[] {
 }
 
 /**
- * The batch behind {@link watchCalls}, handed over with it: when the container's maker was killed, nobody
- * else is there to remove the state. A maker that lives ends the monitor before it closes the socket, or has
- * another batch for it: then this one fails before it removes anything.
+ * Handed over with the wait: when the container's maker was killed, nobody else is there to remove the state. A maker
+ * that lives ends the monitor before it closes the socket, or has another batch for it: then this one fails before it
+ * removes anything.
  */
-export function farewellCalls(directory: string, files: readonly string[], mount?: RootMount): readonly Call[] {
+function farewellCalls(directory: string, mount: RootMount | undefined): readonly Call[] {
   const more = peek(descriptor.monitor)
   return [
     waitForEvent([{ fd: descriptor.monitor, events: POLLIN | POLLRDHUP }]),
@@ -144,7 +151,7 @@ export function farewellCalls(directory: string, files: readonly string[], mount
     // 1 is no flag that it takes.
     dup3(descriptor.monitor, descriptor.init, more),
     ...(mount === undefined ? [] : [umount2(mount.path, MNT_DETACH | UMOUNT_NOFOLLOW, any)]),
-    ...files.map((file) => unlinkat(AT_FDCWD, `${directory}/${file}`, 0, any)),
+    ...stateFiles.map((file) => unlinkat(AT_FDCWD, `${directory}/${file}`, 0, any)),
     unlinkat(AT_FDCWD, directory, AT_REMOVEDIR, any),
   ]
 }

@@ -29,7 +29,7 @@ import { type IntelRdtPlan, planIntelRdt } from './intel-rdt.ts'
 import { keyringCalls } from './keyring.ts'
 import { labelWrites, mountLabelOption } from './labels.ts'
 import { type FoundTarget, openTargets, protectCalls, type Target } from './masks.ts'
-import { watcherCalls } from './monitor.ts'
+import { type Watch, watcherCalls } from './monitor.ts'
 import { mayNeedHost } from './mount-sources.ts'
 import { type MountContext, type MountPlan, planMounts } from './mounts.ts'
 import { loopbackCalls, type NamespacePlan, planNamespaces } from './namespaces.ts'
@@ -45,6 +45,7 @@ import { maySetGroups } from './set-groups.ts'
 import type { Scope } from './systemd/scope.ts'
 import { consoleCalls, controlCalls, terminalCalls } from './terminal-calls.ts'
 import { warningsOf } from './warnings.ts'
+import { type Watched, watchesOf } from './watch.ts'
 
 /** What is planned. */
 export interface PlanOptions {
@@ -115,6 +116,8 @@ export interface Plan {
   readonly start: ((program: string, pid: number) => readonly Call[]) | undefined
   /** What becoming another program than that of the config takes. */
   readonly context: StartContext
+  /** What the monitor does from then on. */
+  watch(of: Watched): Watch
   /** See `warnings` of RuntimeContainer. */
   readonly warnings: readonly string[]
   /** Number of the socket that leads to the seccomp listener, where there is to be one. */
@@ -235,6 +238,7 @@ export function planContainer(options: PlanOptions): Plan {
     get context() {
       return startContext(options, namespaces)
     },
+    watch: watchesOf(options, { cgroup, intelRdt }),
     get warnings() {
       return warnings()
     },

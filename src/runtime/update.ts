@@ -61,7 +61,6 @@ export function joinedByOthers(
   directory: StateDirectory,
   known: readonly string[],
 ): readonly string[] {
-  if (hostHierarchies().v1.length === 0) return []
-  const { cgroups = [] } = directory.read() ?? {}
+  const { cgroups = [] } = directory.readRewritten() ?? {}
   return cgroups.filter((each) => !record.cgroups.includes(each) && !known.includes(each))
 }

@@ -119,6 +119,11 @@ export function attachMountAt(from: Fd, path: string, options?: CallOptions): Ca
   return call('move_mount', [from, '', AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH], { path, ...options })
 }
 
+/** move_mount(2) onto a name in the directory that `to` is open on; not the one a symlink of that name leads to. */
+export function attachMountIn(from: Fd, to: Fd, name: string, options?: CallOptions): Call {
+  return call('move_mount', [from, '', to, name, MOVE_MOUNT_F_EMPTY_PATH], { path: name, ...options })
+}
+
 /** What {@link mountSetattr} changes. */
 export interface MountAttributes {
   /** Bits of {@link MOUNT_ATTR} to set. */

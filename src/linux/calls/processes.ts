@@ -112,6 +112,7 @@ export function pidfdSendSignal(pidfd: Fd, signal: number, options?: CallOptions
 
 const P_ALL = 0
 const P_PID = 1
+const P_PIDFD = 3
 const WEXITED = 4
 /** Leaves what has ended to be waited for again. */
 export const WNOWAIT = 0x1000000
@@ -129,6 +130,11 @@ export function waitForExit(
   options?: CallOptions,
 ): Call {
   return call('waitid', [P_PID, pid, siginfo, WEXITED | flags, rusage], options)
+}
+
+/** waitid(2) for the end of the child that `pidfd` stands for. Blocks. */
+export function waitForExitOf(pidfd: Fd, siginfo: Out, rusage: Out, flags: number, options?: CallOptions): Call {
+  return call('waitid', [P_PIDFD, pidfd, siginfo, WEXITED | flags, rusage], options)
 }
 
 /** waitid(2) for the end of any child. Blocks. */

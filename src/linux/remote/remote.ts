@@ -1,7 +1,8 @@
+import { closeSync } from 'node:fs'
 import { InvalidArgumentError } from '../../errors.ts'
 import { hostArchitecture } from '../architecture.ts'
 import { type Call, out } from '../call.ts'
-import { close, closeRange } from '../calls/files.ts'
+import { closeRange } from '../calls/files.ts'
 import { checkPeer, kill, PR, prctl, SIGKILL, SOCK_CLOEXEC, SOCK_STREAM, socketpair } from '../calls/processes.ts'
 import { perform, performFor } from '../local.ts'
 import type { CallRunner, Results } from '../runner.ts'
@@ -64,10 +65,10 @@ export class Remote implements CallRunner, AsyncDisposable {
       const channel = new Channel(here, { architecture: hostArchitecture(), outlive, prelude, text })
       return new Remote(pid, channel)
     } catch (error) {
-      perform(close(here))
+      closeSync(here)
       throw error
     } finally {
-      perform(close(there))
+      closeSync(there)
     }
   }
 

@@ -1,3 +1,4 @@
+import { closeSync } from 'node:fs'
 import { type Call, call } from '../call.ts'
 import { close, ftruncate, MFD, memfdCreate } from '../calls/files.ts'
 import { libc } from '../libc.ts'
@@ -46,7 +47,7 @@ function makeMemory(): Omit<SharedMemory, 'giveBack'> {
     perform(ftruncate(fd, size, { step }))
     return { bytes: libc().share(fd, size).bytes, address, fd }
   } catch (error) {
-    perform(close(fd))
+    closeSync(fd)
     throw error
   }
 }

@@ -10,12 +10,20 @@ import type { Descriptors } from './spawn.ts'
  * Only such as are as they were made: with the namespaces, the root and the ids of this process.
  */
 
+/** What one takes over that was made with the same numbers of descriptors. */
+interface Kind {
+  /** Numbers that it gives to the descriptors that it is handed, in the order in which it is. */
+  readonly numbers: readonly number[]
+  /** The batch with which it waits for them. */
+  readonly wait: readonly Call[]
+}
+
 interface Spare {
   readonly remote: Remote
-  /** Numbers that it gives to the descriptors that it is handed. */
-  readonly numbers: readonly number[]
+  readonly kind: Kind
   /** Who this process was when it was made. */
-  readonly owner: string
+  readonly uid: number | undefined
+  readonly gid: number | undefined
   readonly since: number
 }
 
@@ -36,16 +44,16 @@ let watch: NodeJS.Timeout | undefined
  */
 export function borrowSpare(descriptors: Descriptors, text: string): Remote | undefined {
   reapOrphans()
-  const numbers = numbersOf(descriptors)
-  const owner = ownerNow()
+  const kind = kindOf(descriptors)
+  const [uid, gid] = [process.geteuid?.(), process.getegid?.()]
   for (;;) {
-    const at = spares.findLastIndex((each) => each.owner === owner && `${each.numbers}` === `${numbers}`)
+    const at = spares.findLastIndex((each) => each.kind === kind && each.uid === uid && each.gid === gid)
     const spare = spares[at]
     if (spare === undefined) return undefined
     spares.splice(at, 1)
     const { remote } = spare
     if (remote.isOpen) {
-      const handed = numbers.map((number) => descriptors.get(number) as number)
+      const handed = kind.numbers.map((number) => descriptors.get(number) as number)
       remote.attach(handed, text)
       return remote
     }
@@ -62,9 +70,9 @@ export function giveBack(remote: Remote, descriptors: Descriptors): void {
     remote.dismiss()
     return
   }
-  const numbers = numbersOf(descriptors)
-  remote.post(awaitDescriptors(numbers), true)
-  spares.push({ remote, numbers, owner: ownerNow(), since: performance.now() })
+  const kind = kindOf(descriptors)
+  remote.post(kind.wait, true)
+  spares.push({ remote, kind, uid: process.geteuid?.(), gid: process.getegid?.(), since: performance.now() })
   watch ??= setInterval(() => dismissSpares(patience), interval).unref()
 }
 
@@ -77,24 +85,28 @@ export function dismissSpares(time: number): void {
   watch = undefined
 }
 
+/** By the numbers as they are given, and as they are handed over. */
+const kinds = new Map<string, Kind>()
+
+function kindOf(descriptors: Descriptors): Kind {
+  const given = [...descriptors.keys()].join()
+  const known = kinds.get(given)
+  if (known !== undefined) return known
+  const numbers = inOrder([...descriptors.keys()])
+  const kind = kinds.get(numbers.join()) ?? { numbers, wait: awaitDescriptors(numbers) }
+  kinds.set(given, kind).set(numbers.join(), kind)
+  return kind
+}
+
 /** In the order in which they are handed over: those of the standard streams last. */
-function numbersOf(descriptors: Descriptors): readonly number[] {
+function inOrder(numbers: readonly number[]): readonly number[] {
   const isStandard = (number: number): boolean => number < channelDescriptor
-  const ascending = [...descriptors.keys()].sort((a, b) => a - b)
+  const ascending = [...numbers].sort((a, b) => a - b)
   return [...ascending.filter((number) => !isStandard(number)), ...ascending.filter(isStandard)]
 }
 
-function ownerNow(): string {
-  return `${process.geteuid?.()} ${process.getegid?.()}`
-}
-
-const waits = new Map<string, readonly Call[]>()
-
-/** The batch with which a process waits for descriptors that are to have `numbers`, as {@link numbersOf} orders them. */
+/** The batch with which a process waits for descriptors that are to have `numbers`, as {@link inOrder} has them. */
 function awaitDescriptors(numbers: readonly number[]): readonly Call[] {
-  const key = `${numbers}`
-  const known = waits.get(key)
-  if (known !== undefined) return known
   const step = 'wait for more to do'
   // They get the lowest free numbers, in their order: none but those of standard streams is higher than it is to be.
   const moves = numbers
@@ -103,7 +115,7 @@ function awaitDescriptors(numbers: readonly number[]): readonly Call[] {
     .reverse()
     .flatMap(({ from, to }) => [dup3(from, to, 0, { step }), close(from, { step })])
   const nothing = openat(AT_FDCWD, '/dev/null', O.RDWR, 0, { step })
-  const calls = [
+  return [
     closeRange(0, channelDescriptor - 1, 0, { step }),
     closeRange(channelDescriptor + 1, 0xffffffff, 0, { step }),
     nothing,
@@ -112,6 +124,4 @@ function awaitDescriptors(numbers: readonly number[]): readonly Call[] {
     receiveDescriptors(channelDescriptor, numbers.length, { step, wait: true }),
     ...moves,
   ]
-  waits.set(key, calls)
-  return calls
 }

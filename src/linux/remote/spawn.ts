@@ -1,5 +1,6 @@
+import { closeSync } from 'node:fs'
 import { call } from '../call.ts'
-import { close, F_DUPFD_CLOEXEC, fcntl, O } from '../calls/files.ts'
+import { F_DUPFD_CLOEXEC, fcntl, O } from '../calls/files.ts'
 import { syscallError } from '../errno.ts'
 import { type LibcFunction, libc, type Memory } from '../libc.ts'
 import { perform } from '../local.ts'
@@ -76,7 +77,7 @@ function spawn(executable: number, descriptors: Descriptors): number {
     return bytes.readInt32LE(layout.pid)
   } finally {
     must('posix_spawn_file_actions_destroy', actions)
-    for (const fd of moved) perform(close(fd))
+    for (const fd of moved) closeSync(fd)
   }
 }
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { LinuxResources } from '../../bundle/spec-resources.ts'
-import type { Call } from '../../linux/call.ts'
+import type { Call, CallOptions } from '../../linux/call.ts'
 import { attachDeviceProgram, BPF_F, loadDeviceProgram } from '../../linux/calls/bpf.ts'
 import { AT_FDCWD, close, dup3, fchownat, O, openat, write } from '../../linux/calls/files.ts'
 import type { Host } from '../host.ts'
@@ -23,14 +23,26 @@ export function enterCalls(path: string, pid: number): readonly Call[] {
   return [file, write(file, String(pid), { step }), close(file)]
 }
 
-/** Writes a setting. The first call opens the file; where that may fail, the others do nothing. */
-export function settingCalls(directory: string, setting: CgroupSetting): readonly Call[] {
-  const { value, pointer, either } = setting
-  const tolerate = either === undefined ? setting.tolerate : 'ENOENT'
-  const why = { step: `set ${setting.file} to ${value}`, pointer, ...(tolerate === undefined ? {} : { tolerate }) }
-  const file = openat(AT_FDCWD, join(directory, setting.file), O.WRONLY, 0, why)
-  const written = write(file, value, tolerate === undefined ? why : { ...why, tolerate: writeTolerance(tolerate) })
-  return [file, written, close(file, { tolerate: 'EBADF' })]
+/**
+ * Writes settings of one file, which is opened once. The first call opens it; where that may fail, the others do nothing.
+ */
+export function settingCalls(
+  directory: string,
+  settings: readonly [CgroupSetting, ...CgroupSetting[]],
+): readonly Call[] {
+  const [first] = settings
+  const file = openat(AT_FDCWD, join(directory, first.file), O.WRONLY, 0, reasonOf(first))
+  const writes = settings.map((setting) => {
+    const { tolerate, ...why } = reasonOf(setting)
+    return write(file, setting.value, tolerate === undefined ? why : { ...why, tolerate: writeTolerance(tolerate) })
+  })
+  return [file, ...writes, close(file, { tolerate: 'EBADF' })]
+}
+
+function reasonOf({ file, value, pointer, either, tolerate }: CgroupSetting): CallOptions {
+  const step = `set ${file} to ${value}`
+  if (either !== undefined) return { step, pointer, tolerate: 'ENOENT' }
+  return tolerate === undefined ? { step, pointer } : { step, pointer, tolerate }
 }
 
 /** A file that is not there gives no descriptor to write to. */
@@ -95,7 +107,7 @@ export function inheritCpuset(
     for (const directory of all) {
       const present = host.read(join(directory, file))?.trim() ?? ''
       if (present === '' && !(directory === own && value !== undefined && value !== '')) {
-        calls.push(...settingCalls(directory, { controller: 'cpuset', file, value: inherited, pointer }))
+        calls.push(...settingCalls(directory, [{ controller: 'cpuset', file, value: inherited, pointer }]))
       } else {
         inherited = present
       }

@@ -1,7 +1,7 @@
 import { join, posix } from 'node:path'
 import type { Call, CallOptions } from '../../linux/call.ts'
-import { AT_FDCWD, close, mkdirat, O, openat2, RESOLVE, symlinkat } from '../../linux/calls/files.ts'
-import { attachMount, cloneTree, mountSetattr } from '../../linux/calls/mounts.ts'
+import { AT_FDCWD, close, mkdirat, symlinkat } from '../../linux/calls/files.ts'
+import { attachMountIn, cloneTree, mountSetattr } from '../../linux/calls/mounts.ts'
 import { newFilesystem } from '../filesystem.ts'
 import type { Host } from '../host.ts'
 import type { Hierarchy } from './hierarchies.ts'
@@ -88,13 +88,5 @@ function ownDirectory({ mountPoint, controllers }: Hierarchy, { host }: CgroupVi
 }
 
 function put(directory: Call, name: string, { calls, tree }: Detached, why: CallOptions): readonly Call[] {
-  const target = openat2(directory, name, { flags: O.PATH, resolve: RESOLVE.NO_SYMLINKS }, why)
-  return [
-    ...calls,
-    mkdirat(directory, name, 0o755, why),
-    target,
-    attachMount(tree, target, why),
-    close(target),
-    close(tree),
-  ]
+  return [...calls, mkdirat(directory, name, 0o755, why), attachMountIn(tree, directory, name, why), close(tree)]
 }

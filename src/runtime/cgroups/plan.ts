@@ -183,7 +183,7 @@ class Planner {
     if (isHostRoot(host)) this.create.push(...makeDirectories(mountPoint, scope.path))
     const others = needed.filter((controller) => !managed.includes(controller))
     this.create.push(...handDown(host, mountPoint, scope.path, others))
-    for (const setting of resources.v2) this.set(directory, setting)
+    this.setAll(resources.v2, () => directory)
     const descriptor = this.descriptor++
     if (resources.devices !== undefined && mayLoadPrograms(host)) {
       this.create.push(...openAs(directory, O.RDONLY | O_DIRECTORY, descriptor))
@@ -204,7 +204,7 @@ class Planner {
       if (!hierarchy.controllers.some((name) => wanted.has(name) || this.isJoinedAnyway(name, isInV2))) continue
       this.joinV1(hierarchy, path, read)
     }
-    for (const setting of this.resources.v1) this.set(this.v1.get(setting.controller) as string, setting)
+    this.setAll(this.resources.v1, ({ controller }) => this.v1.get(controller) as string)
   }
 
   private isJoinedAnyway(controller: string, isInV2: boolean): boolean {
@@ -253,7 +253,7 @@ class Planner {
     const directory = join(mountPoint, path)
     refuseMembers(host, directory)
     this.create.push(...makeDirectories(mountPoint, path), ...handDown(host, mountPoint, path, controllers))
-    for (const setting of resources.v2) this.set(directory, setting)
+    this.setAll(resources.v2, () => directory)
     const descriptor = this.descriptor++
     this.create.push(...openAs(directory, O.RDONLY | O_DIRECTORY, descriptor))
     if (resources.devices !== undefined && mayLoadPrograms(host)) {
@@ -278,14 +278,32 @@ class Planner {
     return [...new Set(settings.map(({ controller }) => controller))]
   }
 
-  private set(directory: string, setting: CgroupSetting): void {
-    const calls = settingCalls(directory, setting)
-    ;(setting.late === true ? this.late : this.create).push(...calls)
-    if (setting.either === undefined) return
-    const set = this.alternatives.get(setting.either)
-    if (set === undefined) this.alternatives.set(setting.either, { setting, opened: [calls[0] as Call] })
-    else set.opened.push(calls[0] as Call)
+  private setAll(settings: readonly CgroupSetting[], directoryOf: (setting: CgroupSetting) => string): void {
+    for (const same of byFile(settings)) {
+      const [first] = same
+      const calls = settingCalls(directoryOf(first), same)
+      ;(first.late === true ? this.late : this.create).push(...calls)
+      if (first.either === undefined) continue
+      const set = this.alternatives.get(first.either)
+      if (set === undefined) this.alternatives.set(first.either, { setting: first, opened: [calls[0] as Call] })
+      else set.opened.push(calls[0] as Call)
+    }
   }
+}
+
+/** Settings that stand one behind the other and are of one file, as those of devices are. */
+function byFile(settings: readonly CgroupSetting[]): readonly (readonly [CgroupSetting, ...CgroupSetting[]])[] {
+  const runs: [CgroupSetting, ...CgroupSetting[]][] = []
+  for (const setting of settings) {
+    const run = runs.at(-1)
+    if (run !== undefined && isOfSameFile(run[0], setting)) run.push(setting)
+    else runs.push([setting])
+  }
+  return runs
+}
+
+function isOfSameFile(a: CgroupSetting, b: CgroupSetting): boolean {
+  return a.file === b.file && a.controller === b.controller && a.either === b.either && a.late === b.late
 }
 
 /** Every directory of a cgroup, the one of version 2 first. */

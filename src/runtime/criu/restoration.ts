@@ -172,7 +172,7 @@ export class Restoration {
       this.monitor = monitor
       return { monitor, channel }
     } finally {
-      perform(close(there))
+      closeSync(there)
     }
   }
 

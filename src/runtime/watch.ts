@@ -1,0 +1,36 @@
+import { join } from 'node:path'
+import { lastOf } from '../internal/lazy.ts'
+import { type CgroupPlan, directoriesOf, oomCounterPath } from './cgroups/plan.ts'
+import type { IntelRdtPlan } from './intel-rdt.ts'
+import { planWatch, type Watch } from './monitor.ts'
+import type { PlanOptions } from './plan.ts'
+import type { RootMount } from './root-mount.ts'
+
+/** What is known of a container when it is there. */
+export interface Watched {
+  readonly stateRoot: string
+  /** Its first process. */
+  readonly pid: number
+  readonly rootMount: RootMount | undefined
+}
+
+/** Plans the monitor's wait for the end of a container; for the next one of the same plan it is the same. */
+export function watchesOf(
+  { id, outlive, handOver, parked }: PlanOptions,
+  { cgroup, intelRdt }: { readonly cgroup: CgroupPlan; readonly intelRdt: IntelRdtPlan },
+): (of: Watched) => Watch {
+  return lastOf(
+    ({ stateRoot, pid, rootMount }) => `${parked === true ? pid : ''} ${JSON.stringify(rootMount)} ${stateRoot}`,
+    ({ stateRoot, pid, rootMount }) =>
+      planWatch({
+        outlive,
+        oomCounter: oomCounterPath(cgroup),
+        cgroups: directoriesOf(cgroup),
+        resctrl: intelRdt.directories,
+        directory: join(stateRoot, id),
+        handedOver: handOver === true,
+        keepsMountsOf: parked === true ? pid : undefined,
+        rootMount,
+      }),
+  )
+}

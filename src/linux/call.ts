@@ -53,9 +53,24 @@ export interface Call {
  */
 export const blank = '\ue0c1\ue1f0\ue0c1'
 
+/** How many characters of a text its short form has: engines name hosts by that of an id. */
+export const shortLength = 12
+
+const isShort = '\ue1f0'
+const isWide = '-'.repeat(55)
+
+/** As {@link blank}, for the short form of the text. It is of 12 bytes, too: a call may be told how many. */
+export const shortBlank: string = blank + isShort
+
+/** As {@link blank}, for a text of 64 bytes. */
+export const wideBlank: string = blank + isWide
+
+const anyBlank = new RegExp(`${blank}(${isShort}|${isWide})?`, 'g')
+
 /** A string with `text` in place of each {@link blank}. */
 export function filled(string: string, text: string): string {
-  return string.includes(blank) ? string.replaceAll(blank, text) : string
+  if (!string.includes(blank)) return string
+  return string.replace(anyBlank, (_, kind) => (kind === isShort ? text.slice(0, shortLength) : text))
 }
 
 /** Options that every builder takes last. */

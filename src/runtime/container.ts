@@ -336,12 +336,9 @@ export class RuntimeContainer implements AsyncDisposable {
   }
 
   private async watch(): Promise<ExitStatus> {
-    const { monitor, record, directory, parked } = this.parts
-    const watch = this.parts.plan.watch({
-      stateRoot: dirname(directory.path),
-      pid: this.pid,
-      rootMount: record.rootMount,
-    })
+    const { monitor, record, directory, plan, parked } = this.parts
+    const stateRoot = dirname(directory.path)
+    const watch = plan.watch({ stateRoot, pid: this.pid, rootMount: record.rootMount })
     // The pid of a parked one makes it one of its kind.
     const again = !parked
     const watched = monitor.run(watch.calls, { background: parked, again })

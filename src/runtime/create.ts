@@ -219,9 +219,6 @@ function planOf(options: InternalCreateOptions, scope: Scope | undefined): Plan 
     cgroup,
   }
   const filter = () => seccompProgram(spec.linux?.seccomp, hostArchitecture(), { supervised })
-  return planAgain(
-    { id, spec, scope, host: thisHost(), ...others },
-    filter,
-    `${supervised} ${scope !== undefined} ${JSON.stringify(others)} ${config}`,
-  )
+  const texts = { config, others: JSON.stringify({ ...others, supervised, isScoped: scope !== undefined }) }
+  return planAgain({ id, spec, scope, host: thisHost(), ...others }, filter, texts)
 }

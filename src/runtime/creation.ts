@@ -18,7 +18,7 @@ import { Channel } from '../linux/remote/channel.ts'
 import { Remote, socketPair } from '../linux/remote/remote.ts'
 import { borrowSpare } from '../linux/remote/spares.ts'
 import type { Descriptors } from '../linux/remote/spawn.ts'
-import type { CallRunner, Results } from '../linux/runner.ts'
+import type { Results } from '../linux/runner.ts'
 import { directoriesOf, oomCounterPath, type Placement } from './cgroups/plan.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import { RuntimeContainer } from './container.ts'
@@ -27,20 +27,20 @@ import { sendPidfd } from './descriptor-socket.ts'
 import { descriptor } from './descriptors.ts'
 import { outlives } from './exec.ts'
 import { firstRecord, rootfsOf } from './first-record.ts'
-import { foresee, foreseenCalls, forgetForesight, isAsForeseen } from './foresight.ts'
+import { foresee, foreseenCalls, forgetForesight, isAsForeseen, nobody, otherwise } from './foresight.ts'
 import { listenForStart } from './handover.ts'
 import { hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { thisHost } from './host.ts'
-import { foundTarget } from './masks.ts'
+import { foundTargets } from './masks.ts'
 import { withMissingTargets } from './missing-targets.ts'
 import { watcherCalls } from './monitor.ts'
 import type { Stage } from './namespaces.ts'
 import { NetDeviceMoves } from './net-devices.ts'
-import { noProgram } from './no-program.ts'
+import { chooseProgram } from './no-program.ts'
 import { writeOomScore } from './oom-score.ts'
 import { writePidFile } from './pid-file.ts'
 import type { Plan } from './plan.ts'
-import { processStat, statOf } from './processes.ts'
+import { startTimeOf } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
 import { planRootMount, type RootMount, removeRootMount } from './root-mount.ts'
 import { connectListener } from './seccomp-listener.ts'
@@ -66,14 +66,6 @@ export interface InternalCreateOptions extends CreateOptions {
 }
 
 const createHooks = ['prestart', 'createRuntime', 'createContainer'] as const
-
-/** There is nobody any more who could do what an examination asks for. */
-const nobody: CallRunner = { run: () => Promise.reject(otherwise()) }
-
-/** Never told: the container is made again, with nothing foreseen. */
-function otherwise(): RuntimeError {
-  return new RuntimeError('it is not as was foreseen', { step: 'look at what is there' })
-}
 
 /** The making of one container: what has been made so far, so that it can be undone. */
 export class Creation {
@@ -153,7 +145,7 @@ export class Creation {
     const finishing = settled(this.finish(init, setup, isSteady))
     // While the kernel is at it. If it fails, the record goes with the directory.
     const record = this.record({ pid, startTime })
-    const { warnings } = plan
+    const warnings = plan.warnings.map((each) => filled(each, options.id))
     const program = unsettled(await finishing)
     signal?.throwIfAborted()
     if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
@@ -374,14 +366,12 @@ export class Creation {
       this.link.close()
       this.link = undefined
     }
-    return chooseProgram(options, plan, results)
+    return chooseProgram(options.id, plan, results, options.spec.process?.args?.[0] ?? '')
   }
 
   private finishingCalls(setup: Results, isSteady: boolean): readonly Call[] {
     const { plan } = this
-    const found = plan.targets
-      .filter((target) => setup.value(target.handle) >= 0)
-      .map((target) => foundTarget(target, setup.value(target.handle), setup.bytes(target.stat)))
+    const found = foundTargets(plan.targets, setup)
     const calls = plan.finish(found)
     if (isSteady) foresee(plan, found)
     else forgetForesight(plan)
@@ -405,17 +395,4 @@ export class Creation {
     directory.write(record)
     return record
   }
-}
-
-/** When the first process was started, by what it was told of itself, if it was. */
-function startTimeOf(pid: number, stat: Buffer | undefined): string {
-  return (stat && statOf(stat.toString('latin1')).startTime) || (processStat(pid)?.startTime ?? '')
-}
-
-/** The first candidate that can be executed. @throws RuntimeError when there is none. */
-function chooseProgram(options: CreateOptions, plan: Plan, results: Results): string {
-  const found = plan.lookups.map((call) => results.value(call))
-  const program = plan.programs[found.indexOf(0)]
-  if (program !== undefined || plan.programs.length === 0) return program ?? ''
-  throw noProgram(options.id, options.spec.process?.args?.[0] ?? '', plan.programs, found)
 }

@@ -1,5 +1,6 @@
+import { RuntimeError } from '../errors.ts'
 import type { Call } from '../linux/call.ts'
-import type { Results } from '../linux/runner.ts'
+import type { CallRunner, Results } from '../linux/runner.ts'
 import type { FoundTarget, Target } from './masks.ts'
 import type { Plan } from './plan.ts'
 
@@ -44,4 +45,12 @@ export function forgetForesight(plan: Plan): void {
 /** Whether there was no more than was expected; of what was missing a call has failed. */
 export function isAsForeseen(plan: Plan, results: Results): boolean {
   return known.get(plan)?.missing.every(({ handle }) => results.value(handle) < 0) === true
+}
+
+/** There is nobody any more who could do what an examination asks for. */
+export const nobody: CallRunner = { run: () => Promise.reject(otherwise()) }
+
+/** Never told: the container is made again, with nothing foreseen. */
+export function otherwise(): RuntimeError {
+  return new RuntimeError('it is not as was foreseen', { step: 'look at what is there' })
 }

@@ -1,6 +1,7 @@
 import { type Call, type CallOptions, type Out, out } from '../linux/call.ts'
 import { AT_EMPTY_PATH, AT_FDCWD, close, type Fd, O, openat, S_IFDIR, S_IFMT, statx } from '../linux/calls/files.ts'
 import { attachMount, cloneTree, MOUNT_ATTR, mountSetattr } from '../linux/calls/mounts.ts'
+import type { Results } from '../linux/runner.ts'
 import { newFilesystem } from './filesystem.ts'
 import { openInRoot } from './paths.ts'
 
@@ -48,9 +49,16 @@ export function openTargets(
 }
 
 /** Reads what {@link openTargets} found. */
-export function foundTarget(target: Target, descriptor: number, stat: Buffer): FoundTarget {
+function foundTarget(target: Target, descriptor: number, stat: Buffer): FoundTarget {
   const mode = stat.readUInt16LE(statxModeOffset)
   return { target, descriptor, isDirectory: (mode & S_IFMT) === S_IFDIR }
+}
+
+/** What the first batch found of `targets`; those that are not there are left out. */
+export function foundTargets(targets: readonly Target[], results: Results): readonly FoundTarget[] {
+  return targets
+    .filter(({ handle }) => results.value(handle) >= 0)
+    .map((target) => foundTarget(target, results.value(target.handle), results.bytes(target.stat)))
 }
 
 /**

@@ -1,5 +1,8 @@
 import { RuntimeError } from '../errors.ts'
+import { filled } from '../linux/call.ts'
 import { errnoNumber } from '../linux/errno.ts'
+import type { Results } from '../linux/runner.ts'
+import type { Plan } from './plan.ts'
 
 /**
  * The error for a program that is at none of the places where it may be. Callers of runtimes match its texts:
@@ -18,4 +21,13 @@ export function noProgram(id: string, name: string, places: readonly string[], f
     subject: id,
     hint: `Looked for ${places.slice(0, 10).join(', ')}.`,
   })
+}
+
+/** The first candidate of a plan that can be executed. @param name as the config has it @throws RuntimeError when there is none. */
+export function chooseProgram(id: string, plan: Plan, results: Results, name: string): string {
+  const found = plan.lookups.map((call) => results.value(call))
+  const program = plan.programs[found.indexOf(0)]
+  if (program !== undefined || plan.programs.length === 0) return program ?? ''
+  const places = plan.programs.map((each) => filled(each, id))
+  throw noProgram(id, name, places, found)
 }

@@ -1,4 +1,6 @@
-import { blank, filled } from '../linux/call.ts'
+import type { Spec } from '../bundle/spec.ts'
+import { parseJsonInt64 } from '../internal/json-int64.ts'
+import { blank, filled, shortBlank, shortLength, wideBlank } from '../linux/call.ts'
 import type { Host } from './host.ts'
 import { type Plan, type PlanOptions, planContainer } from './plan.ts'
 
@@ -22,42 +24,62 @@ const most = 16
 /** By all that a plan depends on but the host; undefined when one was made for a single id. */
 const memos = new Map<string, Memo | undefined>()
 
+/** What a plan depends on besides the id and the host, as text. */
+export interface PlanTexts {
+  /** The config. */
+  readonly config: string
+  /** Other options as JSON; what is in it counts, and not what the options have. */
+  readonly others: string
+}
+
 /**
  * Plans the creation of a container as {@link planContainer} does. From the second time on that all but the id is the
- * same and the host still as it was, it is the same plan, with a {@link blank} in place of the id.
- * @param filter compiles `linux.seccomp` @param key all that the plan depends on besides the id and the host
+ * same and the host still as it was, it is the same plan, with a {@link blank} in place of the id. An id of 64 digits as
+ * engines give them is in place of itself in all texts, and so is its beginning.
+ * @param filter compiles `linux.seccomp`
  * @throws as {@link planContainer} does.
  */
-export function planAgain(options: PlanOptions, filter: () => PlanOptions['filter'], key: string): Plan {
+export function planAgain(options: PlanOptions, filter: () => PlanOptions['filter'], texts: PlanTexts): Plan {
   const { id, host } = options
+  const template = { config: withBlanks(texts.config, id), others: withBlanks(texts.others, id) }
+  const key = `${isDistinct(id)} ${template.others} ${template.config}`
   const memo = memos.get(key)
   if (memo?.observations.every(({ kind, path, value }) => host[kind](filled(path, id)) === value)) return memo.plan
   const complete = { ...options, filter: filter() }
   const isAgain = memos.delete(key)
   if (memos.size >= most) memos.delete(memos.keys().next().value as string)
-  if (!isAgain || memo !== undefined || !isForAny(complete, key)) {
+  if (!isAgain || memo !== undefined || !isForAny(complete, texts)) {
     memos.set(key, undefined)
     return planContainer(complete)
   }
-  const made = planForAny(complete)
+  const made = planForAny(complete, template)
   memos.set(key, made)
   return made.plan
 }
 
-/** Whether the id is of no importance but for names. */
-function isForAny({ spec, scope, filter }: PlanOptions, key: string): boolean {
-  const isNameOnly = scope === undefined && spec.linux?.intelRdt === undefined && filter?.notify !== true
-  return isNameOnly && !key.includes(blank)
+/** Whether an id is nothing else in a text that has it. */
+function isDistinct(id: string): boolean {
+  return /^[0-9a-f]{64}$/.test(id)
 }
 
-function planForAny(options: PlanOptions): Memo {
+function withBlanks(text: string, id: string): string {
+  return isDistinct(id) ? text.replaceAll(id, wideBlank).replaceAll(id.slice(0, shortLength), shortBlank) : text
+}
+
+/** Whether the id is of no importance but for names. */
+function isForAny({ spec, scope, filter }: PlanOptions, { config, others }: PlanTexts): boolean {
+  const isNameOnly = scope === undefined && spec.linux?.intelRdt === undefined && filter?.notify !== true
+  return isNameOnly && !config.includes(blank) && !others.includes(blank)
+}
+
+function planForAny(options: PlanOptions, template: PlanTexts): Memo {
   const observations: Observation[] = []
   const known = new Set<string>()
-  const { host } = options
+  const { id, host } = options
   const observed =
     <Value extends string | boolean | undefined>(kind: Observation['kind'], look: (path: string) => Value) =>
     (path: string): Value => {
-      const value = look(path)
+      const value = look(filled(path, id))
       if (!known.has(kind + path)) observations.push({ kind, path, value })
       known.add(kind + path)
       return value
@@ -68,5 +90,14 @@ function planForAny(options: PlanOptions): Memo {
     read: observed('read', host.read),
     writable: observed('writable', host.writable),
   }
-  return { plan: planContainer({ ...options, id: blank, host: watched }), observations }
+  const given = isDistinct(id) ? ofTemplate(template) : {}
+  return {
+    plan: planContainer({ ...options, ...given, id: isDistinct(id) ? wideBlank : blank, host: watched }),
+    observations,
+  }
+}
+
+function ofTemplate({ config, others }: PlanTexts): Partial<PlanOptions> {
+  const spec = parseJsonInt64(Buffer.from(config), 'config.json') as Spec
+  return { ...(JSON.parse(others) as Partial<PlanOptions>), spec }
 }

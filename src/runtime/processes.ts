@@ -48,3 +48,8 @@ function named(name: string): number | undefined {
   const signals: Readonly<Record<string, number>> = constants.signals
   return signals[name] ?? signals[`SIG${name}`]
 }
+
+/** When the first process was started, by what it was told of itself, if it was. */
+export function startTimeOf(pid: number, stat: Buffer | undefined): string {
+  return (stat && statOf(stat.toString('latin1')).startTime) || (processStat(pid)?.startTime ?? '')
+}

@@ -1,9 +1,13 @@
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
 import { blank } from '../../src/linux/call.ts'
+import { Channel } from '../../src/linux/remote/channel.ts'
 import type { Host } from '../../src/runtime/host.ts'
 import type { PlanOptions } from '../../src/runtime/plan.ts'
 import { planAgain } from '../../src/runtime/plan-memo.ts'
-import { cannotRun, Sandbox, specOf } from './support.ts'
+import { cannotRun, dockerMounts, Sandbox, specOf } from './support.ts'
 
 const files = new Map<string, string>()
 const host: Host = {
@@ -25,7 +29,7 @@ let keys = 0
 function plansFor(...ids: readonly string[]) {
   const key = `test ${++keys}`
   const options = (id: string): PlanOptions => ({ id, spec, bundle: '/bundle', outlive: false, host })
-  return ids.map((id) => planAgain(options(id), filter, key))
+  return ids.map((id) => planAgain(options(id), filter, { config: key, others: '' }))
 }
 
 describe('planning the same container again', () => {
@@ -40,13 +44,13 @@ describe('planning the same container again', () => {
   it('plans anew when the host is no longer as it was', () => {
     const key = `test ${++keys}`
     const options: PlanOptions = { id: 'a', spec, bundle: '/bundle', outlive: false, host }
-    planAgain(options, filter, key)
-    const before = planAgain(options, filter, key)
+    planAgain(options, filter, { config: key, others: '' })
+    const before = planAgain(options, filter, { config: key, others: '' })
     const without = { ...host, read: () => '' }
-    expect(() => planAgain({ ...options, host: without }, filter, key)).toThrow(
+    expect(() => planAgain({ ...options, host: without }, filter, { config: key, others: '' })).toThrow(
       expect.objectContaining({ code: 'ERR_OCI_UNSUPPORTED' }),
     )
-    expect(planAgain(options, filter, key)).not.toBe(before)
+    expect(planAgain(options, filter, { config: key, others: '' })).not.toBe(before)
   })
 
   it('looks for processes in the cgroup of each id', () => {
@@ -56,9 +60,9 @@ describe('planning the same container again', () => {
 
   it('keeps no more than a few', () => {
     const [, second] = plansFor('a', 'b')
-    const key = `test ${keys}`
+    const texts = { config: `test ${keys}`, others: '' }
     for (let i = 0; i < 20; i++) plansFor('a')
-    expect(planAgain({ id: 'c', spec, bundle: '/bundle', outlive: false, host }, filter, key)).not.toBe(second)
+    expect(planAgain({ id: 'c', spec, bundle: '/bundle', outlive: false, host }, filter, texts)).not.toBe(second)
   })
 })
 
@@ -84,6 +88,45 @@ describe.skipIf(cannotRun)(`the same container again (${cannotRun ?? 'real ones'
         expect(error).toMatchObject({ code: 'ERR_OCI_RUNTIME', cause: { path: '/nowhere' } })
         expect(String(error)).not.toContain(blank)
       }
+    } finally {
+      await sandbox.expectNothingLeft()
+      await sandbox.remove()
+    }
+  })
+
+  it('has an id of 64 digits wherever it was given, also its beginning', async () => {
+    const sandbox = new Sandbox()
+    await sandbox.remember()
+    try {
+      const run = vi.spyOn(Channel.prototype, 'run')
+      const batches: number[] = []
+      for (let i = 0; i < 4; i++) {
+        const id = randomBytes(32).toString('hex')
+        const shared = join(sandbox.directory, id)
+        mkdirSync(shared)
+        writeFileSync(join(shared, 'file'), `of ${id}`)
+        const spec = specOf(
+          ['sh', '-c', 'hostname; echo $OWN; cat /shared/file; grep -c /shared /proc/self/mountinfo'],
+          {
+            hostname: id.slice(0, 12),
+            process: { env: ['PATH=/bin', `OWN=${id}`] },
+            mounts: [
+              ...dockerMounts,
+              { destination: '/shared', type: 'bind', source: shared, options: ['rbind', 'ro'] },
+            ],
+          },
+        )
+        run.mockClear()
+        const { stdout } = await sandbox.run(spec, { id })
+        expect(stdout).toBe(`${id.slice(0, 12)}\n${id}\nof ${id}1\n`)
+        batches.push(
+          run.mock.calls.filter(([calls]) => calls.some(({ name }) => /^(?:sethostname|pivot_root)$/.test(name)))
+            .length,
+        )
+      }
+      run.mockRestore()
+      // Only what is planned once is foreseen.
+      expect(batches).toEqual([2, 2, 1, 1])
     } finally {
       await sandbox.expectNothingLeft()
       await sandbox.remove()

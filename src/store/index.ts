@@ -6,6 +6,7 @@
 export type { NamedDescriptor } from '../content/layout.ts'
 export type { LayerWarning } from '../layer/apply/planner.ts'
 export { type CompleteLimits, defaultLimits, type LayerLimits } from '../layer/limits.ts'
+export type { IdMap, IdMaps } from '../linux/id-maps.ts'
 export type { CheckOptions } from './check.ts'
 export type { ContainerUsage, DiskUsage, ImageUsage, VolumeUsage } from './disk-usage.ts'
 export type {

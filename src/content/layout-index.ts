@@ -1,4 +1,5 @@
-import { copyFile, open } from 'node:fs/promises'
+import type { BigIntStats } from 'node:fs'
+import { copyFile, open, stat } from 'node:fs/promises'
 import { LimitError, OciError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import { type ImageIndex, parseIndex } from '../image/image-index.ts'
@@ -23,6 +24,8 @@ export interface LayoutIndexOptions {
 export class LayoutIndex {
   readonly #path: string
   readonly #options: LayoutIndexOptions
+  /** What was read last, and of which file. */
+  #known: { readonly stat: BigIntStats; readonly index: ImageIndex } | undefined
 
   constructor(path: string, options: LayoutIndexOptions) {
     this.#path = path
@@ -131,13 +134,21 @@ export class LayoutIndex {
     }, signal)
   }
 
+  /** Read again only when it is not the file that was read last: most who ask change nothing. */
   async #read(): Promise<ImageIndex> {
     const { maxBytes } = this.#options
     try {
+      const known = this.#known
+      if (known !== undefined && isSame(known.stat, await stat(this.#path, { bigint: true }))) return known.index
       const file = await open(this.#path)
       try {
-        if ((await file.stat()).size > maxBytes) throw new LimitError(this.#path, maxBytes, 'bytes')
-        return parseIndex(await file.readFile()).value
+        const before = await file.stat({ bigint: true })
+        if (before.size > maxBytes) throw new LimitError(this.#path, maxBytes, 'bytes')
+        const index = parseIndex(await file.readFile()).value
+        // Another program may write into the file, and do that twice before its time goes on.
+        const isOld = Date.now() - Number(before.mtimeMs) > settling
+        this.#known = isOld && isSame(before, await file.stat({ bigint: true })) ? { stat: before, index } : undefined
+        return index
       } finally {
         await file.close()
       }
@@ -145,4 +156,11 @@ export class LayoutIndex {
       throw fileError(error, `reading ${this.#path}`, this.#path)
     }
   }
+}
+
+/** Milliseconds after which a further change of a file gets another time, on any file system. */
+const settling = 3000
+
+function isSame(a: BigIntStats, b: BigIntStats): boolean {
+  return a.ino === b.ino && a.dev === b.dev && a.size === b.size && a.mtimeNs === b.mtimeNs && a.ctimeNs === b.ctimeNs
 }

@@ -34,9 +34,11 @@ function readInLayer(layer: string, path: string): Uint8Array | 'missing' | unde
   const root = openSync(layer, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
     const resolve = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
-    const why = { step: `read /${path} of the image` }
+    // Often none of what is looked for is there, and an error takes many times as long as a look.
+    const why = { step: `read /${path} of the image`, tolerate: 'ENOENT' }
     // Looked at before it is opened: to open a device starts it, whoever put it there, and a fifo lets its writer go on.
     const node = performWalk(openat2(root, path, { flags: O.PATH, resolve }, why))
+    if (node < 0) return isHidden(root, path) ? undefined : 'missing'
     try {
       return fstatSync(node).isFile() ? readStart(node) : undefined
     } finally {
@@ -44,7 +46,6 @@ function readInLayer(layer: string, path: string): Uint8Array | 'missing' | unde
     }
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error
-    if (error.errnoName === 'ENOENT') return isHidden(root, path) ? undefined : 'missing'
     // What can't be opened (a symlink loop, a whiteout device) names nobody.
     return undefined
   } finally {
@@ -59,8 +60,9 @@ function isHidden(root: number, path: string): boolean {
   return marks.some((mark) => {
     const resolve = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
     try {
-      closeSync(performWalk(openat2(root, mark, { flags: O.PATH, resolve })))
-      return true
+      const node = performWalk(openat2(root, mark, { flags: O.PATH, resolve }, { tolerate: 'ENOENT' }))
+      if (node >= 0) closeSync(node)
+      return node >= 0
     } catch (error) {
       if (error instanceof SyscallError) return false
       throw error

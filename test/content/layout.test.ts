@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -247,6 +247,29 @@ describe('the names of a layout', () => {
     expect(await store.resolve(manifest.digest)).toEqual(manifest)
     expect((await store.resolve(config.digest)).mediaType).toBe('application/octet-stream')
     await expect(store.resolve(`sha256:${'0'.repeat(64)}`)).rejects.toBeInstanceOf(NotFoundError)
+  })
+
+  it('are those of the file, also when another program has changed it since they were looked up', async () => {
+    const { store: source, manifest } = await imageStore()
+    const store = await newLayout()
+    await copy(source, 'x', store, { as: 'first' })
+    const path = join(store.path, 'index.json')
+    const text = await readFile(path, 'utf8')
+    for (const [name, other, write] of [
+      ['first', 'other', (to: string) => writeFile(path, to)],
+      ['other', 'third', async (to: string) => writeFile(`${path}.new`, to).then(() => rename(`${path}.new`, path))],
+    ] as const) {
+      const hourAgo = new Date(Date.now() - 3_600_000)
+      await utimes(path, hourAgo, hourAgo)
+      // The second time it need not be read.
+      for (let i = 0; i < 2; i++) expect((await store.resolve(name)).digest).toBe(manifest.digest)
+      const before = await stat(path)
+      await write(text.replaceAll('first', other))
+      // As large as it was, and of the same time.
+      await utimes(path, before.atime, before.mtime)
+      expect((await store.resolve(other)).digest).toBe(manifest.digest)
+      await expect(store.resolve(name)).rejects.toThrow(NotFoundError)
+    }
   })
 
   it('keep what is not known of index.json', async () => {

@@ -20,7 +20,7 @@ export function hasOwnPieces(stream: Readable): boolean {
 /** Size from which on it is worth freeing memory before the garbage collector does, in bytes. */
 const largePiece = 64 * 1024
 
-/** Frees a piece of a stream that {@link hasOwnPieces}, when it is large and has its memory alone. */
+/** Frees a piece of a stream that {@link hasOwnPieces}, when it is large; a read may not have filled the end of its memory. */
 export function freePiece(piece: Uint8Array): void {
-  if (piece.byteLength >= largePiece && piece.byteLength === piece.buffer.byteLength) freeMemory(piece)
+  if (piece.byteLength >= largePiece && piece.byteOffset === 0) freeMemory(piece)
 }

@@ -26,6 +26,19 @@ describe('a blob whose connection drops', () => {
     )
   })
 
+  it('is completed by a range also when it drops far into a body so large that it goes past the parser of HTTP', async () => {
+    const large = randomLayer(40 * mebibyte)
+    await against(
+      (request, response, count) =>
+        count === 1 ? drop(request, response, large.bytes, 30 * mebibyte) : serve(request, response, large.bytes),
+      async (repository, server) => {
+        const bytes = await readAll(repository, large.descriptor, large.bytes.byteLength)
+        expect(Buffer.compare(bytes, large.bytes)).toBe(0)
+        expect(server.seen.map(({ headers }) => headers.range)).toEqual([undefined, `bytes=${30 * mebibyte}-`])
+      },
+    )
+  })
+
   it('is completed however often it drops, as long as there is progress', async () => {
     await against(
       (request, response) => drop(request, response, layer.bytes, mebibyte / 2),

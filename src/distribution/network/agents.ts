@@ -1,7 +1,7 @@
 import type { Agent as HttpAgent } from 'node:http'
 import type { Agent as HttpsAgent } from 'node:https'
 import { guardedLookup, HomeAddresses, type Lookup, notingLookup } from './address-guard.ts'
-import { largeReadConnector } from './large-reads.ts'
+import { withLargeReads } from './large-reads.ts'
 import { type ProxyProvider, parseProxy } from './proxy.ts'
 import { type TlsProvider, tlsContext } from './tls.ts'
 import { tunnelConnector } from './tunnel.ts'
@@ -87,7 +87,7 @@ export class Agents {
           lookup: lookup as never,
         })
     if (proxy === undefined) {
-      return secure ? agent : Object.assign(agent, { createConnection: largeReadConnector(createConnection) })
+      return secure ? agent : withLargeReads(agent, createConnection)
     }
     const encrypt = secure
       ? (socket: import('node:stream').Duplex, options: object) => connect({ ...options, socket } as never)

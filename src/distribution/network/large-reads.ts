@@ -1,26 +1,67 @@
-import type { ClientRequestArgs } from 'node:http'
+import type { Agent, ClientRequest, ClientRequestArgs, IncomingMessage } from 'node:http'
 import type { createConnection as connectTo, NetConnectOpts, Socket } from 'node:net'
+import { DirectBody } from './direct-body.ts'
 
 /** Bytes of one read. Node's own 64 KiB, each in new memory, cost a third more CPU for a gigabyte. */
 const largeRead = 1024 * 1024
 /** Bytes of the reads of a connection that has not brought much: most carry a few small answers. */
 const smallRead = 16 * 1024
 
+/** What `http.request` calls of its agent; Node's type declarations leave it out. */
+interface RequestingAgent extends Agent {
+  addRequest(request: ClientRequest, options: unknown): void
+}
+
 /**
- * What an agent calls to make its plain connections: they read in large pieces, into memory that is used again. The
- * parser of HTTP copies what it keeps of a piece, so that this is seen by nobody.
+ * Has the connections of an agent for plain http read in large pieces, into memory that is used again. The parser of HTTP
+ * copies what it keeps of a piece, so that this is seen by nobody; a large body goes past the parser. Returns the agent.
  */
-export function largeReadConnector(createConnection: typeof connectTo): (options: ClientRequestArgs) => Socket {
-  return (options) => {
-    const memory = new ReadMemory()
-    const socket: Socket = createConnection({
-      ...options,
-      onread: {
-        buffer: () => memory.next(),
-        callback: (bytes, buffer) => deliver(socket, memory.filled(bytes, buffer)),
-      },
-    } as NetConnectOpts)
-    return socket
+export function withLargeReads(agent: Agent, createConnection: typeof connectTo): Agent {
+  const connections = new WeakMap<Socket, Connection>()
+  const addRequest = (agent as RequestingAgent).addRequest.bind(agent)
+  return Object.assign(agent, {
+    createConnection(options: ClientRequestArgs): Socket {
+      const connection = new Connection()
+      const socket: Socket = createConnection({
+        ...options,
+        onread: {
+          buffer: () => connection.next(),
+          callback: (bytes, buffer) => connection.take(socket, bytes, buffer),
+        },
+      } as NetConnectOpts)
+      connections.set(socket, connection)
+      return socket
+    },
+    addRequest(request: ClientRequest, options: unknown): void {
+      request.once('response', (response) => connections.get(response.socket)?.answered(request, response))
+      addRequest(request, options)
+    },
+  })
+}
+
+/** Where the bytes of one connection go: to the parser of HTTP, or, of a large body, past it. */
+class Connection {
+  readonly #memory = new ReadMemory()
+  #answer: { readonly request: ClientRequest; readonly response: IncomingMessage } | undefined
+  #body: DirectBody | undefined
+
+  /** The memory for the next read. */
+  next(): Buffer {
+    return this.#body?.next() ?? this.#memory.next()
+  }
+
+  /** Takes what a read has brought. Returns whether to go on reading. */
+  take(socket: Socket, bytes: number, buffer: Uint8Array): boolean {
+    if (this.#body !== undefined) return this.#body.take(socket, bytes)
+    const more = deliver(socket, this.#memory.filled(bytes, buffer))
+    this.#body = this.#answer && DirectBody.takeOver(socket, this.#answer.request, this.#answer.response)
+    this.#answer = undefined
+    return more
+  }
+
+  /** The parser has found the head of an answer in what it was given. */
+  answered(request: ClientRequest, response: IncomingMessage): void {
+    this.#answer = { request, response }
   }
 }
 
@@ -30,7 +71,6 @@ class ReadMemory {
   #last = Buffer.allocUnsafeSlow(smallRead)
   #isLarge = false
 
-  /** The memory for the next read. */
   next(): Buffer {
     const next = this.#next
     this.#next = this.#last

@@ -5,7 +5,7 @@ import { type AddressInfo, createConnection } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import fetch from 'node-fetch'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { largeReadConnector } from '../../../src/distribution/network/large-reads.ts'
+import { withLargeReads } from '../../../src/distribution/network/large-reads.ts'
 
 const content = randomBytes(12_000_000)
 const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
@@ -21,8 +21,7 @@ const server = createServer((request, response) => {
     response.end()
   }
 })
-const connect = largeReadConnector(createConnection)
-const agent = Object.assign(new Agent({ keepAlive: true, maxSockets: 1 }), { createConnection: connect })
+const agent = withLargeReads(new Agent({ keepAlive: true, maxSockets: 1 }), createConnection)
 let base = ''
 
 beforeAll(async () => {

@@ -112,16 +112,23 @@ export class Connection {
 
   async #authorized(request: RegistryRequest): Promise<HttpResponse> {
     const ours = request.url.origin === this.origin.origin
-    let authorization = ours ? await this.#authorizer.authorization(request) : undefined
+    const first = ours ? await this.#authorizer.authorization(request) : undefined
+    let authorization = first
+    let refusal: RegistryError | undefined
     for (let round = 0; ; round++) {
       const response = await this.#transport.send({ ...request, home: this.origin, authorization })
       // A 401 of a host that a redirect or a Location led to is none of our registry's.
       if (!ours || response.url.origin !== this.origin.origin) return response
       this.#headers.read(response.headers)
-      if (response.status !== 401) return response
+      if (response.status !== 401) {
+        if (refusal !== undefined) this.notify({ kind: 'credential-refused', registry: this.registry, error: refusal })
+        return response
+      }
       if (round === maxAuthRounds || isStream(request)) return response
       const answer = await this.#answer(request, response, authorization)
-      if (answer === undefined) return response
+      if (answer === undefined && round === 0 && this.#authorizer.forgoPassword(request, authorization)) {
+        refusal = await responseError(response, request.subject, { signal: request.signal })
+      } else if (answer === undefined || (refusal !== undefined && answer === first)) return response
       response.discard()
       authorization = answer
     }

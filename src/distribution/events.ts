@@ -39,7 +39,7 @@ export type RegistryEvent =
       readonly subject: string
       readonly error: unknown
     }
-  /** The token server refused the stored credential, but gave access to read without one. */
+  /** The registry or its token server refused the stored credential, but gave access to read without one. */
   | { readonly kind: 'credential-refused'; readonly registry: string; readonly error: unknown }
 
 /** Is told of events. What it throws is ignored: whether a transfer succeeds does not depend on who watches. */

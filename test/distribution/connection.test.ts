@@ -1,7 +1,13 @@
 import type { Socket } from 'node:net'
 import { describe, expect, it } from 'vitest'
 import { readAll } from '../../src/content/verify.ts'
-import { anonymous, openRepository } from '../../src/distribution/index.ts'
+import {
+  anonymous,
+  createRegistryClient,
+  openRepository,
+  type RegistryEvent,
+  staticCredentials,
+} from '../../src/distribution/index.ts'
 import { NotFoundError, RegistryError } from '../../src/errors.ts'
 import { randomLayer } from './support/images.ts'
 import { against, drop, serve, startServer } from './support/scripted-server.ts'
@@ -174,5 +180,43 @@ describe('aborting', () => {
       },
       { signal: controller.signal },
     )
+  })
+})
+
+describe('a password that a registry with Basic authentication does not take any more', () => {
+  const layer = randomLayer(1000)
+
+  it('keeps nobody from reading what is public, and is sent there once only', async () => {
+    await using server = await startServer((request, response) => {
+      const isOpen = request.url?.startsWith('/v2/public/') === true && request.headers.authorization === undefined
+      if (isOpen && request.method === 'GET') serve(request, response, layer.bytes)
+      else response.writeHead(401, { 'www-authenticate': 'Basic realm="test"' }).end()
+    })
+    const events: RegistryEvent[] = []
+    await using client = createRegistryClient({
+      credentials: staticCredentials({ [server.host]: { kind: 'password', username: 'u', password: 'old' } }),
+      onEvent: (event) => events.push(event),
+    })
+    const open = (name: string) => client.repository(`${server.host}/${name}`)
+    const answers = (from: number) => server.seen.slice(from).map(({ headers }) => headers.authorization !== undefined)
+
+    await expect(open('private').fetch(layer.descriptor)).rejects.toMatchObject({ status: 401 })
+    expect(answers(0)).toEqual([false, true])
+
+    for (let round = 0; round < 2; round++) {
+      const bytes = await readAll(open('public'), layer.descriptor, 1000)
+      expect(Buffer.compare(bytes, layer.bytes)).toBe(0)
+    }
+    expect(answers(2)).toEqual([true, false, false])
+    expect(events).toMatchObject([{ kind: 'credential-refused', registry: server.host, error: { status: 401 } }])
+
+    // Who may not read gets the same answer twice, and no password a second time.
+    await expect(open('private').fetch(layer.descriptor)).rejects.toMatchObject({ status: 401 })
+    expect(answers(5)).toEqual([true, false])
+    await expect(open('private').delete(layer.descriptor)).rejects.toMatchObject({ status: 401 })
+    expect(answers(7)).toEqual([true])
+    await expect(open('public').delete(layer.descriptor)).rejects.toMatchObject({ status: 401 })
+    expect(answers(8)).toEqual([false, true])
+    await expect(client.ping(server.host)).rejects.toMatchObject({ status: 401 })
   })
 })

@@ -39,8 +39,8 @@ export interface AuthorizationTarget {
 export class Authorizer {
   readonly #options: AuthorizerOptions
   readonly #tokens: TokenCache = new TokenCache()
-  /** Basic headers by repository, until one is refused. */
-  readonly #passwords: Map<string, string> = new Map()
+  /** Basic headers by repository; undefined where the one there is has been refused. */
+  readonly #passwords: Map<string, string | undefined> = new Map()
   #challenge: Challenge | undefined
   /** Where a token server hands out a new refresh token each time: what it replaced, and the latest. */
   #rotation: { readonly original: string; readonly current: string } | undefined
@@ -75,6 +75,17 @@ export class Authorizer {
     return undefined
   }
 
+  /**
+   * Whether to try a request without the password that was refused, because what is public can be read although that is
+   * out of date. If so, the repository is asked without it from now on, until it asks for one.
+   */
+  forgoPassword({ repository, scope }: AuthorizationTarget, refused: string | undefined): boolean {
+    if (refused === undefined || this.#passwords.get(repository) !== refused) return false
+    if (!isPullOnly(mergeScopes([scope]))) return false
+    this.#passwords.set(repository, undefined)
+    return true
+  }
+
   /** @param fresh whether the challenge is about this very request, so that its scope counts. */
   async #answer(
     challenge: Challenge,
@@ -90,8 +101,7 @@ export class Authorizer {
   }
 
   async #basic(target: AuthorizationTarget, fresh: boolean): Promise<string | undefined> {
-    const known = this.#passwords.get(target.repository)
-    if (known !== undefined && !fresh) return known
+    if (!fresh && this.#passwords.has(target.repository)) return this.#passwords.get(target.repository)
     const credential = await this.#credential(target)
     if (credential?.kind !== 'password') return undefined
     const header = basic(credential)

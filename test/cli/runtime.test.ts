@@ -198,9 +198,11 @@ describe.skipIf(cannotRun)(`the runtime's command line (${cannotRun ?? 'real con
   it('gives a terminal, in the foreground and to whoever waits for it at a socket', async () => {
     const [path, id] = bundle('tty; stty size; test -t 0; exit $?', { process: { terminal: true } })
     const command = [process.execPath, oci.path, '--root', root(), 'run', '-b', path, id]
+    // An input that ends would be told by script with a byte of its own, which the container's terminal may show.
     const typed = sh(
-      'script -qec "stty rows 33 cols 77; $0 $1 $2 $3 $4 $5 $6 $7" /dev/null < /dev/null; echo "ended with $?"',
+      'mkfifo "$8"; script -qec "stty rows 33 cols 77; $0 $1 $2 $3 $4 $5 $6 $7" /dev/null <> "$8"; echo "ended with $?"',
       ...command,
+      join(path, 'input'),
     )
     expect(typed.stdout).toMatch(/^\/dev\/pts\/0\r+\n33 77\r+\n.*ended with 0\n$/)
     const socket = join(path, 'socket')

@@ -8,9 +8,9 @@ import { type Digest, digestAlgorithm, digestEncoded, isDigest, isVerifiable, pa
 import { layoutVersion, parseLayoutHeader } from '../image/layout-header.ts'
 import { mediaType } from '../image/media-type.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
+import { inTurn } from '../internal/in-turn.ts'
 import { assemble } from './assemble.ts'
 import { type Exclusive, fileLock } from './file-lock.ts'
-import { inTurn } from './in-turn.ts'
 import type {
   ContentOptions,
   ContentStore,

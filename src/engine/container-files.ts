@@ -4,6 +4,7 @@ import { Readable, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { ConflictError, InvalidArgumentError, NotFoundError, SyscallError } from '../errors.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
+import { inTurn } from '../internal/in-turn.ts'
 import { quote } from '../internal/text.ts'
 import { ownership } from '../layer/apply/target.ts'
 import { decompress } from '../layer/decompress.ts'
@@ -29,7 +30,7 @@ import {
 } from '../linux/calls/files.ts'
 import type { Remote } from '../linux/remote/remote.ts'
 import { runWalk } from '../linux/walk.ts'
-import { marksOf, openCopied, openRoot, openUpper, stacked } from './container-root.ts'
+import { type ContainerRoot, marksOf, openCopied, openRoot, openUpper, stacked } from './container-root.ts'
 import { type FileChange, fileChanges, treeChanges } from './file-changes.ts'
 import type { Runner } from './runner.ts'
 
@@ -79,7 +80,7 @@ export async function exportContainer(runner: Runner): Promise<Readable> {
 
 async function* piecesOfRoot(runner: Runner): AsyncGenerator<Buffer, void, undefined> {
   // Not before it is read: nobody closes what a stream holds that is never read, or destroyed before.
-  const reader = await TreeReader.open(await openRoot(await runner.root()))
+  const reader = await TreeReader.open(await openRoot(await runner.root(), 'read'))
   try {
     const device = deviceOf((await reader.root()).inode)
     yield* piecesOf(reader, { enter: ({ inode }) => deviceOf(inode) === device })
@@ -105,7 +106,7 @@ export async function copyOut(
   { archive = false, signal }: CopyFilesOptions,
 ): Promise<void> {
   signal?.throwIfAborted()
-  const remote = await openRoot(await runner.root())
+  const remote = await openRoot(await runner.root(), 'read')
   const source = await openSource(remote, path).catch(async (error: unknown) => {
     await remote.close()
     throw error
@@ -144,11 +145,21 @@ export async function copyIn(
   runner: Runner,
   source: string | Readable,
   path: string,
+  options: CopyFilesOptions,
+): Promise<void> {
+  options.signal?.throwIfAborted()
+  const root = await runner.root()
+  const copied = (): Promise<void> => copyInto(root, source, path, options)
+  await (root.pid === undefined ? inTurn(root.layer.upper, options.signal, copied) : copied())
+}
+
+async function copyInto(
+  root: ContainerRoot,
+  source: string | Readable,
+  path: string,
   { archive = typeof source !== 'string', signal }: CopyFilesOptions,
 ): Promise<void> {
-  signal?.throwIfAborted()
-  const root = await runner.root()
-  const remote = await openRoot(root)
+  const remote = await openRoot(root, 'change')
   try {
     const common = {
       ...(archive ? {} : { owner: { uid: 0, gid: 0 } }),

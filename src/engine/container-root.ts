@@ -119,10 +119,11 @@ const noDevices = { set: MOUNT_ATTR.NODEV }
 
 /**
  * Starts a process whose root is the container's, with the container's ids. When the container runs it shares the mounts with
- * it, volumes too; else it sees the layers stacked, in a mount namespace that nobody else sees.
+ * it, volumes too; else it sees the layers stacked, in a mount namespace that nobody else sees. One process at a time may
+ * change a stopped container; any number may read.
  */
-export async function openRoot(root: ContainerRoot): Promise<Remote> {
-  return root.pid === undefined ? openStopped(root) : joinRunning(root.pid, root.ids)
+export async function openRoot(root: ContainerRoot, use: 'read' | 'change'): Promise<Remote> {
+  return root.pid === undefined ? openStopped(root, use) : joinRunning(root.pid, root.ids)
 }
 
 function joinRunning(pid: number, ids: ContainerIds | undefined): Promise<Remote> {
@@ -140,15 +141,17 @@ function joinRunning(pid: number, ids: ContainerIds | undefined): Promise<Remote
   })
 }
 
-/** A process that sees the layers of a stopped container stacked as overlayfs shows them; changes go to its layer. */
-async function openStopped({ layer, ids }: ContainerRoot): Promise<Remote> {
+/** A process that sees the layers of a stopped container stacked as overlayfs shows them. */
+async function openStopped({ layer, ids }: ContainerRoot, use: 'read' | 'change'): Promise<Remote> {
   const { lower, upper, work } = layer
-  // Overlayfs does not mount again what was mounted `volatile`, as it notes there; the machine has not crashed since.
-  await removeTree(join(work, 'work'))
   if (lower.length === 0) return enterDirectory(upper, ids)
-  if (ids === undefined || !isPrivileged()) return stacked({ lower, upper, work }, ids)
+  // Overlayfs does not mount again what was mounted `volatile`, as it notes there; the machine has not crashed since.
+  if (use === 'change') await removeTree(join(work, 'work'))
+  // Readers are in nobody's way: the directory to work in can serve one mount only.
+  const overlay = use === 'change' ? { lower, upper, work } : { lower: [upper, ...lower] }
+  if (ids === undefined || !isPrivileged()) return stacked(overlay, ids)
   const { mappedRoot } = await import('./mapped-root.ts')
-  const tree = await mappedRoot(layer, ids, false)
+  const tree = await mappedRoot(layer, ids, overlay)
   try {
     return await prepared({ ids, descriptors: new Map([[entrance, tree]]) }, (remote) => enterRoot(remote, ids))
   } finally {

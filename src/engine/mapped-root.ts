@@ -7,6 +7,7 @@ import { CLONE, pidfdGetfd, pidfdOpen, unshare } from '../linux/calls/processes.
 import { perform } from '../linux/local.ts'
 import { Remote } from '../linux/remote/remote.ts'
 import { makeUserNamespace } from '../linux/user-namespace.ts'
+import type { OverlayRootfs } from '../runtime/overlay.ts'
 import type { WritableLayer } from '../store/index.ts'
 import { type ContainerIds, viewOf } from './container-root.ts'
 
@@ -17,16 +18,20 @@ const userNamespace = 10
 const noDevices = { set: MOUNT_ATTR.NODEV }
 
 /**
- * A mount, attached nowhere, in which files of the layers have the owners that the container's ids stand for on the host.
+ * A mount of `overlay`, attached nowhere, in which files of the layers have the owners that the container's ids stand for on
+ * the host; what the container has changed has them already.
  * @returns its descriptor.
  */
-export async function mappedRoot(layer: WritableLayer, ids: ContainerIds, volatile: boolean): Promise<number> {
-  const { lower, upper, work } = layer
+export async function mappedRoot(
+  { lower, upper }: WritableLayer,
+  ids: ContainerIds,
+  overlay: OverlayRootfs,
+): Promise<number> {
   if (lower.length === 0) return clonedWithoutDevices(upper)
   const namespace = await makeUserNamespace(ids, why.step as string)
   try {
     await using process = Remote.spawn({ descriptors: new Map([[userNamespace, namespace]]), dumpable: true })
-    const view = viewOf({ lower, upper, work, volatile }, false)
+    const view = viewOf(overlay, false)
     const tree = cloneTree(view.root, '', false, why)
     const calls = [
       unshare(CLONE.NEWNS, why),

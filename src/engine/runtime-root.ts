@@ -23,7 +23,7 @@ export async function withRoot<T>(
     return make({ bundle, overlay: layer.lower.length === 0 ? undefined : { ...layer, volatile } })
   }
   const { mappedRoot } = await import('./mapped-root.ts')
-  const rootTree = await mappedRoot(layer, ids, volatile)
+  const rootTree = await mappedRoot(layer, ids, { ...layer, volatile })
   try {
     return await make({ bundle, rootTree })
   } finally {

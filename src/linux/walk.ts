@@ -4,7 +4,7 @@ import { perform } from './local.ts'
 import { interruptionOf, resume } from './resume.ts'
 import type { CallRunner, Results } from './runner.ts'
 
-/** How often a walk is tried again; as libpathrs has it. */
+/** How often one walk is tried; as libpathrs has it. */
 const maxTries = 128
 
 /**
@@ -29,12 +29,17 @@ export function performWalk(call: Call): number {
 /** Runs a batch in which any openat2(2) that was disturbed is tried again; then it goes on from there. */
 export async function runWalk(runner: CallRunner, calls: readonly Call[]): Promise<Results> {
   let made = runner.run(calls)
-  for (let tries = 1; ; tries++) {
+  let position = -1
+  let tries = 0
+  for (;;) {
     try {
       return await made
     } catch (error) {
       const interruption = interruptionOf(error)
-      if (interruption === undefined || !isDisturbed(error) || tries === maxTries) throw error
+      if (interruption === undefined || !isDisturbed(error)) throw error
+      tries = interruption.position === position ? tries + 1 : 1
+      if (tries === maxTries) throw error
+      position = interruption.position
       made = resume(runner, interruption)
     }
   }

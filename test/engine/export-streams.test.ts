@@ -1,4 +1,4 @@
-import { PassThrough, Writable } from 'node:stream'
+import { PassThrough, Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { type Container, NotFoundError } from '../../src/index.ts'
@@ -81,6 +81,22 @@ describe.skipIf(cannotRunAsRoot)(`archives of a container (${cannotRunAsRoot ?? 
       })
       await expect(box.copyOut('/big', slow, { signal: later.signal })).rejects.toThrow()
     })
+  })
+
+  it('may be fetched by many at once, while files are put in', async () => {
+    await using box = await boxed('stopped')
+    const names = ['a', 'b', 'c', 'd']
+    const sizes = names.map(async () => {
+      let size = 0
+      for await (const chunk of await box.exportRootfs()) size += (chunk as Buffer).length
+      return size
+    })
+    const archives = names.map((name) => Readable.from([tar({ name, content: name })]))
+    await Promise.all(archives.map((archive) => box.copyIn(archive, '/')))
+    for (const size of await Promise.all(sizes)) expect(size).toBeGreaterThan(5_000_000)
+    const changes: string[] = []
+    for await (const { path } of box.diff()) changes.push(path)
+    expect(changes).toEqual(expect.arrayContaining(names.map((name) => `/${name}`)))
   })
 
   it('are none of one that has been removed', async () => {

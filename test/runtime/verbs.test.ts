@@ -270,9 +270,11 @@ describe.skipIf(cannotRun)(`the verbs of a running container (${cannotRun ?? 're
       const container = await running('trap "" TERM; sleep 1000 & echo $!', { linux: { namespaces } })
       await container.exited
       await container.killAll('KILL')
-      await expect
-        .poll(() => container.killAll('KILL').catch((error: { code: string }) => error.code))
-        .toBe('ERR_OCI_CONFLICT')
+      const refused = async (): Promise<boolean> => {
+        const code = await container.killAll('KILL').catch((error: { code: string }) => error.code)
+        return code === 'ERR_OCI_CONFLICT'
+      }
+      await until('all are gone', refused)
       await container.delete()
     })
   })

@@ -51,8 +51,9 @@ engineAttack('devices and fifos in the place of files', (sandbox) => {
     const archive = spawn('tar', ['-tv'], { stdio: ['pipe', 'pipe', 'inherit'] })
     const listed: string[] = []
     archive.stdout.on('data', (chunk: Buffer) => listed.push(String(chunk)))
+    const ended = once(archive, 'close')
     await box.copyOut('/tmp/.', archive.stdin)
-    await once(archive, 'close')
+    await ended
     expect(listed.join('')).toMatch(/^c.* 240,99 .*device$/m)
     expect(listed.join('')).toMatch(/^p.*fifo$/m)
   })

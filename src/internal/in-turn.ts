@@ -1,4 +1,4 @@
-import { untilAborted } from '../internal/abort.ts'
+import { untilAborted } from './abort.ts'
 
 const running = new Map<string, Promise<unknown>>()
 

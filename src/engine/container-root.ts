@@ -6,20 +6,8 @@ import { openTree } from '../layer/diff/open-tree.ts'
 import { type Tree, TreeReader } from '../layer/diff/tree-reader.ts'
 import type { OverlayMarks } from '../layer/diff/xattrs.ts'
 import type { Call, CallOptions } from '../linux/call.ts'
-import {
-  AT_FDCWD,
-  AT_REMOVEDIR,
-  chdir,
-  chroot,
-  close,
-  dup3,
-  fchdir,
-  O,
-  O_DIRECTORY,
-  openat,
-  unlinkat,
-} from '../linux/calls/files.ts'
-import { MOUNT_ATTR, MS, mountSetattr } from '../linux/calls/mounts.ts'
+import { AT_FDCWD, chdir, chroot, close, dup3, fchdir, O, O_DIRECTORY, openat } from '../linux/calls/files.ts'
+import { MOUNT_ATTR, type MountAttributes, MS, mountSetattr } from '../linux/calls/mounts.ts'
 import { CLONE, PR, pidfdOpen, prctl, setns, setresgid, setresuid, unshare } from '../linux/calls/processes.ts'
 import { writeIdMaps } from '../linux/id-maps.ts'
 import { Remote } from '../linux/remote/remote.ts'
@@ -115,7 +103,8 @@ function withoutDevices(): readonly Call[] {
   ]
 }
 
-const noDevices = { set: MOUNT_ATTR.NODEV }
+/** Attributes of a mount in which devices are none. */
+export const noDevices: MountAttributes = { set: MOUNT_ATTR.NODEV }
 
 /**
  * Starts a process whose root is the container's, with the container's ids. When the container runs it shares the mounts with
@@ -145,7 +134,8 @@ function joinRunning(pid: number, ids: ContainerIds | undefined): Promise<Remote
 async function openStopped({ layer, ids }: ContainerRoot, use: 'read' | 'change'): Promise<Remote> {
   const { lower, upper, work } = layer
   if (lower.length === 0) return enterDirectory(upper, ids)
-  // Overlayfs does not mount again what was mounted `volatile`, as it notes there; the machine has not crashed since.
+  // Overlayfs does not mount again what was mounted `volatile`, as it notes there (overlayfs.rst, "Volatile mount"). As long as
+  // the machine has not gone down nothing is lost, and then the container is.
   if (use === 'change') await removeTree(join(work, 'work'))
   // Readers are in nobody's way: the directory to work in can serve one mount only.
   const overlay = use === 'change' ? { lower, upper, work } : { lower: [upper, ...lower] }
@@ -171,7 +161,6 @@ export function stacked(overlay: OverlayRootfs, ids: ContainerIds | undefined): 
     const view = viewOf(overlay, ids !== undefined)
     await remote.run([
       mountSetattr(AT_FDCWD, '/', { propagation: MS.SLAVE }, true, why),
-      ...(overlay.work === undefined ? [] : forgetVolatile(overlay.work)),
       ...view.calls,
       mountSetattr(view.root, '', noDevices, false, why),
       ...(ids === undefined ? [] : becomeRoot()),
@@ -179,16 +168,6 @@ export function stacked(overlay: OverlayRootfs, ids: ContainerIds | undefined): 
       chroot('.', why),
     ])
   })
-}
-
-/**
- * Takes away the mark that the last mount was one that may lose changes (overlayfs.rst, "Volatile mount"): as long as the
- * machine has not gone down nothing is lost, and then the container is.
- */
-function forgetVolatile(work: string): readonly Call[] {
-  const mark = `${work}/work/incompat/volatile`
-  const tolerant = { ...why, tolerate: 'any' }
-  return [unlinkat(AT_FDCWD, `${mark}/dirty`, 0, tolerant), unlinkat(AT_FDCWD, mark, AT_REMOVEDIR, tolerant)]
 }
 
 /** Layers as a mount: attached nowhere, or else where nobody else looks. */

@@ -2,24 +2,23 @@ import { closeSync } from 'node:fs'
 import { mapOwners } from '../layer/mapped-layers.ts'
 import type { CallOptions } from '../linux/call.ts'
 import { AT_FDCWD } from '../linux/calls/files.ts'
-import { cloneTree, MOUNT_ATTR, MS, mountSetattr } from '../linux/calls/mounts.ts'
+import { cloneTree, MS, mountSetattr } from '../linux/calls/mounts.ts'
 import { CLONE, pidfdGetfd, pidfdOpen, unshare } from '../linux/calls/processes.ts'
 import { perform } from '../linux/local.ts'
 import { Remote } from '../linux/remote/remote.ts'
 import { makeUserNamespace } from '../linux/user-namespace.ts'
 import type { OverlayRootfs } from '../runtime/overlay.ts'
 import type { WritableLayer } from '../store/index.ts'
-import { type ContainerIds, viewOf } from './container-root.ts'
+import { type ContainerIds, noDevices, viewOf } from './container-root.ts'
 
 const why: CallOptions = { step: 'prepare the root for the ids of the user namespace' }
 /** Where the process that mounts has the user namespace. */
 const userNamespace = 10
-/** Devices that an image brings are none: in a user namespace nobody has any but those that were bound. */
-const noDevices = { set: MOUNT_ATTR.NODEV }
 
 /**
  * A mount of `overlay`, attached nowhere, in which files of the layers have the owners that the container's ids stand for on
- * the host; what the container has changed has them already.
+ * the host; what the container has changed has them already. Devices that an image brings are none: in a user namespace nobody
+ * has any but those that were bound.
  * @returns its descriptor.
  */
 export async function mappedRoot(

@@ -49,7 +49,7 @@ function named(name: string): number | undefined {
   return signals[name] ?? signals[`SIG${name}`]
 }
 
-/** When the first process was started, by what it was told of itself, if it was. */
-export function startTimeOf(pid: number, stat: Buffer | undefined): string {
+/** When a process was started; empty for one that is not there. @param stat what it was told of itself, if it was */
+export function startTimeOf(pid: number, stat?: Buffer): string {
   return (stat && statOf(stat.toString('latin1')).startTime) || (processStat(pid)?.startTime ?? '')
 }

@@ -171,9 +171,7 @@ export class StateDirectory {
 
   /** Replaces the record as a whole. */
   write(record: ContainerRecord): void {
-    const temporary = `${this.path}/.state.json`
-    writeText(temporary, JSON.stringify(record))
-    renameSync(temporary, `${this.path}/state.json`)
+    replaceRecord(this.path, record)
   }
 
   /** Keeps the container's config, which is the text of a config.json, for whoever runs something in it by its id. */
@@ -200,6 +198,12 @@ export class StateDirectory {
     if (this.isOpen) closeSync(this.lock)
     this.isOpen = false
   }
+}
+
+function replaceRecord(directory: string, record: ContainerRecord): void {
+  const temporary = `${directory}/.state.json`
+  writeText(temporary, JSON.stringify(record))
+  renameSync(temporary, `${directory}/state.json`)
 }
 
 /** As writeFileSync does, in half the time. */
@@ -243,9 +247,7 @@ export async function rewriteRecord(
 ): Promise<void> {
   const changed = change(await readRecord(root, id))
   writeFileSync(join(root, id, mark), '', { mode: 0o600 })
-  const temporary = join(root, id, '.state.json')
-  writeFileSync(temporary, JSON.stringify(changed), { mode: 0o600 })
-  renameSync(temporary, join(root, id, 'state.json'))
+  replaceRecord(join(root, id), changed)
 }
 
 /** Ids of the containers recorded below `root`. */

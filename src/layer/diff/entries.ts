@@ -111,6 +111,11 @@ export function baseOf(path: ByteString): ByteString {
   return path.slice(path.lastIndexOf('/') + 1)
 }
 
+/** The directory of the last component; empty for the root. */
+export function parentOf(path: ByteString): ByteString {
+  return path.slice(0, Math.max(path.lastIndexOf('/'), 0))
+}
+
 function nameOf(path: ByteString): Buffer {
   return Buffer.from(path, 'latin1')
 }

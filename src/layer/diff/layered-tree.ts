@@ -1,7 +1,7 @@
 import { realpath } from 'node:fs/promises'
 import { NotFoundError } from '../../errors.ts'
 import { type ByteString, bytesToText, opaqueMark, whiteoutPrefix } from '../apply/names.ts'
-import { baseOf, join } from './entries.ts'
+import { baseOf, join, parentOf } from './entries.ts'
 import type { TreeNode } from './tree-node.ts'
 import { byBytes, type Tree, type TreeProcess, TreeReader } from './tree-reader.ts'
 import { isOpaque, isWhiteout } from './upper.ts'
@@ -102,10 +102,6 @@ export class LayeredTree implements Tree {
   #seen(node: TreeNode, path: ByteString): TreeNode {
     return { ...node, path, source: node.path, xattrs: imageXattrs(node.xattrs, 'either') }
   }
-}
-
-function parentOf(path: ByteString): ByteString {
-  return path.slice(0, Math.max(path.lastIndexOf('/'), 0))
 }
 
 /** The highest node of a name, undefined for one that is gone, and where the layers have it as a directory. */

@@ -1,6 +1,6 @@
 import type { ByteString } from '../apply/names.ts'
 import { openLargeFile, readSmallFiles, smallFile } from './contents.ts'
-import { baseOf, EntryMaker, type EntryOptions, whiteoutEntry } from './entries.ts'
+import { baseOf, EntryMaker, type EntryOptions, parentOf, whiteoutEntry } from './entries.ts'
 import type { TreeNode } from './tree-node.ts'
 import { byBytes, type Tree } from './tree-reader.ts'
 import { canBeHeld, type PlannedEntry, type UpperOptions } from './upper.ts'
@@ -44,8 +44,7 @@ export async function* changedEntries(
       continue
     }
     const { path } = change.before as TreeNode
-    const base = baseOf(path)
-    yield { entry: whiteoutEntry(path.slice(0, Math.max(0, path.length - base.length - 1)), base) }
+    yield { entry: whiteoutEntry(parentOf(path), baseOf(path)) }
   }
 }
 

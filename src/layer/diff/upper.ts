@@ -1,7 +1,7 @@
 import { UnsupportedError } from '../../errors.ts'
 import { bytesToText, whiteoutPrefix } from '../apply/names.ts'
 import type { TarEntry } from '../tar/entry.ts'
-import { baseOf, EntryMaker, type EntryOptions, opaqueEntry, whiteoutEntry } from './entries.ts'
+import { baseOf, EntryMaker, type EntryOptions, opaqueEntry, parentOf, whiteoutEntry } from './entries.ts'
 import type { TreeNode } from './tree-node.ts'
 import type { Tree } from './tree-reader.ts'
 import { walkTree } from './walk.ts'
@@ -42,7 +42,7 @@ export async function* upperEntries(
     const { path } = node
     const base = baseOf(path)
     if (isWhiteout(node)) {
-      yield { entry: whiteoutEntry(path.slice(0, Math.max(0, path.length - base.length - 1)), base) }
+      yield { entry: whiteoutEntry(parentOf(path), base) }
       continue
     }
     checkWhole(node, marks)

@@ -11,15 +11,16 @@ import { textOf } from './location.ts'
  */
 export function cgroupsToJoin({ pid, cgroups }: Pick<ContainerRecord, 'pid' | 'cgroups'>): readonly ExecCgroup[] {
   const { v1, v2 } = hostHierarchies()
+  const hierarchies = v2 === undefined ? v1 : [...v1, v2]
   const others: ExecCgroup[] = []
   const own: ExecCgroup[] = []
   let theirs: ReadonlyMap<string, string> | undefined
   let ours: ReadonlyMap<string, string> | undefined
-  for (const hierarchy of v2 === undefined ? v1 : [...v1, v2]) {
+  for (const hierarchy of hierarchies) {
     const { mountPoint, controllers } = hierarchy
     const version = hierarchy === v2 ? 2 : 1
     // Version 2 may be mounted above the others.
-    const directory = cgroups.find((each) => hierarchyOf(each) === hierarchy)
+    const directory = cgroups.find((each) => hierarchies.find((one) => isBelow(each, one)) === hierarchy)
     if (directory !== undefined) {
       own.push({ directory, version, controllers, isOwn: true })
       continue
@@ -34,9 +35,8 @@ export function cgroupsToJoin({ pid, cgroups }: Pick<ContainerRecord, 'pid' | 'c
   return [...own, ...others]
 }
 
-function hierarchyOf(directory: string): Hierarchy | undefined {
-  const { v1, v2 } = hostHierarchies()
-  return [...v1, ...(v2 === undefined ? [] : [v2])].find(({ mountPoint }) => directory.startsWith(`${mountPoint}/`))
+function isBelow(directory: string, { mountPoint }: Hierarchy): boolean {
+  return directory.startsWith(`${mountPoint}/`)
 }
 
 /** Paths by hierarchy, as /proc/<pid>/cgroup has them (cgroups(7)). */

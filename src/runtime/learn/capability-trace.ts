@@ -13,11 +13,10 @@ import { mkdir, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Capabilities } from '../../bundle/spec-process.ts'
 import { SyscallError } from '../../errors.ts'
-import { close } from '../../linux/calls/files.ts'
 import { fsconfigCreate, fsmount, fsopen } from '../../linux/calls/mounts.ts'
 import { capabilityNames } from '../../linux/capabilities.ts'
 import { perform } from '../../linux/local.ts'
-import { processStat } from '../processes.ts'
+import { startTimeOf } from '../processes.ts'
 import { CapabilityEvents } from './capability-events.ts'
 import type { CapabilityWatch } from './learning.ts'
 
@@ -138,7 +137,7 @@ export class CapabilityTrace implements CapabilityWatch {
       if (!existsSync(join(directory, event))) throw new Unknown(noTracepoint)
       const instances = join(directory, 'instances')
       await removeLeftOver(instances)
-      const path = join(instances, `oci-ts-${process.pid}-${startTime(process.pid)}-${++count}`)
+      const path = join(instances, `oci-ts-${process.pid}-${startTimeOf(process.pid)}-${++count}`)
       const pipe = await makeInstance(path)
       this.instance = { path, mount, pipe }
       return this.instance
@@ -166,7 +165,7 @@ function mountTracefs(): number {
     perform(fsconfigCreate(context, why))
     return perform(fsmount(context, 0, why))
   } finally {
-    perform(close(context))
+    closeSync(context)
   }
 }
 
@@ -196,10 +195,6 @@ function lost(path: string): number {
 async function removeLeftOver(instances: string): Promise<void> {
   for (const name of readdirSync(instances)) {
     const [, pid, since] = /^oci-ts-(\d+)-(\d+)-\d+$/.exec(name) ?? []
-    if (pid !== undefined && startTime(Number(pid)) !== since) await rmdir(join(instances, name)).catch(() => {})
+    if (pid !== undefined && startTimeOf(Number(pid)) !== since) await rmdir(join(instances, name)).catch(() => {})
   }
-}
-
-function startTime(pid: number): string {
-  return processStat(pid)?.startTime ?? ''
 }

@@ -377,8 +377,11 @@ export class RuntimeContainer implements AsyncDisposable {
 
   /** What the monitor has removed of the cgroup need not be removed again. */
   private noteRemovals({ removals }: Watch, results: Results): void {
-    if (removals.length === 0) return
-    this.cgroups = this.parts.record.cgroups.filter((_, index) => results.value(removals[index] as Call) !== 0)
+    if (removals.size === 0) return
+    this.cgroups = this.parts.record.cgroups.filter((path) => {
+      const removal = removals.get(path)
+      return removal === undefined || results.value(removal) !== 0
+    })
   }
 
   /** The record with what has changed since it was made. */

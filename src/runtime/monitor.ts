@@ -26,6 +26,7 @@ import {
   waitForEvent,
   waitForExitOf,
 } from '../linux/calls/processes.ts'
+import { schedSetattr } from '../linux/calls/scheduling.ts'
 import { peek } from '../linux/calls/sockets.ts'
 import { descriptor } from './descriptors.ts'
 import type { RootMount } from './root-mount.ts'
@@ -35,6 +36,8 @@ import { stateFiles } from './state-directory.ts'
 export const oomTextSize = 512
 
 const any = { tolerate: 'any' } as const
+
+const SCHED_FIFO = 1
 
 /**
  * What the monitor does right after it made the container's first process: it lets go of what is the
@@ -59,8 +62,10 @@ export interface WatchOptions {
   readonly outlive: boolean
   /** File that counts the kills of the out-of-memory killer. */
   readonly oomCounter: string | undefined
-  /** Directories of its cgroup. */
+  /** Directories of its cgroup that nobody else removes. */
   readonly cgroups: readonly string[]
+  /** Whether the others are systemd's, which removes them as soon as they are empty. */
+  readonly ofSystemd: boolean
   /** Directories of resctrl that were made for it. */
   readonly resctrl: readonly string[]
   /** Its state directory, where the end is recorded for processes that ask later. */
@@ -84,8 +89,8 @@ export interface Watch {
   readonly oomText: Out
   /** The batch behind it, if there is one. Nobody has to wait. */
   readonly afterwards: readonly Call[]
-  /** Calls of either that remove the directories of the cgroup, in their order, and of resctrl. */
-  readonly removals: readonly Call[]
+  /** Calls of either that remove directories of the cgroup, by their paths, and of resctrl. */
+  readonly removals: ReadonlyMap<string, Call>
   /** The last batch, for a maker that was killed; none when it is to outlive that. */
   readonly farewell: readonly Call[]
 }
@@ -102,6 +107,8 @@ export function planWatch(options: WatchOptions): Watch {
   const oomText = out(oomTextSize)
   const step = 'wait for the container'
   const calls: Call[] = keepsMountsOf === undefined ? [] : [...holdMounts(keepsMountsOf)]
+  // The count goes with the cgroup, and systemd hears of the end before a parent does.
+  if (oomCounter !== undefined && options.ofSystemd) calls.push(schedSetattr({ policy: SCHED_FIFO, priority: 1 }, any))
   if (!outlive) {
     const ends = [
       { fd: descriptor.process, events: POLLIN },
@@ -116,17 +123,17 @@ export function planWatch(options: WatchOptions): Watch {
     calls.push(counter, read(counter, oomText, any), close(counter, any))
   }
   const ended = { siginfo, rusage, oomText }
-  if (handedOver) return { calls, ...ended, removals: [], afterwards: [], farewell: [] }
+  if (handedOver) return { calls, ...ended, removals: new Map(), afterwards: [], farewell: [] }
   const file = openat(AT_FDCWD, `${directory}/exit`, O.WRONLY | O.CREAT | O.EXCL, 0o600, any)
   calls.push(file, writev(file, [siginfo, rusage, oomText], any), close(file, any))
   const directories = [...options.cgroups, ...options.resctrl]
-  const removals = directories.map((path) => unlinkat(AT_FDCWD, path, AT_REMOVEDIR, any))
+  const removals = new Map(directories.map((path) => [path, unlinkat(AT_FDCWD, path, AT_REMOVEDIR, any)]))
   const farewell = outlive ? [] : farewellCalls(directory, options.rootMount)
   if (keepsMountsOf === undefined) {
-    return { calls: [...calls, ...removals], ...ended, removals, afterwards: [], farewell }
+    return { calls: [...calls, ...removals.values()], ...ended, removals, afterwards: [], farewell }
   }
   // Whoever gets the answer comes first, also where it waits for the same processor.
-  const afterwards = [schedYield(any), ...removals, close(descriptor.mounts, any)]
+  const afterwards = [schedYield(any), ...removals.values(), close(descriptor.mounts, any)]
   return { calls, ...ended, removals, afterwards, farewell }
 }
 

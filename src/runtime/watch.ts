@@ -19,13 +19,16 @@ export function watchesOf(
   { id, outlive, handOver, parked }: PlanOptions,
   { cgroup, intelRdt }: { readonly cgroup: CgroupPlan; readonly intelRdt: IntelRdtPlan },
 ): (of: Watched) => Watch {
+  const ofSystemd = cgroup.placement !== undefined
   return lastOf(
     ({ stateRoot, pid, rootMount }) => `${parked === true ? pid : ''} ${JSON.stringify(rootMount)} ${stateRoot}`,
     ({ stateRoot, pid, rootMount }) =>
       planWatch({
         outlive,
         oomCounter: oomCounterPath(cgroup),
-        cgroups: directoriesOf(cgroup),
+        // Whatever systemd does to a unit at that moment would fail if its cgroup went.
+        cgroups: directoriesOf(ofSystemd ? { ...cgroup, v2: undefined } : cgroup),
+        ofSystemd,
         resctrl: intelRdt.directories,
         directory: join(stateRoot, id),
         handedOver: handOver === true,

@@ -116,10 +116,14 @@ export function run(program: string, args: readonly string[], options: RunOption
   }
 }
 
+/** Its input does not end: of an end `script` tells the terminal by a byte of its own, which may show up anywhere. */
+const typing =
+  'd=$(mktemp -d); mkfifo "$d/i"; exec 0<>"$d/i"; rm -r "$d"; printf %s "$1" >&0; exec script -qec "$0" /dev/null'
+
 /** Runs a program in a terminal of 33 rows and 77 columns, in which `input` is typed. */
 export function runInTerminal(program: string, args: readonly string[], input = ''): Ran {
   const quoted = [program, ...args].map((arg) => `'${arg.replaceAll("'", `'\\''`)}'`).join(' ')
-  return run('script', ['-qec', `stty rows 33 cols 77; ${quoted}`, '/dev/null'], { input })
+  return run('sh', ['-c', typing, `stty rows 33 cols 77; ${quoted}`, input])
 }
 
 /** Runs a script with arguments; the first one is `$0`. */

@@ -47,7 +47,8 @@ engineAttack('devices and fifos in the place of files', (sandbox) => {
   it.each([true, false])('that lie among files are copied as what they are, while it runs: %s', async (running) => {
     const script = `mknod /tmp/device c 240 99; mkfifo /tmp/fifo; ${running ? 'exec sleep 1000' : 'true'}`
     await using box = await sandbox().run(['sh', '-c', script])
-    if (!running) await box.exited
+    if (running) await box.exec(['sh', '-c', 'until [ -p /tmp/fifo ]; do sleep 0.01; done'], { check: true })
+    else await box.exited
     const archive = spawn('tar', ['-tv'], { stdio: ['pipe', 'pipe', 'inherit'] })
     const listed: string[] = []
     archive.stdout.on('data', (chunk: Buffer) => listed.push(String(chunk)))

@@ -144,11 +144,11 @@ export class DBusConnection implements AsyncDisposable {
 /** @returns what came behind the handshake. */
 async function authenticate(socket: Socket, path: string): Promise<Buffer> {
   // Before the socket is connected: it is sent then. The other side sees who this is, and in a user namespace only that side does.
-  socket.write('\0AUTH EXTERNAL\r\nDATA\r\n')
+  // BEGIN comes with it: a systemd that got that together with a call would not look at the call before more comes.
+  socket.write('\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n')
   const first = await nextLine(socket, path)
   const { line, rest } = first.line === 'DATA' ? await nextLine(socket, path, first.rest) : first
   if (!line.startsWith('OK ')) throw new ProtocolError(path, `this user is refused: ${line.slice(0, 100)}`)
-  socket.write('BEGIN\r\n')
   return rest
 }
 

@@ -126,6 +126,17 @@ describe('a connection to somebody hostile', () => {
     await expect(DBusConnection.open(closing)).rejects.toMatchObject({ code: 'ERR_OCI_NETWORK' })
   })
 
+  it('ends the handshake before it calls: systemd may overlook a call that comes with the end', async () => {
+    const chunks: string[] = []
+    const path = await serve((chunk) => {
+      chunks.push(chunk)
+      return chunks.length === 1 ? 'DATA\r\nOK 00\r\n' : undefined
+    })
+    const connection = await DBusConnection.open(path)
+    await expect(connection.call({ ...bus, member: 'Hello' })).rejects.toMatchObject({ code: 'ERR_OCI_NETWORK' })
+    expect(chunks).toEqual(['\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n', expect.stringContaining('Hello')])
+  })
+
   it('fails when a message is too large to be kept, or none at all', async () => {
     const large = encodeMessage({ type: messageType.answer, serial: 1, replySerial: 1 })
     large.writeUInt32LE(0xffff_0000, 4)

@@ -377,11 +377,8 @@ export class RuntimeContainer implements AsyncDisposable {
 
   /** What the monitor has removed of the cgroup need not be removed again. */
   private noteRemovals({ removals }: Watch, results: Results): void {
-    if (removals.size === 0) return
-    this.cgroups = this.parts.record.cgroups.filter((path) => {
-      const removal = removals.get(path)
-      return removal === undefined || results.value(removal) !== 0
-    })
+    const isGone = (removal: Call | undefined): boolean => removal !== undefined && results.value(removal) === 0
+    this.cgroups = this.parts.record.cgroups.filter((path) => !isGone(removals.get(path)))
   }
 
   /** The record with what has changed since it was made. */

@@ -24,7 +24,7 @@ import { leaveToParent } from './handover.ts'
 import { type HookTarget, hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { killAllOf } from './kill-all.ts'
 import { addMountTo, removeMountFrom } from './live-mounts.ts'
-import type { Watch } from './monitor.ts'
+import { notRemoved, type Watch } from './monitor.ts'
 import { pauseRecord, resumeRecord } from './pause.ts'
 import { signalNumber } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
@@ -349,7 +349,7 @@ export class RuntimeContainer implements AsyncDisposable {
       const results = await watched
       status = exitStatus(results.bytes(watch.siginfo), results.bytes(watch.oomText))
       this.used = resourceUsage(results.bytes(watch.rusage))
-      if (watch.afterwards.length === 0) this.noteRemovals(watch, results)
+      if (watch.afterwards.length === 0) this.cgroups = notRemoved(this.cgroups, watch, results, this.id)
     } catch {
       // Never settles: whoever waits for the end has to ask by the id.
       if (this.released) {
@@ -369,16 +369,11 @@ export class RuntimeContainer implements AsyncDisposable {
 
   private async untilRemoved(watch: Watch): Promise<void> {
     try {
-      this.noteRemovals(watch, await this.parts.monitor.run(watch.afterwards, { background: true }))
+      const results = await this.parts.monitor.run(watch.afterwards, { background: true })
+      this.cgroups = notRemoved(this.cgroups, watch, results, this.id)
     } catch {
       // The monitor was killed: whoever deletes the container removes them.
     }
-  }
-
-  /** What the monitor has removed of the cgroup need not be removed again. */
-  private noteRemovals({ removals }: Watch, results: Results): void {
-    const isGone = (removal: Call | undefined): boolean => removal !== undefined && results.value(removal) === 0
-    this.cgroups = this.parts.record.cgroups.filter((path) => !isGone(removals.get(path)))
   }
 
   /** The record with what has changed since it was made. */

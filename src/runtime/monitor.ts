@@ -1,4 +1,4 @@
-import { type Call, type Out, out } from '../linux/call.ts'
+import { type Call, filled, type Out, out } from '../linux/call.ts'
 import {
   AT_FDCWD,
   AT_REMOVEDIR,
@@ -28,6 +28,7 @@ import {
 } from '../linux/calls/processes.ts'
 import { schedSetattr } from '../linux/calls/scheduling.ts'
 import { peek } from '../linux/calls/sockets.ts'
+import type { Results } from '../linux/runner.ts'
 import { descriptor } from './descriptors.ts'
 import type { RootMount } from './root-mount.ts'
 import { stateFiles } from './state-directory.ts'
@@ -89,7 +90,7 @@ export interface Watch {
   readonly oomText: Out
   /** The batch behind it, if there is one. Nobody has to wait. */
   readonly afterwards: readonly Call[]
-  /** Calls of either that remove directories of the cgroup, by their paths, and of resctrl. */
+  /** Calls of either that remove directories of the cgroup, by their paths as planned, and of resctrl. */
   readonly removals: ReadonlyMap<string, Call>
   /** The last batch, for a maker that was killed; none when it is to outlive that. */
   readonly farewell: readonly Call[]
@@ -135,6 +136,18 @@ export function planWatch(options: WatchOptions): Watch {
   // Whoever gets the answer comes first, also where it waits for the same processor.
   const afterwards = [schedYield(any), ...removals.values(), close(descriptor.mounts, any)]
   return { calls, ...ended, removals, afterwards, farewell }
+}
+
+/** The directories of a cgroup that the monitor of container `id` has not removed. */
+export function notRemoved(
+  cgroups: readonly string[],
+  { removals }: Watch,
+  results: Results,
+  id: string,
+): readonly string[] {
+  const removed = [...removals].filter(([, removal]) => results.value(removal) === 0)
+  const paths = new Set(removed.map(([path]) => filled(path, id)))
+  return cgroups.filter((path) => !paths.has(path))
 }
 
 /** Where that is refused, as it may be to an ordinary user, the end takes as long as it takes. */

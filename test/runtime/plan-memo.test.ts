@@ -5,6 +5,7 @@ import { describe, expect, it, vi } from 'vitest'
 import { blank } from '../../src/linux/call.ts'
 import { Channel } from '../../src/linux/remote/channel.ts'
 import type { Host } from '../../src/runtime/host.ts'
+import { notRemoved, type Watch } from '../../src/runtime/monitor.ts'
 import type { PlanOptions } from '../../src/runtime/plan.ts'
 import { planAgain } from '../../src/runtime/plan-memo.ts'
 import { cannotRun, dockerMounts, Sandbox, specOf } from './support.ts'
@@ -56,6 +57,16 @@ describe('planning the same container again', () => {
   it('looks for processes in the cgroup of each id', () => {
     files.set('/sys/fs/cgroup/oci-ts-d/cgroup.procs', '1\n')
     expect(() => plansFor('b', 'c', 'd')).toThrow(expect.objectContaining({ code: 'ERR_OCI_CONFLICT' }))
+  })
+
+  it('knows what the monitor has removed of the cgroup of each id', () => {
+    const [, , plan] = plansFor('a', 'b', 'c')
+    const watch = plan?.watch({ stateRoot: '/run', pid: 1, rootMount: undefined })
+    const cgroups = ['/sys/fs/cgroup/oci-ts-c', '/sys/fs/cgroup/pids/oci-ts-c']
+    const leftAfter = (result: number) =>
+      notRemoved(cgroups, watch as Watch, { value: () => result, bytes: vi.fn() }, 'c')
+    expect(leftAfter(0)).toEqual(['/sys/fs/cgroup/pids/oci-ts-c'])
+    expect(leftAfter(-16)).toEqual(cgroups)
   })
 
   it('keeps no more than a few', () => {

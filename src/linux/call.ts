@@ -65,12 +65,27 @@ export const shortBlank: string = blank + isShort
 /** As {@link blank}, for a text of 64 bytes. */
 export const wideBlank: string = blank + isWide
 
-const anyBlank = new RegExp(`${blank}(${isShort}|${isWide})?`, 'g')
+/** Where a text stands in place of a {@link blank}, and how many of its characters do. */
+export interface Place {
+  readonly at: number
+  readonly length: number
+}
 
-/** A string with `text` in place of each {@link blank}. */
-export function filled(string: string, text: string): string {
-  if (!string.includes(blank)) return string
-  return string.replace(anyBlank, (_, kind) => (kind === isShort ? text.slice(0, shortLength) : text))
+/** A string with `text` in place of each {@link blank}. @param places is told where it stands. */
+export function filled(string: string, text: string, places?: Place[]): string {
+  let result = ''
+  let from = 0
+  for (let at = string.indexOf(blank); at !== -1; at = string.indexOf(blank, from)) {
+    result += string.slice(from, at)
+    from = at + blank.length
+    const isShortened = string.startsWith(isShort, from)
+    if (isShortened) from += isShort.length
+    else if (string.startsWith(isWide, from)) from += isWide.length
+    const given = isShortened ? text.slice(0, shortLength) : text
+    places?.push({ at: result.length, length: given.length })
+    result += given
+  }
+  return from === 0 ? string : result + string.slice(from)
 }
 
 /** Options that every builder takes last. */

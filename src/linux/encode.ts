@@ -1,7 +1,7 @@
 import { InvalidArgumentError, LimitError } from '../errors.ts'
 import { quote } from '../internal/text.ts'
 import type { Architecture } from './architecture.ts'
-import { type Arg, blank, type Call, filled, type Out, type Struct, type Word } from './call.ts'
+import { type Arg, blank, type Call, filled, type Out, type Place, type Struct, type Word } from './call.ts'
 import { errnoNumber } from './errno.ts'
 import { headerSize } from './remote/memory.ts'
 import { syscallNumber } from './syscall-numbers.ts'
@@ -85,6 +85,26 @@ export function encodeWithGaps(
  */
 export function fillGaps(memory: Buffer, size: number, gaps: readonly Gap[], target: Target): number {
   return new Encoder([], memory, target).fill(size, gaps)
+}
+
+/**
+ * Where the text stands in a message that {@link fillGaps} has completed: another one of the same length can be put there.
+ * Undefined when not all of these strings are of ASCII.
+ */
+export function placesOfText(memory: Buffer, gaps: readonly Gap[], target: Target): readonly Place[] | undefined {
+  const all: Place[] = []
+  for (const { at, string } of gaps) {
+    const places: Place[] = []
+    if (!isAscii(filled(string, target.text ?? blank, places))) return undefined
+    const start = Number(memory.readBigUInt64LE(at)) - target.address
+    for (const place of places) all.push({ at: start + place.at, length: place.length })
+  }
+  return all
+}
+
+/** Whether a text has only printable characters of a byte each. */
+export function isAscii(text: string): boolean {
+  return /^[ -~]*$/.test(text)
 }
 
 /** How far back the result that a call uses is looked for before all calls are indexed. */

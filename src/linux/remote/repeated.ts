@@ -1,12 +1,15 @@
-import type { Call } from '../call.ts'
-import { encodeWithGaps, fillGaps, type Gap, type Layout, type Target } from '../encode.ts'
+import type { Call, Place } from '../call.ts'
+import { encodeWithGaps, fillGaps, type Gap, isAscii, type Layout, placesOfText, type Target } from '../encode.ts'
 
 /** A batch that is made again and again: encoded once, but for the strings that differ from time to time. */
 export class RepeatedBatch {
   readonly calls: readonly Call[]
   /** Its size is without those strings. */
   readonly layout: Layout
-  private readonly bytes: Buffer
+  /** As it was written last. */
+  private bytes: Buffer
+  /** Where the strings that differ have the text, and its length, when one like it can be put there. */
+  private written: { readonly length: number; readonly places: readonly Place[] } | undefined
   private readonly gaps: readonly Gap[]
   private readonly target: Target
 
@@ -35,8 +38,24 @@ export class RepeatedBatch {
   write(memory: Buffer, text: string | undefined): number {
     memory.set(this.bytes)
     if (this.gaps.length === 0) return this.bytes.length
-    return fillGaps(memory, this.bytes.length, this.gaps, { ...this.target, text })
+    const { written } = this
+    if (text !== undefined && text.length === written?.length && isAscii(text)) {
+      for (const { at, length } of written.places) writeAscii(memory, at, text, length)
+      return this.bytes.length
+    }
+    const target = { ...this.target, text }
+    const size = fillGaps(memory, this.layout.size, this.gaps, target)
+    const places = text === undefined ? undefined : placesOfText(memory, this.gaps, target)
+    if (text === undefined || places === undefined) return size
+    this.bytes = Buffer.from(memory.subarray(0, size))
+    this.written = { length: text.length, places }
+    return size
   }
+}
+
+/** Byte by byte, which is the quickest for few. */
+function writeAscii(memory: Buffer, at: number, text: string, length: number): void {
+  for (let i = 0; i < length; i++) memory[at + i] = text.charCodeAt(i)
 }
 
 const batches = new WeakMap<readonly Call[], { readonly prelude: readonly Call[]; readonly batch: RepeatedBatch }>()

@@ -150,7 +150,7 @@ export class Container implements AsyncDisposable {
    * no signal. @throws NotFoundError for a detached container that has been removed.
    */
   async kill(signal: string | number = 'SIGKILL', options: KillOptions = {}): Promise<void> {
-    if (options.all === true) await this.runner.live.killAll(signal)
+    if (optionsArgument(options).all === true) await this.runner.live.killAll(signal)
     else await this.runner.kill(signal)
   }
 

@@ -183,12 +183,13 @@ describe.skipIf(cannotRun)(`a container tells what is wrong with an argument (${
   })
   table(calls, first, wrong)
   table(calls, ['copyIn path', 'copyOut target'], wrong)
-  const optioned = ['copyIn', 'copyOut', 'exec', 'spawn', 'pause', 'stats', 'events', 'stop', 'logs', 'update']
+  const optioned = ['copyIn', 'copyOut', 'exec', 'spawn', 'pause', 'stats', 'events', 'stop', 'logs', 'update', 'kill']
   const withOptions = (): Readonly<Record<string, Call>> => ({
     copyIn: (value) => box.copyIn('/etc/passwd', '/tmp', value as object),
     copyOut: (value) => box.copyOut('/etc/passwd', '/nowhere/at/all', value as object),
     exec: (value) => box.exec(['true'], value as object),
     spawn: (value) => box.spawn(['true'], value as object),
+    kill: (value) => box.kill('SIGCONT', value as object),
     ...Object.fromEntries(['pause', 'stats', 'events', 'stop', 'logs', 'update'].map((name) => [name, method(name)])),
   })
   table(withOptions, optioned, noOptions)

@@ -6,7 +6,7 @@ import { SyscallError } from '../errors.ts'
 import { hasCode } from '../internal/file-error.ts'
 import { ownership, spawnOwner } from '../layer/apply/target.ts'
 import { mapOwners } from '../layer/mapped-layers.ts'
-import { AT_FDCWD, chdir, unlinkat } from '../linux/calls/files.ts'
+import { AT_FDCWD, chdir, lsetxattr, unlinkat } from '../linux/calls/files.ts'
 import { MS, mount, mountSetattr } from '../linux/calls/mounts.ts'
 import { CLONE, unshare } from '../linux/calls/processes.ts'
 import { makeUserNamespace } from '../linux/user-namespace.ts'
@@ -73,7 +73,7 @@ function readNote(path: string): string | undefined {
 async function stack(directory: string, mapped: boolean): Promise<void> {
   for (const name of ['lower', 'upper', 'work', 'merged']) await mkdir(join(directory, name), { mode: 0o700 })
   await writeFile(join(directory, 'lower', 'file'), '')
-  const marks = (await ownership()).userNamespace ? ',userxattr' : ''
+  const [marks, attribute] = (await ownership()).userNamespace ? [',userxattr', 'user'] : ['', 'trusted']
   const options = `lowerdir=lower,upperdir=upper,workdir=work,index=off${marks}`
   const namespace = mapped ? await makeUserNamespace({ uidMappings: anyId, gidMappings: anyId }, why.step) : undefined
   const descriptors = new Map<number, number>(namespace === undefined ? [] : [[userNamespace, namespace]])
@@ -84,6 +84,8 @@ async function stack(directory: string, mapped: boolean): Promise<void> {
       mountSetattr(AT_FDCWD, '/', { propagation: MS.SLAVE }, true, why),
       ...(mapped ? mapOwners([join(directory, 'lower')], userNamespace, why) : []),
       chdir(directory, why),
+      // As it marks a directory that replaces one below; where it can't, that fails with EIO, later.
+      lsetxattr('merged', `${attribute}.overlay.opaque`, Buffer.from('y'), 0, why),
       mount('overlay', 'merged', 'overlay', 0, options, why),
       unlinkat(AT_FDCWD, 'merged/file', 0, why),
     ])

@@ -24,6 +24,8 @@ const below = tar(
 )
 const above = tar({ name: 'data/.wh.hidden' }, { name: 'data/above', content: 'above', mtime: 6 })
 
+const ids = [{ containerID: 0, hostID: 100_000, size: 65_536 }]
+
 const script = [
   'cd /data && printf new > changed && rm removed && rm -r emptied && mkdir emptied && echo fresh > emptied/fresh',
   'echo added > /added && ln /added /hard && ln -s /added /soft && chown 1000:50 /added && chmod 4755 /bin/busybox',
@@ -221,6 +223,29 @@ describe.skipIf(cannotRunAsRoot)(
         expect(readdirSync(join(asked.root, 'containers'))).toEqual([])
       } finally {
         execFileSync('umount', ['-l', merged])
+        rmSync(place, { recursive: true, force: true })
+      }
+    })
+
+    it.each([
+      ['for root', {}],
+      ['for a user namespace', { userNamespace: { uidMappings: ids, gidMappings: ids } }],
+    ])('is one on ramfs, which has neither attributes nor mapped owners, %s', async (_, options) => {
+      const place = mkdtempSync(join(tmpdir(), 'oci-ts-ramfs-'))
+      execFileSync('mount', ['-t', 'ramfs', '-o', 'mode=755', 'ramfs', place])
+      try {
+        const sandbox = new Sandbox(undefined, place)
+        const hiding = tar({ name: 'data/.wh..wh..opq' }, { name: 'data/new', content: 'new' })
+        await sandbox.put('changing', busyboxImage({ layers: [below, hiding] }))
+        const command = ['sh', '-c', 'ls /data && rm -r /data && mkdir /data && echo x > /data/made']
+        await using box = await runIn(sandbox, command, options)
+        expect((await box.exited).code).toBe(0)
+        expect(box.warnings).toEqual([expect.stringContaining('operation not supported (EOPNOTSUPP)')])
+        expect(await changesOf(box)).toEqual(['added /data/made', 'changed /data', 'deleted /data/new'])
+        const { value } = await box.logs()[Symbol.asyncIterator]().next()
+        expect(value?.text).toBe('new')
+      } finally {
+        execFileSync('umount', ['-l', place])
         rmSync(place, { recursive: true, force: true })
       }
     })

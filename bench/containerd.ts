@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Contestant, silence } from './measure.ts'
+import { childrenCpu, type Contestant, silence } from './measure.ts'
 
 /** `ctr pull`, each time with a containerd of its own whose store is empty. That it starts is not counted; its CPU time is. */
 export class Containerd implements Contestant {
@@ -28,7 +28,7 @@ export class Containerd implements Contestant {
         if (attempt === 100) throw new Error('containerd does not answer')
         await silence(100)
       }
-      const before = cpuOf(daemon)
+      const before = cpuOf(daemon) + childrenCpu('self')
       const began = performance.now()
       const { status, stderr } = ctr(socket, [
         'images',
@@ -40,14 +40,14 @@ export class Containerd implements Contestant {
       ])
       const took = performance.now() - began
       if (status !== 0) throw new Error(`ctr ended with ${status}: ${stderr}`)
-      this.used += cpuOf(daemon) - before
+      this.used += cpuOf(daemon) + childrenCpu('self') - before
       return took
     } finally {
       await ended(daemon)
     }
   }
 
-  /** Of the daemon, which does all of the work. */
+  /** Of the daemon, and of ctr, which fetches. */
   cpu(): number {
     return this.used
   }

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { childrenCpu, type Contestant, silence } from './measure.ts'
+import { type Contestant, childrenCpu, silence } from './measure.ts'
 
 /** `ctr pull`, each time with a containerd of its own whose store is empty. That it starts is not counted; its CPU time is. */
 export class Containerd implements Contestant {

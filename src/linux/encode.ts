@@ -27,6 +27,7 @@ const maxChildSocket = 0xff
 const tolerateShift = 16
 const tolerateAny = 0xffff
 const callSize = 56
+const replySizeOffset = 8
 const maxArguments = 6
 
 /** Where the parts of an encoded batch lie, relative to its start. */
@@ -48,6 +49,11 @@ export interface Target {
   readonly outlive?: boolean
   /** What is put in place of each {@link blank}. Default: it stays. */
   readonly text?: string | undefined
+}
+
+/** Has a process send no reply to the message in `memory`: only one that may outlive its parent goes on then. */
+export function silence(memory: Buffer): void {
+  memory.writeUInt32LE(0, replySizeOffset)
 }
 
 /** A word of a message that is to become the address of a string. */
@@ -147,7 +153,7 @@ class Encoder {
     const { memory } = this
     memory.writeUInt32LE(this.end - headerSize, 0)
     memory.writeUInt32LE(this.calls.length, 4)
-    memory.writeUInt32LE(replySize, 8)
+    memory.writeUInt32LE(replySize, replySizeOffset)
     memory.writeInt32LE(0, 12)
     memory.writeUInt32LE(this.target.outlive === true ? 1 : 0, 16)
     memory.writeUInt32LE((this.target.address + first) >>> 0, 20)

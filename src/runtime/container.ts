@@ -343,7 +343,7 @@ export class RuntimeContainer implements AsyncDisposable {
     const again = !parked
     const watched = monitor.run(watch.calls, { background: parked, again })
     if (watch.afterwards.length > 0) this.cgroupsRemoved = this.untilRemoved(watch)
-    if (watch.farewell.length > 0) monitor.post(watch.farewell, again)
+    if (watch.farewell.length > 0) monitor.post(watch.farewell, { again, silent: true })
     let status = killedWithMonitor
     try {
       const results = await watched

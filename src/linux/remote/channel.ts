@@ -4,7 +4,7 @@ import { InvalidArgumentError, RemoteExitError } from '../../errors.ts'
 import type { Architecture } from '../architecture.ts'
 import { type Call, filled } from '../call.ts'
 import { sendDescriptors } from '../calls/sockets.ts'
-import { encode, type Layout, type Target } from '../encode.ts'
+import { encode, type Layout, silence, type Target } from '../encode.ts'
 import { syscallError } from '../errno.ts'
 import { perform } from '../local.ts'
 import { interrupted } from '../resume.ts'
@@ -45,6 +45,12 @@ export interface RunOptions {
   readonly background?: boolean | undefined
   /** Whether the same array of calls is made often, and so is to be encoded once. It must not change. Default false. */
   readonly again?: boolean | undefined
+}
+
+/** How a batch is made that nobody asks about. */
+export interface PostOptions extends Pick<RunOptions, 'again'> {
+  /** Whether a process that may outlive this one sends no answer either. Default false. */
+  readonly silent?: boolean | undefined
 }
 
 /** Bytes of the answer to a batch of `calls` calls that write to no memory. */
@@ -131,7 +137,7 @@ export class Channel implements CallRunner {
       if (!this.isOpen) throw new RemoteExitError('the remote process has ended')
       if (calls.length === 0) throw new InvalidArgumentError('a batch must have at least one call')
       const holds = options.background !== true
-      this.write(calls, options.again === true, (all, layout) => {
+      this.write(calls, options.again === true, false, (all, layout) => {
         this.waiting.push({ calls: all, layout, holds, resolve, reject })
       })
       this.started = true
@@ -140,9 +146,13 @@ export class Channel implements CallRunner {
   }
 
   /** Has `calls` made as {@link run} does, when the process has not ended; nobody asks how that went. */
-  post(calls: readonly Call[], again = false): void {
+  post(calls: readonly Call[], { again = false, silent = false }: PostOptions = {}): void {
     if (!this.isOpen) return
-    this.write(calls, again, (all, layout) => this.waiting.push({ calls: all, layout, holds: false }))
+    // Any other process would take it for the end of this one that its answer goes nowhere.
+    const isSilent = silent && this.options.outlive === true
+    this.write(calls, again, isSilent, (all, layout) => {
+      if (!isSilent) this.waiting.push({ calls: all, layout, holds: false })
+    })
     this.started = true
   }
 
@@ -188,6 +198,7 @@ export class Channel implements CallRunner {
   private write(
     calls: readonly Call[],
     again: boolean,
+    silent: boolean,
     encoded: (all: readonly Call[], layout: Batch['layout']) => void,
   ): void {
     const memory = scratch ?? Buffer.allocUnsafeSlow(headerSize + messageCapacity)
@@ -212,6 +223,7 @@ export class Channel implements CallRunner {
       scratch = memory
       throw error
     }
+    if (silent) silence(memory)
     const written = this.sendAttached(memory, size) ?? this.writeNow(memory, size)
     if (written === size) {
       scratch = memory

@@ -6,7 +6,7 @@ import { closeRange } from '../calls/files.ts'
 import { checkPeer, kill, PR, prctl, SIGKILL, SOCK_CLOEXEC, SOCK_STREAM, socketpair } from '../calls/processes.ts'
 import { perform, performFor } from '../local.ts'
 import type { CallRunner, Results } from '../runner.ts'
-import { Channel, type RunOptions } from './channel.ts'
+import { Channel, type PostOptions, type RunOptions } from './channel.ts'
 import { orphan, reap, reapOrphans, reapSoon } from './reap.ts'
 import { type Descriptors, spawnProgram } from './spawn.ts'
 
@@ -78,8 +78,8 @@ export class Remote implements CallRunner, AsyncDisposable {
   }
 
   /** See {@link Channel.post}. */
-  post(calls: readonly Call[], again?: boolean): void {
-    this.channel.post(calls, again)
+  post(calls: readonly Call[], options?: PostOptions): void {
+    this.channel.post(calls, options)
   }
 
   /** Whether it can still be given batches. */

@@ -71,7 +71,7 @@ export function giveBack(remote: Remote, descriptors: Descriptors): void {
     return
   }
   const kind = kindOf(descriptors)
-  remote.post(kind.wait, true)
+  remote.post(kind.wait, { again: true, silent: true })
   spares.push({ remote, kind, uid: process.geteuid?.(), gid: process.getegid?.(), since: performance.now() })
   watch ??= setInterval(() => dismissSpares(patience), interval).unref()
 }

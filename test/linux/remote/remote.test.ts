@@ -54,6 +54,18 @@ describe('a batch', () => {
     expect(() => results.value(call('getpid', []))).toThrow(InvalidArgumentError)
   })
 
+  it.each([
+    ['one that outlives this process, which then says nothing', true],
+    ['one that does not, which has to answer', false],
+  ])('is made when nobody asks for the answer, by %s', async (name, outlive) => {
+    await using other = Remote.spawn({ outlive })
+    const path = join(directory, name)
+    other.post([mkdirat(AT_FDCWD, path, 0o700)], { silent: true })
+    other.post([mkdirat(AT_FDCWD, path, 0o700)], { silent: true }) // fails
+    const again = mkdirat(AT_FDCWD, path, 0o700, { tolerate: 'EEXIST' })
+    expect((await other.run([again])).value(again)).toBeLessThan(0)
+  })
+
   it('gives the kernel structs with addresses inside', async () => {
     const path = join(directory, 'vector')
     const file = openat(AT_FDCWD, path, O.WRONLY | O.CREAT, 0o600)

@@ -9,6 +9,12 @@ import { stopScope } from './systemd/scope.ts'
 const swept = new Map<string, Promise<void>>()
 
 /**
+ * Milliseconds after which what was held is looked at again, and after that once more: a process whose maker was killed lets go
+ * of a container when it is its turn on a busy machine.
+ */
+const pauses: readonly number[] = [1000, 4000]
+
+/**
  * Removes what processes that were killed left below `root`: once per process and root. Containers die
  * with the process that made them, and their monitors remove what is left; this is for when those were
  * killed, too.
@@ -27,31 +33,46 @@ export async function claim(root: string, id: string): Promise<StateDirectory> {
   try {
     return StateDirectory.create(root, id)
   } catch (cause) {
-    if (!(cause instanceof ConflictError) || !(await sweepOne(root, id))) throw cause
+    if (!(cause instanceof ConflictError) || (await sweepOne(root, id)) !== 'removed') throw cause
     return StateDirectory.create(root, id)
   }
 }
 
 async function sweepAll(root: string): Promise<void> {
-  for (const id of await listIds(root)) await sweepOne(root, id)
+  sweepLater(root, await sweepEach(root, await listIds(root)))
 }
 
-/** Removes what is left of one container. @returns whether it was removed. */
-export async function sweepOne(root: string, id: string): Promise<boolean> {
+/** @returns those that somebody holds. */
+async function sweepEach(root: string, ids: readonly string[]): Promise<readonly string[]> {
+  const held: string[] = []
+  for (const id of ids) if ((await sweepOne(root, id)) === 'held') held.push(id)
+  return held
+}
+
+/** Without keeping this process alive: the next one sweeps, too. */
+function sweepLater(root: string, held: readonly string[], attempt = 0): void {
+  const pause = pauses[attempt]
+  if (held.length === 0 || pause === undefined) return
+  const again = async (): Promise<void> => sweepLater(root, await sweepEach(root, held), attempt + 1)
+  setTimeout(() => void again().catch(() => {}), pause).unref()
+}
+
+/** Removes what is left of one container, unless somebody holds it, or it is one to be deleted. */
+export async function sweepOne(root: string, id: string): Promise<'removed' | 'held' | 'kept'> {
   const directory = StateDirectory.tryLock(join(root, id))
-  if (directory === undefined) return false
+  if (directory === undefined) return 'held'
   try {
     // Without a record its maker died before it had made anything.
     const record = await readRecord(root, id).catch(() => undefined)
     // One that was meant to outlive its maker is there until somebody deletes it.
-    if (record?.outlive === true) return false
+    if (record?.outlive === true) return 'kept'
     await removeCgroup(record?.cgroups ?? [])
     await removeResctrl(record?.resctrl)
     // Its cgroup is gone, and with that the unit will be.
     await stopScope(record?.scope).catch(() => {})
     removeRootMount(record?.rootMount)
     directory.remove()
-    return true
+    return 'removed'
   } finally {
     directory.release()
   }

@@ -49,7 +49,7 @@ export function directoryOf(store: Store, id: string): string {
 export async function registerDetached(
   store: Store,
   record: DetachedRecord,
-  makeLayer: () => Promise<WritableLayer>,
+  makeLayer: (onMade: () => void) => Promise<WritableLayer>,
   signal: AbortSignal,
 ): Promise<WritableLayer> {
   // From the look at the names until the name is there, for all processes.
@@ -60,15 +60,12 @@ export async function registerDetached(
       const message = `there is a detached container named ${quote(record.name)} already: ${other.id}`
       throw new ConflictError(record.name, message, { hint: 'Remove it, attach to it, or choose another name.' })
     }
-    const layer = await makeLayer()
-    try {
+    return await makeLayer(() => {
       // A layer without it belongs to nobody.
       writeDurably(directoryOf(store, record.id), recordName, record)
-    } catch (error) {
-      await layer.remove()
-      throw error
-    }
-    return layer
+      // Others need not wait until layers have been copied.
+      lock.release()
+    })
   } finally {
     lock.release()
   }

@@ -159,8 +159,8 @@ class Run {
     const own = { id, name, image, execution, stopSignal, stopTimeout, stateRoot, created }
     const record: DetachedRecord = { version: 1, ...own, ...(ids === undefined ? {} : { ids }) }
     const volumes = birth.volumes.map(({ volume }) => volume)
-    const makeLayer = (): Promise<WritableLayer> =>
-      store.createWritable(chainId, { id, image: image.digest, volumes, signal, ids: mappedIds(spec) })
+    const makeLayer = (onMade: () => void): Promise<WritableLayer> =>
+      store.createWritable(chainId, { id, image: image.digest, volumes, signal, ids: mappedIds(spec), onMade })
     const layer = await registerDetached(store, record, makeLayer, signal)
     this.layer = layer
     signal.throwIfAborted()

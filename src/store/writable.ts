@@ -74,6 +74,8 @@ export interface WritableOptions {
    * in layers stays as it is.
    */
   readonly ids?: IdMaps | undefined
+  /** Called when its directory is there, before layers are copied into it, which takes its time. What it throws undoes the layer. */
+  readonly onMade?: (() => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -114,13 +116,12 @@ export class WritableLayers {
     const { ephemeral = false } = options
     // From the look at the layers to the record that keeps them nothing is collected.
     const { parts, lock } = await this.#gate.shared(() => this.#begin(chainId, options))
-    if (parts.copied) {
-      try {
-        await this.#copy(parts, options)
-      } catch (error) {
-        await this.#handle(parts, lock).remove()
-        throw error
-      }
+    try {
+      options.onMade?.()
+      if (parts.copied) await this.#copy(parts, options)
+    } catch (error) {
+      await this.#handle(parts, lock).remove()
+      throw error
     }
     if (!ephemeral) lock.release({ remove: true })
     return this.#handle(parts, ephemeral ? lock : undefined)

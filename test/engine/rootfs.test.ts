@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { collect } from '../../src/content/verify.ts'
+import { chainId } from '../../src/image/chain-id.ts'
 import type { Container, RunOptions } from '../../src/index.ts'
 import { read } from '../layer/support/read.ts'
 import { tar } from '../layer/support/tar.ts'
@@ -175,6 +176,27 @@ describe.skipIf(cannotRunAsRoot)(`containers whose layers are copied (${cannotRu
     expect(usage.containers.find(({ id }) => id === box.id)?.size).toBeGreaterThan(500_000)
     expect((await sandbox.engine.prune()).containers).toEqual([box.id])
     expect(existsSync(join(sandbox.root, 'containers', box.id))).toBe(false)
+  })
+
+  it('have their names while layers are still being copied, so that no other one waits for that', async () => {
+    const store = await sandbox.engine.store()
+    const below = (await sandbox.engine.inspect('changing')).config.rootfs.diff_ids
+    const seen: (readonly string[])[] = []
+    const layer = await store.createWritable(chainId(below), {
+      id: 'a'.repeat(64),
+      onMade: () => seen.push(readdirSync(join(sandbox.root, 'containers', 'a'.repeat(64), 'upper'))),
+    })
+    expect([seen, readdirSync(layer.upper).length > 3]).toEqual([[[]], true])
+    await layer.remove()
+    const refused = new Error('refused')
+    const made = store.createWritable(chainId(below), {
+      id: 'b'.repeat(64),
+      onMade: () => {
+        throw refused
+      },
+    })
+    await expect(made).rejects.toBe(refused)
+    expect(readdirSync(join(sandbox.root, 'containers'))).toEqual([])
   })
 
   it('wait in pools', async () => {

@@ -235,6 +235,8 @@ export function networkError(url: URL, cause: unknown): NetworkError {
 
 /** Codes by which OpenSSL says that what answered speaks no TLS, and that nobody we trust vouches for a certificate. */
 const noTls = ['EPROTO', 'ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG']
+/** How a server that speaks TLS ends a request in plain http: without a word, or with an alert. */
+const noHttp = ['ECONNRESET', 'HPE_INVALID_CONSTANT']
 const notTrusted = [
   'DEPTH_ZERO_SELF_SIGNED_CERT',
   'SELF_SIGNED_CERT_IN_CHAIN',
@@ -244,8 +246,10 @@ const notTrusted = [
 ]
 
 /** What to do about a connection that failed, where that is known. */
-function hintFor({ host }: URL, code: unknown): string | undefined {
+function hintFor({ host, protocol }: URL, code: unknown): string | undefined {
   if (typeof code !== 'string') return undefined
+  if (protocol === 'http:' && noHttp.includes(code))
+    return `If ${host} speaks https, pass the option \`insecure: false\`.`
   if (noTls.includes(code)) return `If it speaks plain http, name ${host} in the option \`insecure\`.`
   if (!notTrusted.includes(code)) return undefined
   return `If you trust it, put the certificate of its authority into /etc/containers/certs.d/${host}/ca.crt, or pass the option \`tls\`.`

@@ -16,6 +16,7 @@ const usage = [
   '      --password-stdin     Read the password from standard input. Default: asked for, on a terminal',
   '      --config FILE        Default: $DOCKER_CONFIG/config.json, ~/.docker/config.json',
   '      --insecure HOST      Speak to this registry in plain http',
+  '      --secure             Speak https to a registry on this machine, too',
   '  -h, --help               Print this',
   '',
 ].join('\n')
@@ -24,6 +25,7 @@ const usage = [
 export async function loginCommand(args: readonly string[]): Promise<string> {
   const options = {
     insecure: registryOptions.insecure,
+    secure: registryOptions.secure,
     help: registryOptions.help,
     username: { type: 'string', short: 'u' },
     'password-stdin': { type: 'boolean' },

@@ -5,11 +5,13 @@ import { InvalidArgumentError } from '../../index.ts'
 /** Options of every command that speaks to registries. */
 export const registryOptions: {
   readonly insecure: { readonly type: 'string'; readonly multiple: true }
+  readonly secure: { readonly type: 'boolean' }
   readonly authfile: { readonly type: 'string' }
   readonly mirrors: { readonly type: 'boolean' }
   readonly help: { readonly type: 'boolean'; readonly short: 'h' }
 } = {
   insecure: { type: 'string', multiple: true },
+  secure: { type: 'boolean' },
   authfile: { type: 'string' },
   mirrors: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
@@ -18,6 +20,7 @@ export const registryOptions: {
 /** What the usage says of them. */
 export const registryUsage: readonly string[] = [
   '      --insecure HOST      Speak to this registry in plain http; may be given several times',
+  '      --secure             Speak https to registries on this machine, too',
   '      --authfile FILE      Credentials, as podman login leaves them. Default: those of Docker and podman',
   "      --mirrors            Use the mirrors and rewrites of podman's registries.conf",
   '  -h, --help               Print this',
@@ -26,12 +29,14 @@ export const registryUsage: readonly string[] = [
 /** The options of a client for values of {@link registryOptions}. */
 export async function clientOptions(values: {
   readonly insecure?: readonly string[] | undefined
+  readonly secure?: boolean | undefined
   readonly authfile?: string | undefined
   readonly mirrors?: boolean | undefined
 }): Promise<RegistryClientOptions> {
-  const { insecure, authfile, mirrors } = values
+  const { insecure, secure = false, authfile, mirrors } = values
+  if (secure && insecure !== undefined) throw new InvalidArgumentError('--secure leaves nothing to --insecure')
   return {
-    insecure,
+    insecure: secure ? false : insecure,
     ...(authfile === undefined ? {} : { credentials: containersAuthCredentials({ path: authfile }) }),
     ...(mirrors === true ? { registries: await readRegistriesConf() } : {}),
     onEvent(event) {

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { copy, LayoutStore, MemoryStore, openArchive } from '../../../src/content/index.ts'
 import { anonymous, openRepository } from '../../../src/distribution/index.ts'
 import { basicAuth, createRegistryServer, type RegistryServer } from '../../../src/registry/index.ts'
+import { makeCertificates } from '../../distribution/support/certificates.ts'
 import { tar } from '../../layer/support/tar.ts'
 import { image, put } from '../../store/support/image.ts'
 
@@ -34,13 +35,13 @@ interface Ended {
 }
 
 /** Runs a command line; the registry answers meanwhile, as it is in this process. */
-function run(args: readonly string[], { input = '', terminal = false } = {}): Promise<Ended> {
+function run(args: readonly string[], { input = '', terminal = false, env = {} } = {}): Promise<Ended> {
   const command = [process.execPath, '--import', 'tsx', main, ...args]
   const [program = '', ...rest] = terminal
     ? ['script', '-qefc', command.map((each) => `'${each}'`).join(' '), '/dev/null']
     : command
   const child = spawn(program, rest, {
-    env: { ...process.env, OCI_TS_ROOT: join(directory, 'store'), DOCKER_CONFIG: join(directory, 'docker') },
+    env: { ...process.env, OCI_TS_ROOT: join(directory, 'store'), DOCKER_CONFIG: join(directory, 'docker'), ...env },
   })
   const texts = { stdout: '', stderr: '' }
   for (const name of ['stdout', 'stderr'] as const) {
@@ -145,5 +146,22 @@ describe('oci-ts login and logout', () => {
     expect(JSON.parse(readFileSync(config, 'utf8'))).toEqual({ auths: {}, other: 1 })
     expect((await run(['tags', `${server.host}/nothing`])).stderr).toContain('401')
     expect((await run(['logout', server.host])).stdout).toBe(`There was none for ${server.host}\n`)
+  })
+
+  it('speak TLS to a registry on this machine when they are told so', async () => {
+    const { ca, server: tls } = await makeCertificates(directory)
+    await using server = await createRegistryServer({ tls, auth: basicAuth({ users: { me: 'secret' } }) })
+    const trusted = join(directory, 'home/.config/containers/certs.d', server.host)
+    mkdirSync(trusted, { recursive: true })
+    writeFileSync(join(trusted, 'ca.crt'), ca)
+    const env = { HOME: join(directory, 'home') }
+    const login = (...options: string[]): Promise<Ended> =>
+      run(['login', ...options, '-u', 'me', '--password-stdin', server.host], { input: 'secret\n', env })
+    expect(await login()).toMatchObject({ code: 1, stderr: expect.stringContaining('insecure: false') })
+    expect(await login('--secure')).toMatchObject({ code: 0 })
+    expect((await run(['tags', '--secure', `${server.host}/nothing`], { env })).stderr).toContain('not found')
+    expect((await login('--secure', '--insecure', server.host)).stderr).toContain(
+      '--secure leaves nothing to --insecure',
+    )
   })
 })

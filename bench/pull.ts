@@ -89,7 +89,7 @@ async function benchPlaces(
   const withContainerd = targets.ctr !== undefined && find('containerd') !== undefined && find('ctr') !== undefined
   const rows: Row[] = []
   for (const place of places) {
-    const all = [ours(directory), ...present]
+    const all = [...ours(directory), ...present]
     const contestants: (Contestant & { close(): void })[] = all.map(([name, script], index) => {
       // podman wants the path of its run state to be short.
       return contestant(name, script, reference, place, join(place.path, String(index)))
@@ -104,18 +104,26 @@ async function benchPlaces(
   return { rows, notes: missing.map((name) => `${name}: not installed.`) }
 }
 
-/** A command that pulls with this library, in a Node of its own. */
-function ours(directory: string): [string, string] {
+/**
+ * Commands that pull with this library, in a Node of its own: as it does by default, and without waiting for the disk, as
+ * podman and containerd do with what they unpack.
+ */
+function ours(directory: string): readonly [string, string][] {
   const path = join(directory, 'pull.mjs')
   const entry = import.meta.resolve('oci-ts')
   writeFileSync(
     path,
     `import { createEngine } from ${JSON.stringify(entry)}
-const [reference, root] = process.argv.slice(2)
-await createEngine({ root, state: root + '/run' }).pull(reference)
+const [reference, root, durability] = process.argv.slice(2)
+await createEngine({ root, state: root + '/run', store: { durability } }).pull(reference)
 `,
   )
-  return ['oci-ts', `exec "${process.execPath}" "${path}" "$reference" "$1/store"`]
+  const script = (durability: string): string =>
+    `exec "${process.execPath}" "${path}" "$reference" "$1/store" ${durability}`
+  return [
+    ['oci-ts', script('image')],
+    ['oci-ts, not synced', script('none')],
+  ]
 }
 
 function contestant(name: string, script: string, reference: string, place: Place, base: string): Peer {

@@ -108,8 +108,13 @@ export function planWatch(options: WatchOptions): Watch {
   const oomText = out(oomTextSize)
   const step = 'wait for the container'
   const calls: Call[] = keepsMountsOf === undefined ? [] : [...holdMounts(keepsMountsOf)]
+  // Ahead, so that whoever waits for the end need not wait for that, too. They get the numbers of standard streams.
+  const counter = oomCounter === undefined ? undefined : openat(AT_FDCWD, oomCounter, O.RDONLY, 0, any)
+  const file = openat(AT_FDCWD, `${directory}/exit`, O.WRONLY | O.CREAT | O.EXCL, 0o600, any)
+  if (counter !== undefined) calls.push(counter)
+  if (!handedOver) calls.push(file)
   // The count goes with the cgroup, and systemd hears of the end before a parent does.
-  if (oomCounter !== undefined && options.ofSystemd) calls.push(schedSetattr({ policy: SCHED_FIFO, priority: 1 }, any))
+  if (counter !== undefined && options.ofSystemd) calls.push(schedSetattr({ policy: SCHED_FIFO, priority: 1 }, any))
   if (!outlive) {
     const ends = [
       { fd: descriptor.process, events: POLLIN },
@@ -119,23 +124,17 @@ export function planWatch(options: WatchOptions): Watch {
     calls.push(waitForEvent(ends, { step }), pidfdSendSignal(descriptor.process, SIGKILL, any))
   }
   calls.push(waitForExitOf(descriptor.process, siginfo, rusage, handedOver ? WNOWAIT : 0, { step }))
-  if (oomCounter !== undefined) {
-    const counter = openat(AT_FDCWD, oomCounter, O.RDONLY, 0, any)
-    calls.push(counter, read(counter, oomText, any), close(counter, any))
-  }
+  if (counter !== undefined) calls.push(read(counter, oomText, any))
   const ended = { siginfo, rusage, oomText }
   if (handedOver) return { calls, ...ended, removals: new Map(), afterwards: [], farewell: [] }
-  const file = openat(AT_FDCWD, `${directory}/exit`, O.WRONLY | O.CREAT | O.EXCL, 0o600, any)
-  calls.push(file, writev(file, [siginfo, rusage, oomText], any), close(file, any))
+  calls.push(writev(file, [siginfo, rusage, oomText], any))
   const directories = [...options.cgroups, ...options.resctrl]
   const removals = new Map(directories.map((path) => [path, unlinkat(AT_FDCWD, path, AT_REMOVEDIR, any)]))
   const farewell = outlive ? [] : farewellCalls(directory, options.rootMount)
-  if (keepsMountsOf === undefined) {
-    return { calls: [...calls, ...removals.values()], ...ended, removals, afterwards: [], farewell }
-  }
+  const rest = [closeRange(0, 2, 0, any), ...removals.values()]
+  if (keepsMountsOf === undefined) return { calls: [...calls, ...rest], ...ended, removals, afterwards: [], farewell }
   // Whoever gets the answer comes first, also where it waits for the same processor.
-  const afterwards = [schedYield(any), ...removals.values(), close(descriptor.mounts, any)]
-  return { calls, ...ended, removals, afterwards, farewell }
+  return { calls, ...ended, removals, afterwards: [schedYield(any), ...rest, close(descriptor.mounts, any)], farewell }
 }
 
 /** The directories of a cgroup that the monitor of container `id` has not removed. */

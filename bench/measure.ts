@@ -71,22 +71,29 @@ export function childrenCpu(pid: number | 'self'): number {
   return (Number(fields[13]) + Number(fields[14])) * 10
 }
 
-/** CPU milliseconds of this process, all of its threads, and its children, also of those that have not ended. */
+/** CPU milliseconds that each child had used when it was last seen. */
+const seen = new Map<string, number>()
+
+/**
+ * CPU milliseconds of this process, all of its threads, and of its children, to the microsecond. Those of what the children
+ * have waited for are not in it: the kernel tells them in steps of 10 only.
+ */
 export function ownCpu(): number {
   const { user, system } = process.cpuUsage()
   const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'latin1').split(' ')
-  const living = children.filter((pid) => pid !== '').map((pid) => processCpu(pid))
-  return (user + system) / 1000 + childrenCpu('self') + living.reduce((all, each) => all + each, 0)
+  for (const pid of children) {
+    const used = pid === '' ? undefined : nanosecondsOf(pid)
+    if (used !== undefined) seen.set(pid, used / 1e6)
+  }
+  return (user + system) / 1000 + [...seen.values()].reduce((all, each) => all + each, 0)
 }
 
-/** CPU milliseconds of a process and its children that it has waited for, in steps of 10; 0 when it is gone. */
-function processCpu(pid: string): number {
+/** What a process of one thread has used (proc_pid_schedstat(5)); undefined when it is gone. */
+function nanosecondsOf(pid: string): number | undefined {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return fields.slice(11, 15).reduce((all, ticks) => all + Number(ticks), 0) * 10
+    return Number(readFileSync(`/proc/${pid}/schedstat`, 'latin1').split(' ')[0])
   } catch {
-    return 0
+    return undefined
   }
 }
 

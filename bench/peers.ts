@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface, type Interface } from 'node:readline'
-import { type Contestant, childrenCpu } from './measure.ts'
+import type { Contestant } from './measure.ts'
 
 /** Path of a program; undefined when it is not installed. */
 export function find(program: string): string | undefined {
@@ -10,13 +10,17 @@ export function find(program: string): string | undefined {
   return directories.map((directory) => join(directory, program)).find((path) => existsSync(path))
 }
 
-/** Runs a command for each line it reads, and says how it ended and how many microseconds it took. */
+/**
+ * Runs a command for each line it reads, and says how it ended and how many microseconds it took. Beside the file of errors is one
+ * of the CPU time: of the shell itself, and of what it has run so far.
+ */
 const loop = `
 while IFS= read -r argument; do
   begin=$EPOCHREALTIME
   "$@" "$argument" </dev/null >/dev/null 2>"$errors"
   code=$?
   end=$EPOCHREALTIME
+  times >"$errors.times"
   echo "$code $(( \${end/[.,]/} - \${begin/[.,]/} ))"
 done`
 
@@ -56,7 +60,10 @@ export class Peer implements Contestant {
   }
 
   cpu(): number {
-    return childrenCpu(this.shell.pid as number)
+    const path = `${this.errors}.times`
+    const ofChildren = existsSync(path) ? readFileSync(path, 'latin1').split('\n')[1] : undefined
+    const times = [...(ofChildren ?? '').matchAll(/(\d+)m([\d.]+)s/g)]
+    return times.reduce((all, [, minutes, seconds]) => all + Number(minutes) * 60_000 + Number(seconds) * 1000, 0)
   }
 
   close(): void {

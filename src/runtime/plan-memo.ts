@@ -21,8 +21,17 @@ interface Memo {
 /** Plans that are kept, of some hundred KB each. */
 const most = 16
 
-/** By all that a plan depends on but the host; undefined when one was made for a single id. */
-const memos = new Map<string, Memo | undefined>()
+/** What was planned for some texts. */
+interface Entry {
+  /** See {@link isDistinct}. */
+  readonly isDistinct: boolean
+  readonly texts: PlanTexts
+  /** Undefined when a plan was made for a single id. */
+  readonly memo: Memo | undefined
+}
+
+/** The latest is the last. They are found by comparing: to hash texts of many KB takes longer. */
+const entries: Entry[] = []
 
 /** What a plan depends on besides the id and the host, as text. */
 export interface PlanTexts {
@@ -42,19 +51,20 @@ export interface PlanTexts {
 export function planAgain(options: PlanOptions, filter: () => PlanOptions['filter'], texts: PlanTexts): Plan {
   const { id, host } = options
   const template = { config: withBlanks(texts.config, id), others: withBlanks(texts.others, id) }
-  const key = `${isDistinct(id)} ${template.others} ${template.config}`
-  const memo = memos.get(key)
+  const at = entries.findLastIndex((entry) => isFor(entry, id, template))
+  const memo = entries[at]?.memo
   if (memo?.observations.every(({ kind, path, value }) => host[kind](filled(path, id)) === value)) return memo.plan
   const complete = { ...options, filter: filter() }
-  const isAgain = memos.delete(key)
-  if (memos.size >= most) memos.delete(memos.keys().next().value as string)
-  if (!isAgain || memo !== undefined || !isForAny(complete, texts)) {
-    memos.set(key, undefined)
-    return planContainer(complete)
-  }
-  const made = planForAny(complete, template)
-  memos.set(key, made)
-  return made.plan
+  if (at !== -1) entries.splice(at, 1)
+  if (entries.length >= most) entries.shift()
+  const isAgain = at !== -1 && memo === undefined
+  const made = isAgain && isForAny(complete, texts) ? planForAny(complete, template) : undefined
+  entries.push({ isDistinct: isDistinct(id), texts: template, memo: made })
+  return made?.plan ?? planContainer(complete)
+}
+
+function isFor(entry: Entry, id: string, { config, others }: PlanTexts): boolean {
+  return entry.texts.config === config && entry.texts.others === others && entry.isDistinct === isDistinct(id)
 }
 
 /** Whether an id is nothing else in a text that has it. */

@@ -1,5 +1,5 @@
-import type { BigIntStats } from 'node:fs'
-import { copyFile, open, stat } from 'node:fs/promises'
+import { type BigIntStats, statSync } from 'node:fs'
+import { copyFile, open } from 'node:fs/promises'
 import { LimitError, OciError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import { type ImageIndex, parseIndex } from '../image/image-index.ts'
@@ -139,7 +139,8 @@ export class LayoutIndex {
     const { maxBytes } = this.#options
     try {
       const known = this.#known
-      if (known !== undefined && isSame(known.stat, await stat(this.#path, { bigint: true }))) return known.index
+      // A thread that is woken for a look takes ten times as long.
+      if (known !== undefined && isSame(known.stat, statSync(this.#path, { bigint: true }))) return known.index
       const file = await open(this.#path)
       try {
         const before = await file.stat({ bigint: true })

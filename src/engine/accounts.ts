@@ -8,10 +8,32 @@ import { performWalk } from '../linux/walk.ts'
 /** Larger account files are cut: an image must not fill memory (CVE-2026-47262). Bytes. */
 const limit = 1 << 20
 
+/** What is for want of something of this process, and not of the image. */
+const lacking: readonly string[] = ['EMFILE', 'ENFILE', 'ENOMEM']
+
 /** The account files of an image. */
 export interface Accounts {
   readonly passwd?: Uint8Array
   readonly group?: Uint8Array
+}
+
+/** Accounts of images that were run lately, by their layers, which never change. */
+const recent = new Map<string, Accounts>()
+const mostRecent = 16
+/** Bytes of the account files that are kept of one. */
+const largestRecent = 64 << 10
+
+/** As {@link readAccounts}, of unpacked layers of the store. */
+export function accountsOfImage(layers: readonly string[]): Accounts {
+  const key = layers.join('\0')
+  const known = recent.get(key)
+  if (known !== undefined) return known
+  const accounts = readAccounts(layers)
+  const { passwd, group } = accounts
+  if ((passwd?.length ?? 0) + (group?.length ?? 0) > largestRecent) return accounts
+  if (recent.size >= mostRecent) recent.delete(recent.keys().next().value as string)
+  recent.set(key, accounts)
+  return accounts
 }
 
 /** Reads /etc/passwd and /etc/group out of the layers of an image, topmost first. */
@@ -45,7 +67,7 @@ function readInLayer(layer: string, path: string): Uint8Array | 'missing' | unde
       closeSync(node)
     }
   } catch (error) {
-    if (!(error instanceof SyscallError)) throw error
+    if (!(error instanceof SyscallError) || lacking.includes(error.errnoName)) throw error
     // What can't be opened (a symlink loop, a whiteout device) names nobody.
     return undefined
   } finally {

@@ -3,7 +3,7 @@ import { hostMaskedPaths } from '../bundle/host.ts'
 import type { MountOption } from '../bundle/options.ts'
 import type { IdMapping, Spec } from '../bundle/spec.ts'
 import { ownIdMaps } from '../linux/own-ids.ts'
-import { readAccounts } from './accounts.ts'
+import { accountsOfImage } from './accounts.ts'
 import type { ContainerIds } from './container-root.ts'
 import { terminalOf } from './exec-process.ts'
 import { sortHooks } from './hooks.ts'
@@ -34,7 +34,7 @@ export async function buildSpec(
     ...(privileged ? {} : { userNamespace: options.userNamespace ?? ownIdMaps() }),
     id,
     rootfs: 'upper',
-    accounts: readAccounts(layers),
+    accounts: accountsOfImage(layers),
     host: { maskedPaths: await maskedPaths, ...options.host },
   })
   const possible = privileged ? spec : forOrdinaryUser(spec)

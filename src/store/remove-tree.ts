@@ -1,4 +1,4 @@
-import { existsSync, opendirSync, rmdirSync, unlinkSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs'
 import { chmod, lstat, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileError, hasCode } from '../internal/file-error.ts'
@@ -38,20 +38,21 @@ function isRemovedAtOnce(path: string): boolean {
   }
 }
 
+/** Bytes of a directory that is listed as a whole. It may have hundreds of entries then, on some file systems thousands. */
+const smallDirectory = 4096
+
 /** @returns how many more entries there might have been; below 0 when there are too many, and some are left. */
 function removeUpTo(count: number, path: string): number {
+  const found = lstatSync(path, { throwIfNoEntry: false })
+  if (found === undefined) return count
+  if (!found.isDirectory() || found.size > smallDirectory) return -1
   let left = count
-  const directory = opendirSync(path)
-  try {
-    for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) {
-      if (--left < 0) return left
-      const inside = join(path, entry.name)
-      if (!entry.isDirectory()) unlinkSync(inside)
-      else left = removeUpTo(left, inside)
-      if (left < 0) return left
-    }
-  } finally {
-    directory.closeSync()
+  for (const entry of readdirSync(path, { withFileTypes: true })) {
+    if (--left < 0) return left
+    const inside = join(path, entry.name)
+    if (!entry.isDirectory()) unlinkSync(inside)
+    else left = removeUpTo(left, inside)
+    if (left < 0) return left
   }
   rmdirSync(path)
   return left

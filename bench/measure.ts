@@ -74,18 +74,29 @@ export function childrenCpu(pid: number | 'self'): number {
 /** CPU milliseconds that each child had used when it was last seen. */
 const seen = new Map<string, number>()
 
+/** CPU milliseconds that it took to look at them. */
+let looking = 0
+
 /**
- * CPU milliseconds of this process, all of its threads, and of its children, to the microsecond. Those of what the children
- * have waited for are not in it: the kernel tells them in steps of 10 only.
+ * CPU milliseconds of this process, all of its threads, and of its children, to the microsecond, but not what it took to ask.
+ * Those of what the children have waited for are not in it: the kernel tells them in steps of 10 only.
  */
 export function ownCpu(): number {
-  const { user, system } = process.cpuUsage()
+  const before = processCpu()
   const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'latin1').split(' ')
   for (const pid of children) {
     const used = pid === '' ? undefined : nanosecondsOf(pid)
     if (used !== undefined) seen.set(pid, used / 1e6)
   }
-  return (user + system) / 1000 + [...seen.values()].reduce((all, each) => all + each, 0)
+  const ofChildren = [...seen.values()].reduce((all, each) => all + each, 0)
+  const after = processCpu()
+  looking += after - before
+  return after - looking + ofChildren
+}
+
+function processCpu(): number {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1000
 }
 
 /** What a process of one thread has used (proc_pid_schedstat(5)); undefined when it is gone. */

@@ -2,6 +2,7 @@ import { closeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
 import { ConflictError, InvalidArgumentError, SyscallError } from '../errors.ts'
+import { delay } from '../internal/abort.ts'
 import { SIGKILL } from '../linux/calls/processes.ts'
 import type { Channel } from '../linux/remote/channel.ts'
 import { connectToStart, forgetStart, keptStart } from './handover.ts'
@@ -16,22 +17,37 @@ import { untilEnded } from './wait.ts'
  * Runs the program of a container that another process made with `handOver` (runtime-spec, runtime.md,
  * "Start"). Resolves when the kernel has accepted it.
  * @throws NotFoundError when there is none of that id. @throws ConflictError unless it is created and not
- * started. @throws RuntimeError naming the step that failed; the container then has stopped.
+ * started, or when another process has it for longer than a second. @throws RuntimeError naming the step that failed; the
+ * container then has stopped.
  */
 export async function start(id: string, options: LookupOptions = {}): Promise<void> {
   const root = options.stateRoot ?? defaultStateRoot()
-  const record = await readRecord(root, id)
-  const status = statusOf(record)
-  if (status !== 'created') throw new ConflictError(id, `container ${id} can't be started: it is ${status}`)
-  const directory = record.handedOver === true ? StateDirectory.tryLock(join(root, id)) : undefined
-  // Its maker holds the lock until it has handed over, and whoever else starts it, too.
-  if (directory === undefined) {
-    throw new ConflictError(id, `container ${id} can't be started: another process has it`)
-  }
+  const { record, directory } = await take(root, id)
   try {
     await startHandedOver(record, await readConfig(root, id), directory)
   } finally {
     directory.release()
+  }
+}
+
+/** Milliseconds that a lock is waited for. */
+const patience = 1000
+
+/** Takes the container, in which whoever asks whether it is abandoned has the lock for a moment. */
+async function take(
+  root: string,
+  id: string,
+): Promise<{ readonly record: ContainerRecord; readonly directory: StateDirectory }> {
+  for (const end = Date.now() + patience; ; await delay(10)) {
+    const record = await readRecord(root, id)
+    const status = statusOf(record)
+    if (status !== 'created') throw new ConflictError(id, `container ${id} can't be started: it is ${status}`)
+    const directory = record.handedOver === true ? StateDirectory.tryLock(join(root, id)) : undefined
+    if (directory !== undefined) return { record, directory }
+    // Its maker holds the lock until it has handed over, and whoever else starts it, too.
+    if (record.handedOver !== true || Date.now() > end) {
+      throw new ConflictError(id, `container ${id} can't be started: another process has it`)
+    }
   }
 }
 

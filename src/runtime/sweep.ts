@@ -3,7 +3,7 @@ import { ConflictError } from '../errors.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import { removeResctrl } from './resctrl.ts'
 import { removeRootMount } from './root-mount.ts'
-import { listIds, readRecord, StateDirectory } from './state-directory.ts'
+import { type ContainerRecord, listIds, readRecord, StateDirectory } from './state-directory.ts'
 import { stopScope } from './systemd/scope.ts'
 
 const swept = new Map<string, Promise<void>>()
@@ -59,12 +59,14 @@ function sweepLater(root: string, held: readonly string[], attempt = 0): void {
 
 /** Removes what is left of one container, unless somebody holds it, or it is one to be deleted. */
 export async function sweepOne(root: string, id: string): Promise<'removed' | 'held' | 'kept'> {
+  const recorded = (): Promise<ContainerRecord | undefined> => readRecord(root, id).catch(() => undefined)
+  // One that was meant to outlive its maker is there until somebody deletes it; who starts it at this moment needs the lock.
+  if ((await recorded())?.outlive === true) return 'kept'
   const directory = StateDirectory.tryLock(join(root, id))
   if (directory === undefined) return 'held'
   try {
     // Without a record its maker died before it had made anything.
-    const record = await readRecord(root, id).catch(() => undefined)
-    // One that was meant to outlive its maker is there until somebody deletes it.
+    const record = await recorded()
     if (record?.outlive === true) return 'kept'
     await removeCgroup(record?.cgroups ?? [])
     await removeResctrl(record?.resctrl)

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
@@ -80,6 +82,22 @@ describe.skipIf(cannotRun)(`a container that is handed over (${cannotRun ?? 'rea
     await kill(id, 'KILL', lookup())
     expect(await statusOf(pid)).toBe(9)
     await expect(start(id, lookup())).rejects.toThrow(/can't be started: it is stopped/)
+    await deleteContainer(id, lookup())
+  })
+
+  it('is started although somebody has a look at it, whether it is abandoned, at that moment', async () => {
+    const { id, pid } = await handedOver('sleep 1000')
+    const looking = spawn('flock', [
+      '--no-fork',
+      join(sandbox.stateRoot, id),
+      'sh',
+      '-c',
+      'echo has it; exec sleep 0.2',
+    ])
+    await once(looking.stdout, 'data')
+    await start(id, lookup())
+    await kill(id, 'KILL', lookup())
+    expect(await statusOf(pid)).toBe(9)
     await deleteContainer(id, lookup())
   })
 

@@ -43,7 +43,12 @@ async function take(
     const status = statusOf(record)
     if (status !== 'created') throw new ConflictError(id, `container ${id} can't be started: it is ${status}`)
     const directory = record.handedOver === true ? StateDirectory.tryLock(join(root, id)) : undefined
-    if (directory !== undefined) return { record, directory }
+    if (directory !== undefined) {
+      // Whoever had it before may have started or removed it.
+      if ((await readRecord(root, id).catch(() => undefined))?.started === false) return { record, directory }
+      directory.release()
+      continue
+    }
     // Its maker holds the lock until it has handed over, and whoever else starts it, too.
     if (record.handedOver !== true || Date.now() > end) {
       throw new ConflictError(id, `container ${id} can't be started: another process has it`)

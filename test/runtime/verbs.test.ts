@@ -218,6 +218,10 @@ describe.skipIf(cannotRun)(`the verbs of a running container (${cannotRun ?? 're
       await container.start()
       const { memory } = await container.stats()
       expect(memory.source).toBe('cgroup')
+      const mounted = hostHierarchies().v1.map(({ controllers }) => controllers.join())
+      const lines = readFileSync(`/proc/${container.pid}/cgroup`, 'utf8').trim().split('\n')
+      const paths = lines.map((line) => line.split(':')).filter(([, names = '']) => mounted.includes(names))
+      expect(paths.filter(([, , path]) => path?.endsWith(`/oci-ts-${container.id}`) !== true)).toEqual([])
       await container.delete({ force: true })
     })
 

@@ -60,7 +60,7 @@ export interface CgroupOptions {
   /** `linux.cgroupsPath`: absolute below the mount points, or relative; default `oci-ts-<id>`. */
   readonly path?: string | undefined
   readonly resources?: LinuxResources | undefined
-  /** Whether every controller is joined, also those without a limit: they then count what the container uses. */
+  /** Whether every hierarchy is joined, also those without a limit: they then count what the container uses. */
   readonly accounting?: boolean | undefined
   /** The unit that systemd makes the cgroup for; it decides on the path then. */
   readonly scope?: Scope | undefined
@@ -208,7 +208,7 @@ class Planner {
   }
 
   private isJoinedAnyway(controller: string, isInV2: boolean): boolean {
-    if (controller.startsWith('name=')) return false
+    // Those without a controller as well: the manager of services tells by them whose the processes are.
     const mayCount = this.options.accounting === true && isHostRoot(this.options.host)
     return mayCount || (!isInV2 && controller === 'freezer' && this.mayUseFreezer())
   }

@@ -127,8 +127,9 @@ export class Creation {
     const made = unsettled(await cloning)
     const born = made.value(plan.clone)
     const placed = await this.place(plan.cgroup.placement, born, monitor)
-    if (maps) await this.prepareUserNamespace(born)
+    if (maps) await writeIdMaps(born, options.spec.linux)
     const pid = this.stage === undefined ? born : await this.passStage(this.stage, born)
+    this.setOomScore(pid)
     this.pidfd = perform(pidfdOpen(pid, { step: 'get hold of the container' }))
     plan.cgroup.verify(placed ?? made)
     signal?.throwIfAborted()
@@ -224,12 +225,10 @@ export class Creation {
     return await withMissingTargets(init, outcome.error, descriptor.root, this.plan.fileTargets)
   }
 
-  /** What can be done only from outside of a new user namespace. */
-  private async prepareUserNamespace(pid: number): Promise<void> {
-    const { spec } = this.options
-    await writeIdMaps(pid, spec.linux)
-    const score = spec.process?.oomScoreAdj
-    if (score !== undefined && thisHost().uid === 0) writeOomScore(pid, score)
+  /** In a user namespace, new or joined, it has not the right to. */
+  private setOomScore(pid: number): void {
+    const score = this.options.spec.process?.oomScoreAdj
+    if (score !== undefined && this.plan.namespaces.has('user') && thisHost().uid === 0) writeOomScore(pid, score)
   }
 
   /** Has the process before the first one do its part. @returns the pid of the first one. */

@@ -381,8 +381,8 @@ function becomeRoot(): readonly Call[] {
 
 /** Settings made by writing to the host's /proc, while it is still in sight. */
 function ownFiles({ spec, host }: PlanOptions, namespaces: NamespacePlan): readonly ProcWrite[] {
-  // Without the rights of the host a process can't lower its score; who makes the namespace does it then.
-  const score = host.uid === 0 && namespaces.isNew('user') ? undefined : spec.process?.oomScoreAdj
+  // In a user namespace a process can't lower its score, and has no access to the file in one that it has joined: see creation.ts.
+  const score = host.uid === 0 && namespaces.has('user') ? undefined : spec.process?.oomScoreAdj
   return [
     ...(spec.process === undefined ? [] : labelWrites(spec.process, host)),
     ...(score === undefined

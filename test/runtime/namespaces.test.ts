@@ -221,5 +221,10 @@ describe.skipIf(cannotRun)(`namespaces (${cannotRun ?? 'of real containers'})`, 
     expect(Number(stdout)).toBe(own + 7)
     const made = sandbox.create(specOf(['true'], { linux, process: { oomScoreAdj: 1001 } }))
     await expect(made).rejects.toMatchObject({ pointer: '/process/oomScoreAdj' })
+    await using first = await sandbox.create(specOf(['sleep', '1000'], { linux }))
+    const others = types.filter((type) => type !== 'user').map((type) => ({ type }))
+    const namespaces = [{ type: 'user' as const, path: `/proc/${first.pid}/ns/user` }, ...others]
+    const changes = { linux: { namespaces }, process: { oomScoreAdj: own + 8 } }
+    expect(Number(await sandbox.sh('cat /proc/self/oom_score_adj', changes))).toBe(own + 8)
   })
 })

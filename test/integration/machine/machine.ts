@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { build, type Plugin } from 'esbuild'
 import { Cpio } from './cpio.ts'
@@ -68,37 +69,79 @@ export async function runInMachine(options: MachineOptions): Promise<MachineRepo
     const initramfs = join(directory, 'initramfs')
     writeFileSync(initramfs, await archive(options, directory))
     const results = join(directory, 'results')
-    const text = await boot(options, initramfs, results)
-    const lines = readFileSync(results, 'utf8')
-      .split(/\r?\n/)
-      .filter((line) => line.startsWith('{'))
+    const first = await boot(options, initramfs, results)
+    const { text } = first.frozen ? await boot(options, initramfs, results) : first
+    const lines = linesOf(results)
     if (!lines.includes('{"done":true}'))
-      throw new Error(`the machine did not run all tests:\n${lines.join('\n').slice(-4000)}\n${text.slice(-8000)}`)
+      throw new Error(`the machine did not run all tests:\n${lines.join('\n').slice(-4000)}\n${text.slice(-20_000)}`)
     return { results: lines.slice(0, -1).map((line) => JSON.parse(line) as TestResult), console: text }
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
 }
 
-function boot(options: MachineOptions, initramfs: string, results: string): Promise<string> {
+function linesOf(results: string): readonly string[] {
+  const text = existsSync(results) ? readFileSync(results, 'utf8') : ''
+  return text.split(/\r?\n/).filter((line) => line.startsWith('{'))
+}
+
+/** Milliseconds without a result after which a machine is asked what it does: more than any test may take. */
+const silence = 90_000
+
+/** How a machine ended. */
+interface End {
+  /** What the kernel and the programs said. */
+  readonly text: string
+  /** Whether the kernel itself answered no more, which is the emulator's fault. */
+  readonly frozen: boolean
+}
+
+function boot(options: MachineOptions, initramfs: string, results: string): Promise<End> {
   const { timeout = 180_000, kernelArguments = [] } = options
-  const words = ['console=ttyS0', 'quiet', 'panic=1', 'cgroup_no_v1=all', 'no_timer_check', ...kernelArguments]
+  const words = ['console=ttyS0', 'quiet', 'panic=1', 'cgroup_no_v1=all', 'no_timer_check', 'sysrq_always_enabled']
   const machine = ['-accel', 'tcg', '-nic', 'none', '-m', '1536', '-smp', '2', '-nographic', '-no-reboot']
-  const serial = ['-monitor', 'none', '-serial', 'stdio', '-serial', `file:${results}`]
-  const kernel = ['-kernel', kernelFile() as string, '-initrd', initramfs, '-append', words.join(' ')]
-  const child = spawn(qemu as string, [...machine, ...serial, ...kernel], { stdio: ['ignore', 'pipe', 'pipe'] })
-  let text = ''
+  const serial = ['-serial', 'mon:stdio', '-serial', `file:${results}`]
+  const kernel = [
+    '-kernel',
+    kernelFile() as string,
+    '-initrd',
+    initramfs,
+    '-append',
+    [...words, ...kernelArguments].join(' '),
+  ]
+  const child = spawn(qemu as string, [...machine, ...serial, ...kernel])
+  let [text, frozen] = ['', false]
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (part: string) => {
       text += part
     })
   }
   const timer = setTimeout(() => child.kill('SIGKILL'), timeout)
+  let [count, since] = [0, Date.now()]
+  const watch = setInterval(() => {
+    const now = linesOf(results).length
+    if (now > count) [count, since] = [now, Date.now()]
+    else if (Date.now() - since > silence) void examine()
+  }, 1000)
+  /** Ends a machine that says nothing any more, and has the kernel, then the emulator, tell where its processes are. */
+  const examine = async (): Promise<void> => {
+    clearInterval(watch)
+    const before = text.length
+    for (const key of ['9', 'w', 'l']) {
+      child.stdin.write(`\x01b${key}`)
+      await delay(2000)
+    }
+    frozen = !text.slice(before).includes('sysrq: ')
+    child.stdin.write('\x01cinfo registers -a\n')
+    await delay(1000)
+    child.kill('SIGKILL')
+  }
   return new Promise((resolve, reject) => {
     child.on('error', reject)
     child.on('close', () => {
       clearTimeout(timer)
-      resolve(text)
+      clearInterval(watch)
+      resolve({ text, frozen })
     })
   })
 }

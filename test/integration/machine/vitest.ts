@@ -16,6 +16,7 @@ export interface TestResult {
 }
 
 type Body = () => unknown
+type Report = (result: TestResult) => void
 
 interface Suite {
   readonly name: string
@@ -84,7 +85,7 @@ const finishers: Body[] = []
 export const onTestFinished = (body: Body): void => void finishers.unshift(body)
 
 /** Runs what has been defined since the last call. */
-export async function runDefined(file: string, report: (result: TestResult) => void): Promise<void> {
+export async function runDefined(file: string, report: Report): Promise<void> {
   const suite = current
   current = newSuite('', false)
   await runSuite(suite, { file, path: [], beforeEach: [], afterEach: [], skipped: false }, report)
@@ -98,7 +99,7 @@ interface Place {
   readonly skipped: boolean
 }
 
-async function runSuite(suite: Suite, outer: Place, report: (result: TestResult) => void): Promise<void> {
+async function runSuite(suite: Suite, outer: Place, report: Report): Promise<void> {
   const place: Place = {
     file: outer.file,
     path: suite.name === '' ? outer.path : [...outer.path, suite.name],
@@ -109,7 +110,7 @@ async function runSuite(suite: Suite, outer: Place, report: (result: TestResult)
   const failure = place.skipped ? undefined : await failureOf(suite.beforeAll)
   for (const child of suite.children) {
     if ('children' in child) await runSuite(child, place, report)
-    else report(await runTest(child, place, failure))
+    else await runTest(child, place, failure, report)
   }
   if (place.skipped) return
   const error = await failureOf(suite.afterAll)
@@ -117,14 +118,22 @@ async function runSuite(suite: Suite, outer: Place, report: (result: TestResult)
   if (error !== undefined) report({ file: place.file, name, state: 'failed', duration: 0, error })
 }
 
-async function runTest(test: Test, place: Place, before: string | undefined): Promise<TestResult> {
+/** Milliseconds that a test may take: none is run after one that takes longer. */
+const patience = 60_000
+
+async function runTest(test: Test, place: Place, before: string | undefined, report: Report): Promise<void> {
   const base = { file: place.file, name: [...place.path, test.name].join(' > ') }
-  if (place.skipped || test.skipped) return { ...base, state: 'skipped', duration: 0 }
+  if (place.skipped || test.skipped) return report({ ...base, state: 'skipped', duration: 0 })
   const began = performance.now()
+  const watch = setTimeout(() => {
+    report({ ...base, state: 'failed', duration: patience, error: `does not end within ${patience} ms` })
+    process.exit(1)
+  }, patience)
   const failed = before ?? (await failureOf([...place.beforeEach, test.body]))
   const after = await failureOf([...finishers.splice(0), ...place.afterEach])
+  clearTimeout(watch)
   const error = failed ?? after
-  return { ...base, state: error === undefined ? 'passed' : 'failed', duration: performance.now() - began, error }
+  report({ ...base, state: error === undefined ? 'passed' : 'failed', duration: performance.now() - began, error })
 }
 
 async function failureOf(bodies: readonly Body[]): Promise<string | undefined> {

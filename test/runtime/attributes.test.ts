@@ -5,7 +5,7 @@ import type { Scheduler } from '../../src/bundle/index.ts'
 import { type Host, thisHost } from '../../src/runtime/host.ts'
 import { deleteContainer, formatPlan, plan } from '../../src/runtime/index.ts'
 import { warningsOf } from '../../src/runtime/warnings.ts'
-import { cannotRun, dockerMounts, Sandbox, type SpecChanges, specOf } from './support.ts'
+import { cannotRun, dockerMounts, hostMounts, Sandbox, type SpecChanges, specOf } from './support.ts'
 
 describe.skipIf(cannotRun)(`attributes of the program's process (${cannotRun ?? 'real containers'})`, () => {
   let sandbox: Sandbox
@@ -169,10 +169,10 @@ describe.skipIf(cannotRun)(`attributes of the program's process (${cannotRun ?? 
 
   it('shares the mounts of its maker when it has no mount namespace, and makes none there when it has none', async () => {
     const namespaces = (specOf([]).linux?.namespaces ?? []).filter(({ type }) => type !== 'mount')
-    const before = readFileSync('/proc/self/mountinfo', 'utf8')
+    const before = hostMounts(sandbox.directory)
     const { stdout, status } = await sandbox.run(specOf(['ls', '/bin/busybox'], { mounts: [], linux: { namespaces } }))
     expect([stdout, status.code]).toEqual(['/bin/busybox\n', 0])
-    expect(readFileSync('/proc/self/mountinfo', 'utf8')).toBe(before)
+    expect(hostMounts(sandbox.directory)).toEqual(before)
   })
 
   describe('without a mount namespace, and with mounts', () => {
@@ -181,11 +181,8 @@ describe.skipIf(cannotRun)(`attributes of the program's process (${cannotRun ?? 
       root: { path: 'rootfs', readonly: true },
       linux: { namespaces },
     })
-    /** Where something is mounted on the host. */
-    const mountPoints = (): readonly string[] =>
-      readFileSync('/proc/self/mountinfo', 'utf8')
-        .split('\n')
-        .flatMap((line) => line.split(' ')[4] ?? [])
+    /** Where something of the container is mounted on the host. */
+    const mountPoints = (): readonly string[] => hostMounts(sandbox.directory).map((line) => line.split(' ')[4] ?? '')
 
     it('has them on the host, with a warning, until it is deleted', async () => {
       const before = mountPoints()

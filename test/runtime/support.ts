@@ -199,11 +199,15 @@ async function settledLeftovers(name: string, directory: string): Promise<Leftov
   return {
     children: childrenOfThis(),
     descriptors: descriptorsOfThis(),
-    mounts: readFileSync('/proc/self/mountinfo', 'utf8')
-      .split('\n')
-      .filter((line) => line.includes(name) || line.includes(directory)),
+    mounts: hostMounts(name, directory),
     cgroups: cgroupsOf(name),
   }
+}
+
+/** Lines of the host's mounts that have one of `parts`: tests beside this one mount as well. */
+export function hostMounts(...parts: readonly string[]): readonly string[] {
+  const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
+  return lines.filter((line) => parts.some((part) => line.includes(part)))
 }
 
 /** Remote processes that this process has. */

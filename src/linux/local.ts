@@ -20,6 +20,11 @@ export function perform(call: Call): number {
   // Numbers need no memory, and no encoding.
   if (call.childSocket !== undefined || !call.args.every(Number.isSafeInteger)) return performFor(call).value
   const door = libc()
+  if (call.name === 'flock') {
+    const done = door.call('flock', ...(call.args as readonly number[]))
+    // That tells no errno: what has failed is asked again.
+    if (done !== -1) return done
+  }
   const args = call.args.map((arg) => BigInt(arg as number))
   return checked(call, door.syscall(syscallNumber(call.name, door.architecture), ...args))
 }

@@ -20,8 +20,8 @@ export interface ContainerParts {
   /** What the monitor was made with, when it can be another's afterwards. */
   readonly lent: Descriptors | undefined
   readonly init: Channel
-  /** Descriptor that stands for the first process. */
-  readonly pidfd: number
+  /** Descriptor that stands for the first process, where there is one already. */
+  readonly pidfd: number | undefined
   readonly terminal: Terminal | undefined
   readonly hooks: HookFunctions | undefined
   readonly warnings: readonly string[]

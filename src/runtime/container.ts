@@ -1,12 +1,10 @@
-import { closeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Mount, Spec } from '../bundle/spec.ts'
 import type { LinuxResources } from '../bundle/spec-resources.ts'
 import type { State } from '../bundle/state.ts'
 import { ConflictError, type ExitStatus, InvalidArgumentError, NotFoundError } from '../errors.ts'
 import type { Call } from '../linux/call.ts'
-import { pidfdSendSignal, SIGKILL } from '../linux/calls/processes.ts'
-import { perform } from '../linux/local.ts'
+import { SIGKILL } from '../linux/calls/processes.ts'
 import { giveBack } from '../linux/remote/spares.ts'
 import type { Results } from '../linux/runner.ts'
 import { auditRecord } from './audit/audit.ts'
@@ -20,6 +18,7 @@ import { deleteContainer } from './delete.ts'
 import { type ContainerEvent, type EventsOptions, eventsOf } from './events.ts'
 import { type ExecOptions, type ExecProcess, execIn, notRunning } from './exec.ts'
 import { exitStatus, killedWithMonitor } from './exit.ts'
+import { FirstProcess } from './first-process.ts'
 import { leaveToParent } from './handover.ts'
 import { type HookTarget, hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { killAllOf } from './kill-all.ts'
@@ -55,7 +54,7 @@ export class RuntimeContainer implements AsyncDisposable {
   private spec: Spec
   private status: 'created' | 'running' | 'stopped' = 'created'
   private deletion: Promise<void> | undefined
-  private pidfdOpen = true
+  private readonly first: FirstProcess
   private released = false
   private used: ResourceUsage | undefined
   /** Directories of the cgroup that are still to be removed. */
@@ -72,6 +71,7 @@ export class RuntimeContainer implements AsyncDisposable {
     this.warnings = parts.warnings
     this.terminal = parts.terminal
     this.cgroups = parts.record.cgroups
+    this.first = new FirstProcess(parts.record, parts.pidfd)
     if (parts.record.started) this.status = 'running'
     this.exited = this.watch()
   }
@@ -157,14 +157,13 @@ export class RuntimeContainer implements AsyncDisposable {
 
   /** Ends the container. @returns the error that tells why. */
   private async startFailed(cause: unknown): Promise<unknown> {
-    this.signal(SIGKILL)
+    this.first.signal(SIGKILL)
     await this.exited
     return stepFailed(this.id, cause)
   }
 
   private hookTarget(): HookTarget {
-    const { record, pidfd } = this.parts
-    return { record, spec: this.spec, pidfd: this.pidfdOpen ? pidfd : undefined }
+    return { record: this.parts.record, spec: this.spec, pidfd: this.first.pidfd }
   }
 
   /**
@@ -173,7 +172,7 @@ export class RuntimeContainer implements AsyncDisposable {
    */
   kill(signal: string | number = 'SIGTERM'): void {
     const number = signalNumber(signal)
-    if (this.status === 'stopped' || !this.signal(number)) {
+    if (this.status === 'stopped' || !this.first.signal(number)) {
       throw new ConflictError(this.id, `container ${this.id} is not running`)
     }
   }
@@ -201,10 +200,10 @@ export class RuntimeContainer implements AsyncDisposable {
    * nothing is left behind. @throws InvalidArgumentError for what can't be used of the options and the process.
    */
   async exec(process: ExecProcess, options: ExecOptions = {}): Promise<RuntimeProcess> {
-    const { pidfd, supervision } = this.parts
-    const { spec } = this
-    if (!this.pidfdOpen) throw notRunning(this.id)
-    return execIn({ record: this.presentRecord(), spec, pidfd, supervision }, process, options)
+    const { pidfd } = this.first
+    if (pidfd === undefined) throw notRunning(this.id)
+    const { supervision } = this.parts
+    return execIn({ record: this.presentRecord(), spec: this.spec, pidfd, supervision }, process, options)
   }
 
   /**
@@ -314,7 +313,7 @@ export class RuntimeContainer implements AsyncDisposable {
   private async remove(): Promise<void> {
     const { record, directory, monitor, lent, init } = this.parts
     if (this.status !== 'stopped') {
-      this.signal(SIGKILL)
+      this.first.signal(SIGKILL)
       await thawV1(locateCgroup(this.cgroups))
     }
     // Of a parked container neither keeps this process alive.
@@ -354,16 +353,20 @@ export class RuntimeContainer implements AsyncDisposable {
       // Never settles: whoever waits for the end has to ask by the id.
       if (this.released) {
         this.terminal?.finish()
-        this.closePidfd()
+        this.first.end()
         return new Promise(() => {})
       }
       // The monitor was killed; its death is the first process's as well.
-      this.signal(SIGKILL)
+      try {
+        this.first.signal(SIGKILL)
+      } catch {
+        // There is no descriptor left to say so again; unless it has new ids, it has died of that.
+      }
     }
     this.status = 'stopped'
     void this.parts.supervision?.close()
     this.terminal?.finish()
-    this.closePidfd()
+    this.first.end()
     return status
   }
 
@@ -379,16 +382,5 @@ export class RuntimeContainer implements AsyncDisposable {
   /** The record with what has changed since it was made. */
   private presentRecord(): ContainerRecord {
     return { ...this.parts.record, started: this.status !== 'created', cgroups: this.cgroups }
-  }
-
-  private closePidfd(): void {
-    this.pidfdOpen = false
-    closeSync(this.parts.pidfd)
-  }
-
-  /** @returns false when the process has ended. */
-  private signal(number: number): boolean {
-    if (!this.pidfdOpen) return false
-    return perform(pidfdSendSignal(this.parts.pidfd, number, { tolerate: 'ESRCH' })) === 0
   }
 }

@@ -4,14 +4,7 @@ import { delay, untilAborted } from '../internal/abort.ts'
 import { type Settled, settled, unsettled } from '../internal/settled.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import { type Call, filled, out } from '../linux/call.ts'
-import {
-  pidfdOpen,
-  pidfdSendSignal,
-  SIGKILL,
-  siginfoSize,
-  waitForAnyExit,
-  waitForExit,
-} from '../linux/calls/processes.ts'
+import { kill, pidfdOpen, SIGKILL, siginfoSize, waitForAnyExit, waitForExit } from '../linux/calls/processes.ts'
 import { writeIdMaps } from '../linux/id-maps.ts'
 import { perform } from '../linux/local.ts'
 import { Channel } from '../linux/remote/channel.ts'
@@ -81,6 +74,8 @@ export class Creation {
   private init: Channel | undefined
   private stage: Channel | undefined
   private userNamespaces: number[] = []
+  /** The first process, which nobody waits for before the container is handed over: the number is its own. */
+  private pid: number | undefined
   private pidfd: number | undefined
   /** The record that hooks have been told of. */
   private hooked: ContainerRecord | undefined
@@ -130,7 +125,7 @@ export class Creation {
     if (maps) await writeIdMaps(born, options.spec.linux)
     const pid = this.stage === undefined ? born : await this.passStage(this.stage, born)
     this.setOomScore(pid)
-    this.pidfd = perform(pidfdOpen(pid, { step: 'get hold of the container' }))
+    this.pid = pid
     plan.cgroup.verify(placed ?? made)
     signal?.throwIfAborted()
     const setup = await this.setUp(init, await (early ?? settled(init.run(plan.setup, { again: true }))))
@@ -150,9 +145,10 @@ export class Creation {
     const program = unsettled(await finishing)
     signal?.throwIfAborted()
     if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
-    sendPidfd(options.pidfdSocket, this.pidfd, 'standard')
+    if (options.pidfdSocket !== undefined) sendPidfd(options.pidfdSocket, this.hold(pid), 'standard')
     const { spec } = options
     const { pidfd, terminal, lent } = this
+    this.pid = undefined
     this.devices?.close()
     return new RuntimeContainer({
       record,
@@ -206,7 +202,7 @@ export class Creation {
       if (!hasHooks(kind, spec, hooks)) continue
       // Whoever finds the directory after a crash must be able to tell that they have run.
       this.hooked ??= this.record({ pid, startTime })
-      await runHooks(kind, { record: this.hooked, spec, pidfd: this.pidfd }, hooks, signal)
+      await runHooks(kind, { record: this.hooked, spec, pidfd: this.hold(pid) }, hooks, signal)
     }
   }
 
@@ -248,9 +244,15 @@ export class Creation {
     this.directory.writeConfig(this.options.config)
   }
 
+  /** @returns a descriptor that stands for the first process. */
+  private hold(pid: number): number {
+    this.pidfd ??= perform(pidfdOpen(pid, { step: 'get hold of the container' }))
+    return this.pidfd
+  }
+
   /** Ends what goes on in the container's first process. What waits for it then fails. */
   interrupt(): void {
-    if (this.pidfd !== undefined) perform(pidfdSendSignal(this.pidfd, SIGKILL, { tolerate: 'ESRCH' }))
+    if (this.pid !== undefined) perform(kill(this.pid, SIGKILL, { tolerate: 'ESRCH' }))
   }
 
   /** Removes all that was made. Errors of it would hide the one that led here. */

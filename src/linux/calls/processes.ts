@@ -245,9 +245,9 @@ export function seccompFilter(
 }
 
 export function socketpair(type: number, to: Out, options?: CallOptions): Call {
-  const AF_UNIX = 1
   return call('socketpair', [AF_UNIX, type, 0, to], options)
 }
+export const AF_UNIX = 1
 export const SOCK_STREAM = 1
 export const SOCK_CLOEXEC = 0o2000000
 

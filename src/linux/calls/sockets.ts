@@ -1,8 +1,8 @@
 import { InvalidArgumentError } from '../../errors.ts'
 import { type Call, type CallOptions, call, out, struct } from '../call.ts'
 import type { Fd } from './files.ts'
+import { AF_UNIX } from './processes.ts'
 
-const AF_UNIX = 1
 /** Bytes of the path in struct sockaddr_un, its NUL included. */
 const longestPath = 108
 
@@ -53,13 +53,8 @@ export function peek(fd: Fd, options?: CallOptions): Call {
 /** Bytes in front of the descriptors in a control message (cmsg(3)). */
 const headerSize = 16
 
-/** sendmsg(2) of a message with descriptors (unix(7), SCM_RIGHTS), which come with the first byte, and bytes behind it. */
-export function sendDescriptors(
-  fd: Fd,
-  message: string,
-  descriptors: readonly number[],
-  { behind, ...options }: CallOptions & { readonly behind?: Uint8Array } = {},
-): Call {
+/** sendmsg(2) of a message with descriptors (unix(7), SCM_RIGHTS), which come with the first byte. */
+export function sendDescriptors(fd: Fd, message: string, descriptors: readonly number[], options?: CallOptions): Call {
   const [SOL_SOCKET, SCM_RIGHTS, MSG_NOSIGNAL] = [1, 1, 0x4000]
   const length = headerSize + 4 * descriptors.length
   const control = Buffer.alloc((length + 7) & ~7)
@@ -69,8 +64,7 @@ export function sendDescriptors(
   descriptors.forEach((each, index) => {
     control.writeInt32LE(each, headerSize + 4 * index)
   })
-  const vectors = [message, Buffer.byteLength(message), ...(behind === undefined ? [] : [behind, behind.length])]
-  const header = struct([0, 0, struct(vectors), vectors.length / 2, control, control.length, 0])
+  const header = struct([0, 0, struct([message, Buffer.byteLength(message)]), 1, control, control.length, 0])
   return call('sendmsg', [fd, header, MSG_NOSIGNAL], options)
 }
 

@@ -3,12 +3,11 @@ import { Socket } from 'node:net'
 import { InvalidArgumentError, RemoteExitError } from '../../errors.ts'
 import type { Architecture } from '../architecture.ts'
 import { type Call, filled } from '../call.ts'
-import { sendDescriptors } from '../calls/sockets.ts'
 import { encode, type Layout, silence, type Target } from '../encode.ts'
 import { syscallError } from '../errno.ts'
-import { perform } from '../local.ts'
 import { interrupted } from '../resume.ts'
 import type { CallRunner, Results } from '../runner.ts'
+import { handOver } from './hand-over.ts'
 import { headerSize, messageAddress, messageCapacity } from './memory.ts'
 import { RepeatedBatch } from './repeated.ts'
 
@@ -69,9 +68,6 @@ let scratch: Buffer | undefined
 // One for all that is read: a stream makes 64 KiB of memory for each answer.
 let inbox: Buffer | undefined
 const inboxSize = 1 << 18
-
-/** Bytes of a message that go with descriptors at most. */
-const mostBehind = 1 << 18
 
 /** This end of the socket on which a remote process takes batches. */
 export class Channel implements CallRunner {
@@ -245,12 +241,10 @@ export class Channel implements CallRunner {
     const { attached } = this
     if (attached === undefined) return undefined
     this.attached = undefined
-    const behind = memory.subarray(0, Math.min(size, mostBehind))
-    const options = { behind, step: 'hand over descriptors', tolerate: 'any' }
-    const sent = perform(sendDescriptors(this.fd, ' ', attached, options))
+    const sent = handOver(this.fd, attached, memory.subarray(0, size))
     // Without them it can't go on; that it has ended is the rule.
-    if (sent < 1) this.socket.destroy()
-    return Math.max(0, sent - 1)
+    if (sent === undefined) this.socket.destroy()
+    return sent ?? 0
   }
 
   /** Past the stream, which takes as long as the kernel does. @returns how many bytes the kernel has taken. */

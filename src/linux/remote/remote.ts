@@ -3,7 +3,18 @@ import { InvalidArgumentError } from '../../errors.ts'
 import { hostArchitecture } from '../architecture.ts'
 import { type Call, out } from '../call.ts'
 import { closeRange } from '../calls/files.ts'
-import { checkPeer, kill, PR, prctl, SIGKILL, SOCK_CLOEXEC, SOCK_STREAM, socketpair } from '../calls/processes.ts'
+import {
+  AF_UNIX,
+  checkPeer,
+  kill,
+  PR,
+  prctl,
+  SIGKILL,
+  SOCK_CLOEXEC,
+  SOCK_STREAM,
+  socketpair,
+} from '../calls/processes.ts'
+import { libc, type Memory } from '../libc.ts'
 import { perform, performFor } from '../local.ts'
 import type { CallRunner, Results } from '../runner.ts'
 import { Channel, type PostOptions, type RunOptions } from './channel.ts'
@@ -187,10 +198,17 @@ function makePrelude(options: RemoteOptions, kept: readonly number[]): readonly 
   return calls
 }
 
+let pairMemory: Memory | undefined
+
 /** Two connected stream sockets, both close-on-exec. */
 export function socketPair(): { readonly here: number; readonly there: number } {
-  const pair = out(8)
-  const result = performFor(socketpair(SOCK_STREAM | SOCK_CLOEXEC, pair, { step: 'make a socket pair' }))
-  const bytes = result.bytes(pair)
+  const door = libc()
+  pairMemory ??= door.allocate(8)
+  let { bytes } = pairMemory
+  if (door.call('socketpair', AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pairMemory.address) === -1) {
+    // That tells no errno: what has failed is asked again.
+    const pair = out(8)
+    bytes = performFor(socketpair(SOCK_STREAM | SOCK_CLOEXEC, pair, { step: 'make a socket pair' })).bytes(pair)
+  }
   return { here: bytes.readInt32LE(0), there: bytes.readInt32LE(4) }
 }

@@ -47,7 +47,7 @@ export async function probeRootfs(paths: StorePaths, mapped = false): Promise<Ro
   if (readNote(note) === key) return { kind: 'overlay' }
   const work = await WorkDirectory.claim(paths.temporary, `overlay-${randomUUID()}`)
   try {
-    await stack(work.path, mapped)
+    await stackQuickly(work.path, mapped)
   } catch (error) {
     if (!(error instanceof SyscallError) || notItsFault.has(error.errnoName)) throw error
     const how = mapped ? ' with mapped owners' : ''
@@ -69,12 +69,27 @@ function readNote(path: string): string | undefined {
   }
 }
 
+/**
+ * {@link stack} as `volatile`: else overlayfs, when it is unmounted, puts the whole file system below it on the disk, with all
+ * that others are writing there. Kernels before 5.10 know no such thing.
+ */
+async function stackQuickly(directory: string, mapped: boolean): Promise<void> {
+  try {
+    await stack(join(directory, 'volatile'), ',volatile', mapped)
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.errnoName !== 'EINVAL') throw error
+    await stack(join(directory, 'synced'), '', mapped)
+  }
+}
+
 /** Stacks two directories and removes a file of the lower one, for which overlayfs makes its mark in the upper one. */
-async function stack(directory: string, mapped: boolean): Promise<void> {
-  for (const name of ['lower', 'upper', 'work', 'merged']) await mkdir(join(directory, name), { mode: 0o700 })
+async function stack(directory: string, more: string, mapped: boolean): Promise<void> {
+  for (const name of ['lower', 'upper', 'work', 'merged']) {
+    await mkdir(join(directory, name), { recursive: true, mode: 0o700 })
+  }
   await writeFile(join(directory, 'lower', 'file'), '')
   const [marks, attribute] = (await ownership()).userNamespace ? [',userxattr', 'user'] : ['', 'trusted']
-  const options = `lowerdir=lower,upperdir=upper,workdir=work,index=off${marks}`
+  const options = `lowerdir=lower,upperdir=upper,workdir=work,index=off${marks}${more}`
   const namespace = mapped ? await makeUserNamespace({ uidMappings: anyId, gidMappings: anyId }, why.step) : undefined
   const descriptors = new Map<number, number>(namespace === undefined ? [] : [[userNamespace, namespace]])
   try {

@@ -7,9 +7,13 @@ import { untilAborted } from '../internal/abort.ts'
 import { hasCode } from '../internal/file-error.ts'
 import type { ContentOptions, ContentStore, Fetcher, ReceiveOptions, Receiver } from './interfaces.ts'
 import { hasOwnPieces, markOwnPieces } from './own-pieces.ts'
+import { collect, verified } from './verify.ts'
 
 /** Bytes that are read at a time. */
 const chunkSize = 1024 * 1024
+
+/** Size of what is held in memory until it is at the store, in bytes: whoever wants a config does not wait for the disk. */
+const smallSize = 128 * 1024
 
 /**
  * Content that can be read while it arrives. What is pushed to {@link Arrivals.target} arrives at a store, and whoever
@@ -80,6 +84,12 @@ export class Arrivals implements Fetcher {
     options: ReceiveOptions | undefined,
   ): Promise<void> {
     const arrival = this.#arrivalOf(descriptor)
+    if (descriptor.size <= smallSize) {
+      const { signal, onBytes } = options ?? {}
+      const content = await collect(verified(descriptor, await from(0), { signal, onBytes }))
+      arrival.hold(content)
+      return this.#push(descriptor, content, { signal })
+    }
     const onWritten = (path: string, bytes: number): void => arrival.written(path, bytes)
     await this.#store.receive(descriptor, from, { ...options, onWritten })
     arrival.complete()
@@ -90,6 +100,10 @@ export class Arrivals implements Fetcher {
     const attempt = arrival.attempt
     const beyond = (position: number): Promise<number> => arrival.beyond(position, attempt, signal)
     await beyond(0)
+    if (arrival.content !== undefined) {
+      yield Buffer.from(arrival.content)
+      return
+    }
     const file = await arrival.open()
     if (file === undefined) {
       await beyond(Number.POSITIVE_INFINITY)
@@ -122,6 +136,8 @@ class Arrival {
   #path: string | undefined
   #bytes = 0
   #isComplete = false
+  /** All of it, where it is held in memory; it may not be in the store yet. */
+  content: Uint8Array | undefined
   /** Counts how often it has begun anew. */
   attempt = 0
   #waiting: (() => void)[] = []
@@ -135,6 +151,12 @@ class Arrival {
     if (bytes < this.#bytes) this.attempt += 1
     this.#path = path
     this.#bytes = bytes
+    this.#wake()
+  }
+
+  /** All of it has come, and has been verified. */
+  hold(content: Uint8Array): void {
+    this.content = content
     this.#wake()
   }
 
@@ -160,13 +182,17 @@ class Arrival {
    * @throws ConflictError when it is fetched anew since `attempt`. @throws `signal.reason`
    */
   async beyond(position: number, attempt: number, signal: AbortSignal | undefined): Promise<number> {
-    while (this.attempt === attempt && !this.#isComplete && this.#bytes <= position) {
+    while (this.attempt === attempt && !this.#isWhole && this.#bytes <= position) {
       await untilAborted(new Promise<void>((resolve) => this.#waiting.push(resolve)), signal)
     }
     if (this.attempt !== attempt) {
       throw new ConflictError(this.#digest, 'what had arrived of it was not what its digest says; it is fetched anew')
     }
-    return this.#isComplete ? Number.POSITIVE_INFINITY : this.#bytes
+    return this.#isWhole ? Number.POSITIVE_INFINITY : this.#bytes
+  }
+
+  get #isWhole(): boolean {
+    return this.#isComplete || this.content !== undefined
   }
 
   #wake(): void {

@@ -7,9 +7,9 @@ import { anonymous, openRepository } from '../../../src/distribution/index.ts'
 import { hostPlatform } from '../../../src/image/platform.ts'
 import { delay } from '../../../src/internal/abort.ts'
 import { createRegistryServer, type RegistryServer } from '../../../src/registry/index.ts'
-import { openStore, type Store } from '../../../src/store/index.ts'
+import type { Store } from '../../../src/store/index.ts'
 import { type TestEntry, tar } from '../../layer/support/tar.ts'
-import { type CrashWorker, startCrashWorker } from '../../store/support/crash.ts'
+import { type CrashWorker, openAfterCrash, startCrashWorker } from '../../store/support/crash.ts'
 import { image, put, type TestImage } from '../../store/support/image.ts'
 import { busybox } from './busybox.ts'
 import { Sandbox } from './sandbox.ts'
@@ -118,7 +118,7 @@ export class CrashScene implements AsyncDisposable {
     const context = `after: ${lines.slice(-2).join(', ')}`
     const failed = lines.find((line) => line.startsWith('failed'))
     if (!mayFail || failed?.includes('RemoteExitError') !== true) expect(failed, context).toBeUndefined()
-    const store = await openStore({ root, durability: 'none' })
+    const store = await openAfterCrash(root)
     expect((await store.check()).findings, context).toEqual([])
     for (const part of ['tmp', 'leases']) expect(readdirSync(join(root, part)), `${context}: ${part}`).toEqual([])
     const isDone = (step: string): boolean => lines.includes(`done ${step}`)

@@ -8,6 +8,7 @@ import { expect } from 'vitest'
 import { LayoutStore } from '../../../src/content/layout.ts'
 import { delay } from '../../../src/internal/abort.ts'
 import { openStore, type Store } from '../../../src/store/index.ts'
+import { readWritableRecord } from '../../../src/store/writable-record.ts'
 import { type TestEntry, tar } from '../../layer/support/tar.ts'
 import { image, put, type TestImage } from './image.ts'
 
@@ -137,6 +138,25 @@ function isThere(group: number): boolean {
   }
 }
 
+/**
+ * Opens a store whose worker was killed, and again until nothing unfinished is in it: the process that the worker was just
+ * starting has its locks until it runs a program of its own, some milliseconds longer than the worker itself.
+ */
+export async function openAfterCrash(root: string): Promise<Store> {
+  const end = Date.now() + 10_000
+  for (;;) {
+    const store = await openStore({ root, durability: 'none' })
+    if (!hasUnfinished(root) || Date.now() > end) return store
+    await delay(5)
+  }
+}
+
+function hasUnfinished(root: string): boolean {
+  const isFinished = (id: string): boolean => readWritableRecord(join(root, 'containers', id))?.ephemeral === false
+  const pending = ['tmp', 'leases'].flatMap((part) => readdirSync(join(root, part)))
+  return pending.length > 0 || !readdirSync(join(root, 'containers')).every(isFinished)
+}
+
 /** What must be true of a store, from what its workers have said. Undefined: it was being changed. */
 export class Expectations {
   readonly #images = new Map<string, boolean | undefined>()
@@ -155,7 +175,7 @@ export class Expectations {
 
   /** Fails when the store is not in order, or something that was complete is gone. */
   async verify(root: string, context: string): Promise<Store> {
-    const store = await openStore({ root, durability: 'none' })
+    const store = await openAfterCrash(root)
     const report = await store.check()
     expect(report.findings, context).toEqual([])
     expect(readdirSync(join(root, 'tmp')), context).toEqual([])

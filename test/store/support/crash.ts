@@ -60,7 +60,7 @@ export interface CrashWorker {
   readonly lines: readonly string[]
   /** Resolves when it has written so many lines, or has ended. */
   reaches(lines: number): Promise<void>
-  /** Resolves with how it ended, when all that it had started has ended as well. */
+  /** Resolves with how it ended. */
   readonly ended: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>
 }
 
@@ -93,8 +93,6 @@ export function startCrashWorker(
     cwd: project,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
-    // A process group of its own.
-    detached: true,
   })
   const lines: string[] = []
   const waiting: { readonly count: number; readonly resolve: () => void }[] = []
@@ -107,7 +105,7 @@ export function startCrashWorker(
     child.once('error', reject)
     child.once('close', (code, signal) => {
       for (const { resolve: done } of waiting) done()
-      groupEnds(child.pid as number).then(() => resolve({ code, signal }), reject)
+      resolve({ code, signal })
     })
   })
   return {
@@ -118,23 +116,6 @@ export function startCrashWorker(
       lines.length >= count || child.exitCode !== null || child.signalCode !== null
         ? Promise.resolve()
         : new Promise((resolve) => waiting.push({ count, resolve })),
-  }
-}
-
-/** Resolves when no process of a group is left: one that was being started has the locks of its maker until it is. */
-async function groupEnds(group: number): Promise<void> {
-  const end = Date.now() + 10_000
-  while (isThere(group)) {
-    if (Date.now() > end) throw new Error(`processes of group ${group} do not end`)
-    await delay(1)
-  }
-}
-
-function isThere(group: number): boolean {
-  try {
-    return process.kill(-group, 0)
-  } catch {
-    return false
   }
 }
 

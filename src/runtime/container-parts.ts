@@ -2,7 +2,9 @@ import type { Spec } from '../bundle/spec.ts'
 import type { Channel } from '../linux/remote/channel.ts'
 import type { Remote } from '../linux/remote/remote.ts'
 import type { Descriptors } from '../linux/remote/spawn.ts'
+import type { Results } from '../linux/runner.ts'
 import type { HookFunctions } from './hooks.ts'
+import type { Watch } from './monitor.ts'
 import type { Plan } from './plan.ts'
 import type { ContainerRecord, StateDirectory } from './state-directory.ts'
 import type { FilterServer } from './syscalls/filter-server.ts'
@@ -17,6 +19,8 @@ export interface ContainerParts {
   readonly plan: Plan
   readonly program: string
   readonly monitor: Remote
+  /** The wait that the monitor was given with its first batch, if it was, and its answer when the container has ended. */
+  readonly watching: { readonly watch: Watch; readonly ended: Promise<Results> } | undefined
   /** What the monitor was made with, when it can be another's afterwards. */
   readonly lent: Descriptors | undefined
   readonly init: Channel

@@ -335,12 +335,12 @@ export class RuntimeContainer implements AsyncDisposable {
   }
 
   private async watch(): Promise<ExitStatus> {
-    const { monitor, record, directory, plan, parked } = this.parts
+    const { monitor, watching, record, directory, plan, parked } = this.parts
     const stateRoot = dirname(directory.path)
-    const watch = plan.watch({ stateRoot, pid: this.pid, rootMount: record.rootMount })
+    const watch = watching?.watch ?? plan.watch({ stateRoot, pid: this.pid, rootMount: record.rootMount })
     // The pid of a parked one makes it one of its kind.
     const again = !parked
-    const watched = monitor.run(watch.calls, { background: parked, again })
+    const watched = watching?.ended ?? monitor.run(watch.calls, { background: parked, again })
     if (watch.afterwards.length > 0) this.cgroupsRemoved = this.untilRemoved(watch)
     if (watch.farewell.length > 0) monitor.post(watch.farewell, { again, silent: true })
     let status = killedWithMonitor

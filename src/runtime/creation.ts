@@ -1,9 +1,9 @@
 import { closeSync } from 'node:fs'
-import { RuntimeError } from '../errors.ts'
+import { dirname } from 'node:path'
 import { delay, untilAborted } from '../internal/abort.ts'
 import { type Settled, settled, unsettled } from '../internal/settled.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
-import { type Call, filled, out } from '../linux/call.ts'
+import { type Call, filled, type Out, out } from '../linux/call.ts'
 import { kill, pidfdOpen, SIGKILL, siginfoSize, waitForAnyExit, waitForExit } from '../linux/calls/processes.ts'
 import { writeIdMaps } from '../linux/id-maps.ts'
 import { perform } from '../linux/local.ts'
@@ -12,28 +12,38 @@ import { Remote, socketPair } from '../linux/remote/remote.ts'
 import { borrowSpare } from '../linux/remote/spares.ts'
 import type { Descriptors } from '../linux/remote/spawn.ts'
 import type { Results } from '../linux/runner.ts'
-import { directoriesOf, oomCounterPath, type Placement } from './cgroups/plan.ts'
+import { directoriesOf, type Placement } from './cgroups/plan.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import { RuntimeContainer } from './container.ts'
 import type { CreateOptions } from './create.ts'
 import { sendPidfd } from './descriptor-socket.ts'
 import { descriptor } from './descriptors.ts'
 import { outlives } from './exec.ts'
-import { firstRecord, rootfsOf } from './first-record.ts'
-import { foresee, foreseenCalls, forgetForesight, isAsForeseen, nobody, otherwise } from './foresight.ts'
+import { plannedRecord, rootfsOf } from './first-record.ts'
+import {
+  foresee,
+  foreseenCalls,
+  forgetForesight,
+  isAsForeseen,
+  isAwaited,
+  isUninterrupted,
+  needsNothing,
+  nobody,
+  otherwise,
+  wholeOf,
+} from './foresight.ts'
 import { listenForStart } from './handover.ts'
-import { hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
-import { thisHost } from './host.ts'
+import { createHooks, hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { foundTargets } from './masks.ts'
 import { withMissingTargets } from './missing-targets.ts'
-import { watcherCalls } from './monitor.ts'
+import { type Watch, watcherCalls } from './monitor.ts'
 import type { Stage } from './namespaces.ts'
 import { NetDeviceMoves } from './net-devices.ts'
-import { chooseProgram } from './no-program.ts'
-import { writeOomScore } from './oom-score.ts'
+import { checkWorkingDirectory, chooseProgram } from './no-program.ts'
+import { setOomScore } from './oom-score.ts'
 import { writePidFile } from './pid-file.ts'
 import type { Plan } from './plan.ts'
-import { startTimeOf } from './processes.ts'
+import { pidIn, startTimeOf } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
 import { planRootMount, type RootMount, removeRootMount } from './root-mount.ts'
 import { connectListener } from './seccomp-listener.ts'
@@ -58,8 +68,6 @@ export interface InternalCreateOptions extends CreateOptions {
   readonly supervision?: Supervision | undefined
 }
 
-const createHooks = ['prestart', 'createRuntime', 'createContainer'] as const
-
 /** The making of one container: what has been made so far, so that it can be undone. */
 export class Creation {
   private readonly options: InternalCreateOptions
@@ -74,9 +82,11 @@ export class Creation {
   private init: Channel | undefined
   private stage: Channel | undefined
   private userNamespaces: number[] = []
-  /** The first process, which nobody waits for before the container is handed over: the number is its own. */
+  /** The first process, as long as its monitor does not wait for it: the number is its own until then. */
   private pid: number | undefined
   private pidfd: number | undefined
+  /** How the monitor waits for the end of the first process, which it ends when it is hung up on, if it has been told to. */
+  private watch: Watch | undefined
   /** The record that hooks have been told of. */
   private hooked: ContainerRecord | undefined
   private rootMount: RootMount | undefined
@@ -111,24 +121,26 @@ export class Creation {
       this.record({ pid: 0, startTime: '' })
     }
     if (plan.idMaps.length > 0) this.userNamespaces = await openUserNamespaces(plan.idMaps)
-    const { monitor, init, cloning } = this.spawn()
-    const maps = plan.namespaces.isNew('user')
-    const waits = this.stage === undefined && (maps || plan.cgroup.placement !== undefined)
-    const foreseen = waits || !this.isUninterrupted ? undefined : foreseenCalls(plan)
+    const foreseen = isUninterrupted(options, plan) ? foreseenCalls(plan) : undefined
     this.foreseen = foreseen !== undefined
+    const isAlone = foreseen !== undefined && needsNothing(options, plan)
+    const of = { stateRoot: dirname(directory.path), pid: 0, rootMount: this.rootMount }
+    this.watch = isAlone ? plan.watch(of) : undefined
+    const { monitor, init, making } = this.spawn(this.watch === undefined ? plan.monitor : wholeOf(plan, this.watch))
+    const made = settled(making)
     // Handed over before there is anybody to read it: the first process finds it when it is born.
-    const early = waits ? undefined : settled(init.run(foreseen ?? plan.setup, { again: true }))
+    const early = isAwaited(plan) ? undefined : settled(init.run(foreseen ?? plan.setup, { again: true }))
     this.planAhead()
-    const made = unsettled(await cloning)
-    const born = made.value(plan.clone)
-    const placed = await this.place(plan.cgroup.placement, born, monitor)
-    if (maps) await writeIdMaps(born, options.spec.linux)
-    const pid = this.stage === undefined ? born : await this.passStage(this.stage, born)
-    this.setOomScore(pid)
-    this.pid = pid
-    plan.cgroup.verify(placed ?? made)
+    if (this.watch === undefined) await this.passOn(unsettled(await made), monitor)
     signal?.throwIfAborted()
-    const setup = await this.setUp(init, await (early ?? settled(init.run(plan.setup, { again: true }))))
+    // A monitor that has failed made nobody who could answer.
+    const failed = made.then((outcome) => ('error' in outcome ? outcome : (early ?? outcome)))
+    const answer = await (early === undefined
+      ? settled(init.run(plan.setup, { again: true }))
+      : Promise.race([early, failed]))
+    const setup = await this.setUp(init, answer)
+    const pid = this.pid ?? pidIn(setup.bytes(plan.stat as Out))
+    if (pid === undefined) throw otherwise()
     signal?.throwIfAborted()
     const startTime = startTimeOf(pid, plan.stat === undefined ? undefined : setup.bytes(plan.stat))
     const isSteady = await this.examine(init, setup)
@@ -157,6 +169,7 @@ export class Creation {
       plan,
       program,
       monitor,
+      watching: this.watch === undefined ? undefined : { watch: this.watch, ended: making },
       lent,
       init,
       pidfd,
@@ -169,12 +182,15 @@ export class Creation {
     })
   }
 
-  /** Whether nothing of this process comes between the two batches of the first one, and both can be made again. */
-  private get isUninterrupted(): boolean {
-    const { spec, hooks, rootTree } = this.options
-    if (rootTree !== undefined || this.plan.listener !== undefined || spec.process?.terminal === true) return false
-    const hasDevices = Object.keys(spec.linux?.netDevices ?? {}).length > 0
-    return !hasDevices && !createHooks.some((kind) => hasHooks(kind, spec, hooks))
+  /** Does what the first process, or the one before it, waits for when it is there. */
+  private async passOn(made: Results, monitor: Remote): Promise<void> {
+    const { plan, options } = this
+    const born = made.value(plan.clone)
+    const placed = await this.place(plan.cgroup.placement, born, monitor)
+    if (plan.namespaces.isNew('user')) await writeIdMaps(born, options.spec.linux)
+    this.pid = this.stage === undefined ? born : await this.passStage(this.stage, born)
+    setOomScore(this.pid, options.spec, plan.namespaces)
+    plan.cgroup.verify?.(placed ?? made)
   }
 
   /** Whether it has failed for what was foreseen, perhaps: it is to be tried without. */
@@ -221,12 +237,6 @@ export class Creation {
     return await withMissingTargets(init, outcome.error, descriptor.root, this.plan.fileTargets)
   }
 
-  /** In a user namespace, new or joined, it has not the right to. */
-  private setOomScore(pid: number): void {
-    const score = this.options.spec.process?.oomScoreAdj
-    if (score !== undefined && this.plan.namespaces.has('user') && thisHost().uid === 0) writeOomScore(pid, score)
-  }
-
   /** Has the process before the first one do its part. @returns the pid of the first one. */
   private async passStage(stage: Channel, born: number): Promise<number> {
     const planned = this.plan.namespaces.stage as Stage
@@ -253,6 +263,7 @@ export class Creation {
   /** Ends what goes on in the container's first process. What waits for it then fails. */
   interrupt(): void {
     if (this.pid !== undefined) perform(kill(this.pid, SIGKILL, { tolerate: 'ESRCH' }))
+    else if (this.watch !== undefined) this.monitor?.hangUp()
   }
 
   /** Removes all that was made. Errors of it would hide the one that led here. */
@@ -287,7 +298,11 @@ export class Creation {
   }
 
   /** Starts the monitor, which then makes the first process. */
-  private spawn(): { readonly monitor: Remote; readonly init: Channel; readonly cloning: Promise<Settled<Results>> } {
+  private spawn(calls: readonly Call[]): {
+    readonly monitor: Remote
+    readonly init: Channel
+    readonly making: Promise<Results>
+  } {
     const { options, plan, directory } = this
     const pair = socketPair()
     const { id: text } = options
@@ -338,7 +353,7 @@ export class Creation {
       // It outlives this process always: by as long as it takes to end the container and to clean up.
       const spare = this.lent === undefined ? undefined : borrowSpare(descriptors, text)
       this.monitor = spare ?? Remote.spawn({ descriptors, outlive: true, dumpable, text })
-      return { monitor: this.monitor, init, cloning: settled(this.monitor.run(plan.monitor, { again: true })) }
+      return { monitor: this.monitor, init, making: this.monitor.run(calls, { again: true }) }
     } finally {
       closeSync(pair.there)
       if (between !== undefined) closeSync(between.there)
@@ -356,12 +371,7 @@ export class Creation {
     const results = this.foreseen ? setup : await init.run(this.finishingCalls(setup, isSteady), { again: true })
     if (this.foreseen && !isAsForeseen(plan, results)) throw otherwise()
     if (options.parked) return ''
-    const workingDirectory = results.bytes(plan.workingDirectory).toString('latin1')
-    if (!workingDirectory.startsWith('/')) {
-      const step = 'check the working directory'
-      const message = `container ${options.id}: the working directory is outside of the container's root`
-      throw new RuntimeError(message, { step, pointer: '/process/cwd', subject: options.id })
-    }
+    checkWorkingDirectory(options.id, plan, results)
     if (this.link !== undefined) {
       this.terminal = this.link.receive(options.consoleSocket)
       this.link.close()
@@ -380,20 +390,9 @@ export class Creation {
   }
 
   private record(of: { readonly pid: number; readonly startTime: string }): ContainerRecord {
-    const { options, plan, directory } = this
-    const scope = plan.cgroup.placement?.scope
-    const oomCounter = oomCounterPath(plan.cgroup)
-    const record: ContainerRecord = {
-      ...firstRecord(options),
-      ...of,
-      started: false,
-      cgroups: this.cgroups,
-      ...(scope === undefined ? {} : { scope: { unit: scope.unit, isUser: scope.isUser } }),
-      ...(plan.intelRdt.directories.length === 0 ? {} : { resctrl: plan.intelRdt.directories }),
-      rootMount: this.rootMount,
-      ...(oomCounter === undefined ? {} : { oomCounter: filled(oomCounter, options.id) }),
-    }
-    directory.write(record)
+    const { options, plan, cgroups, rootMount } = this
+    const record = plannedRecord(options, plan, { ...of, cgroups, rootMount })
+    this.directory.write(record)
     return record
   }
 }

@@ -1,7 +1,10 @@
 import { resolve } from 'node:path'
+import { filled } from '../linux/call.ts'
+import { oomCounterPath } from './cgroups/plan.ts'
 import type { CreateOptions } from './create.ts'
 import { outlives } from './exec.ts'
 import { thisHost } from './host.ts'
+import type { Plan } from './plan.ts'
 import type { ContainerRecord } from './state-directory.ts'
 
 /** Absolute path of the root filesystem that a config names. */
@@ -24,5 +27,23 @@ export function firstRecord(
     outlive: outlives(options),
     ...(handOver === true ? { handedOver: true } : {}),
     created: Date.now(),
+  }
+}
+
+/** What is recorded of a container that is made by a plan. */
+export function plannedRecord(
+  options: Parameters<typeof firstRecord>[0],
+  { cgroup, intelRdt }: Pick<Plan, 'cgroup' | 'intelRdt'>,
+  of: Pick<ContainerRecord, 'pid' | 'startTime' | 'cgroups' | 'rootMount'>,
+): ContainerRecord {
+  const scope = cgroup.placement?.scope
+  const oomCounter = oomCounterPath(cgroup)
+  return {
+    ...firstRecord(options),
+    ...of,
+    started: false,
+    ...(scope === undefined ? {} : { scope: { unit: scope.unit, isUser: scope.isUser } }),
+    ...(intelRdt.directories.length === 0 ? {} : { resctrl: intelRdt.directories }),
+    ...(oomCounter === undefined ? {} : { oomCounter: filled(oomCounter, options.id) }),
   }
 }

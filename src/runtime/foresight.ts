@@ -1,8 +1,14 @@
 import { RuntimeError } from '../errors.ts'
 import type { Call } from '../linux/call.ts'
 import type { CallRunner, Results } from '../linux/runner.ts'
+import type { CreateOptions } from './create.ts'
+import type { InternalCreateOptions } from './creation.ts'
+import { outlives } from './exec.ts'
+import { createHooks, hasHooks } from './hooks.ts'
 import type { FoundTarget, Target } from './masks.ts'
+import type { Watch } from './monitor.ts'
 import type { Plan } from './plan.ts'
+import { isOwnProc } from './processes.ts'
 
 /**
  * What the first process of a container finds at the paths that are masked or read-only is what those of earlier ones
@@ -45,6 +51,44 @@ export function forgetForesight(plan: Plan): void {
 /** Whether there was no more than was expected; of what was missing a call has failed. */
 export function isAsForeseen(plan: Plan, results: Results): boolean {
   return known.get(plan)?.missing.every(({ handle }) => results.value(handle) < 0) === true
+}
+
+/** Whether the first process must not begin before this one has done something. */
+export function isAwaited({ namespaces, cgroup }: Plan): boolean {
+  return namespaces.stage === undefined && (namespaces.isNew('user') || cgroup.placement !== undefined)
+}
+
+/** Whether nothing of this process comes between the two batches of the first one, and both can be made again. */
+export function isUninterrupted({ spec, hooks, rootTree }: CreateOptions, plan: Plan): boolean {
+  if (isAwaited(plan)) return false
+  if (rootTree !== undefined || plan.listener !== undefined || spec.process?.terminal === true) return false
+  const hasDevices = Object.keys(spec.linux?.netDevices ?? {}).length > 0
+  return !hasDevices && !createHooks.some((kind) => hasHooks(kind, spec, hooks))
+}
+
+/**
+ * Whether the monitor of a container that is made as was foreseen needs nothing of this process before the container has
+ * ended: also its wait can be handed over at once. The first process tells its pid itself, and nobody needs hold of it
+ * while it may be another's.
+ */
+export function needsNothing(options: InternalCreateOptions, { cgroup, namespaces, stat }: Plan): boolean {
+  // One that outlives this process is not ended by being hung up on.
+  if (options.parked || outlives(options) || options.pidfdSocket !== undefined) return false
+  // In a joined user namespace its score is set from outside.
+  const isPlain = namespaces.stage === undefined && !namespaces.has('user')
+  return isPlain && cgroup.placement === undefined && cgroup.verify === undefined && stat !== undefined && isOwnProc()
+}
+
+const wholes = new WeakMap<Watch, readonly Call[]>()
+
+/** The batches with which a monitor makes the first process and waits for its end, as one. */
+export function wholeOf({ monitor }: Plan, watch: Watch): readonly Call[] {
+  let whole = wholes.get(watch)
+  if (whole === undefined) {
+    whole = [...monitor, ...watch.calls]
+    wholes.set(watch, whole)
+  }
+  return whole
 }
 
 /** There is nobody any more who could do what an examination asks for. */

@@ -31,6 +31,9 @@ export interface HookTarget {
   readonly pidfd: number | undefined
 }
 
+/** Those of the create operation, in their order. */
+export const createHooks = ['prestart', 'createRuntime', 'createContainer'] as const
+
 /** Whether there is anything to run. */
 export function hasHooks(kind: HookKind, spec: Spec, functions: HookFunctions = {}): boolean {
   return (spec.hooks?.[kind]?.length ?? 0) > 0 || (functions[kind]?.length ?? 0) > 0

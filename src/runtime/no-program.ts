@@ -23,6 +23,13 @@ export function noProgram(id: string, name: string, places: readonly string[], f
   })
 }
 
+/** @throws RuntimeError when the first process is not inside of the container's root (CVE-2024-21626). */
+export function checkWorkingDirectory(id: string, plan: Plan, results: Results): void {
+  if (results.bytes(plan.workingDirectory).toString('latin1').startsWith('/')) return
+  const message = `container ${id}: the working directory is outside of the container's root`
+  throw new RuntimeError(message, { step: 'check the working directory', pointer: '/process/cwd', subject: id })
+}
+
 /** The first candidate of a plan that can be executed. @param name as the config has it @throws RuntimeError when there is none. */
 export function chooseProgram(id: string, plan: Plan, results: Results, name: string): string {
   const found = plan.lookups.map((call) => results.value(call))

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, readlinkSync } from 'node:fs'
 import { constants } from 'node:os'
 import { InvalidArgumentError } from '../errors.ts'
 
@@ -47,6 +47,27 @@ function named(name: string): number | undefined {
   if (realTime) return realTime[1] === 'IN+' ? 34 + Number(realTime[2]) : 64 - Number(realTime[2])
   const signals: Readonly<Record<string, number>> = constants.signals
   return signals[name] ?? signals[`SIG${name}`]
+}
+
+/** The pid of a process by what it was told of itself; undefined when it was told nothing. */
+export function pidIn(stat: Buffer): number | undefined {
+  return Number.parseInt(stat.toString('latin1', 0, 16), 10) || undefined
+}
+
+let procIsOwn: boolean | undefined
+
+/** Whether the numbers in /proc are those by which this process calls others. */
+export function isOwnProc(): boolean {
+  procIsOwn ??= numberInProc() === process.pid
+  return procIsOwn
+}
+
+function numberInProc(): number | undefined {
+  try {
+    return Number(readlinkSync('/proc/self'))
+  } catch {
+    return undefined
+  }
 }
 
 /** When a process was started; empty for one that is not there. @param stat what it was told of itself, if it was */

@@ -1,7 +1,9 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { type Call, call } from '../../src/linux/call.ts'
 import { Channel } from '../../src/linux/remote/channel.ts'
+import { RuntimeContainer } from '../../src/runtime/container.ts'
 import { cannotRun, Sandbox, specOf } from './support.ts'
 
 const paths = ['/proc/keys', '/sys/firmware', '/was/file', '/was/directory', '/was/nothing']
@@ -46,6 +48,60 @@ describe.skipIf(cannotRun)(`containers that are made one like the other (${canno
     }
     run.mockRestore()
     expect(batches).toEqual([2, 2, 1, 1, 1])
+  })
+
+  it('have a monitor that is told at once to wait for their end, and name what it fails at', async () => {
+    const spec = specOf(['true'], { process: { env: ['PATH=/bin', 'CASE=monitor'] } })
+    const original = Channel.prototype.run
+    let position = -1
+    let named: string | undefined
+    let size = 0
+    let answers = 0
+    const run = vi.spyOn(Channel.prototype, 'run').mockImplementation(function (this: Channel, calls, options) {
+      answers++
+      if (position < 0 || !calls.some(({ name }) => name === 'clone3')) return original.call(this, calls, options)
+      const { step, pointer } = calls[position] as Call
+      named = step
+      size = calls.findIndex(({ name }) => name === 'clone3') + 6
+      // The descriptor is none: the kernel refuses with EBADF.
+      const broken = call('close', [-1], { ...(step && { step }), ...(pointer && { pointer }) })
+      return original.call(this, calls.toSpliced(position, 0, broken), options)
+    })
+    try {
+      const counts: number[] = []
+      for (let i = 0; i < 4; i++) {
+        answers = 0
+        expect((await sandbox.run(spec)).status.code).toBe(0)
+        counts.push(answers)
+      }
+      // From the third on its first process is asked to set up and to start, and the monitor once.
+      expect(counts).toEqual([5, 5, 3, 3])
+      for (position = 0; position <= size; position++) {
+        const error = await sandbox.run(spec).catch((reason: unknown) => reason)
+        expect(error, `at ${position}`).toMatchObject({ code: 'ERR_OCI_RUNTIME', step: named ?? 'close' })
+        await sandbox.expectNothingLeft()
+      }
+      expect(size).toBeGreaterThan(6)
+    } finally {
+      run.mockRestore()
+    }
+    expect((await sandbox.run(spec)).status.code).toBe(0)
+  })
+
+  it('leave nothing behind when they are aborted while they are made', async () => {
+    const spec = specOf(['true'], { process: { env: ['PATH=/bin', 'CASE=abort'] } })
+    for (let i = 0; i < 3; i++) expect((await sandbox.run(spec)).status.code).toBe(0)
+    for (let microseconds = 0; microseconds < 4000; microseconds += 200) {
+      const abort = new AbortController()
+      const made = sandbox.create(spec, { signal: abort.signal }).catch((reason: unknown) => reason)
+      const until = performance.now() + microseconds / 1000
+      while (performance.now() < until) await new Promise((resolve) => setImmediate(resolve))
+      abort.abort(new Error('enough'))
+      const outcome = await made
+      if (outcome instanceof RuntimeContainer) await outcome.delete({ force: true })
+      else expect(outcome).toMatchObject({ message: 'enough' })
+      await sandbox.expectNothingLeft()
+    }
   })
 
   for (const [what, change] of Object.entries({

@@ -185,6 +185,11 @@ export class Channel implements CallRunner {
     this.socket.ref()
   }
 
+  /** Takes no more batches: the process sees that (POLLRDHUP), and ends when it has answered those that it has. */
+  hangUp(): void {
+    this.socket.end()
+  }
+
   /** Closes this end; the process ends when it next looks for a batch. */
   close(): Promise<void> {
     this.socket.destroy()

@@ -108,6 +108,11 @@ export class Remote implements CallRunner, AsyncDisposable {
     this.channel.hold()
   }
 
+  /** See {@link Channel.hangUp}. */
+  hangUp(): void {
+    this.channel.hangUp()
+  }
+
   /**
    * Ends it (SIGKILL, also in the middle of a batch: what waits is rejected with RemoteExitError) and waits until
    * it is gone. Idempotent; after {@link release} it does nothing.

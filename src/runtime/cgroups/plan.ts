@@ -41,8 +41,8 @@ export interface CgroupPlan {
   readonly placement?: Placement | undefined
   /** Number of the descriptor of the version 2 directory, for clone3(CLONE_INTO_CGROUP). */
   readonly v2Descriptor: number | undefined
-  /** Looks at what {@link create} gave. @throws UnsupportedError when this kernel has no file for a limit. */
-  verify(results: Results): void
+  /** Looks at what {@link create} gave, if there is anything to see. @throws UnsupportedError for a limit that has no file. */
+  readonly verify?: ((results: Results) => void) | undefined
 }
 
 /** How the first process gets into a cgroup that systemd makes. */
@@ -90,7 +90,6 @@ export const noCgroup: CgroupPlan = {
   join: [],
   late: [],
   v2Descriptor: undefined,
-  verify: () => {},
 }
 
 /** Controllers of version 2 that count something. */
@@ -151,12 +150,14 @@ class Planner {
       ...(scope === undefined
         ? { create, join: this.join, late: this.late, v2Descriptor: v2?.descriptor }
         : { create: [], join: [], late: [], v2Descriptor: undefined, placement: this.placement(scope) }),
-      verify: (results) => {
-        for (const { setting, opened } of alternatives.values()) {
-          if (opened.some((call) => results.value(call) >= 0)) continue
-          throw new UnsupportedError(setting.pointer, `this kernel has no file like ${setting.file}`)
-        }
-      },
+      verify: alternatives.size === 0 ? undefined : (results) => this.verify(results),
+    }
+  }
+
+  private verify(results: Results): void {
+    for (const { setting, opened } of this.alternatives.values()) {
+      if (opened.some((call) => results.value(call) >= 0)) continue
+      throw new UnsupportedError(setting.pointer, `this kernel has no file like ${setting.file}`)
     }
   }
 

@@ -88,7 +88,8 @@ export class Restoration {
     const born = this.cloneCall()
     // Its end of the channel is closed, so that the other one is the only one.
     const made = await monitor.run([...plan.cgroup.create, born, close(descriptor.init)])
-    plan.cgroup.verify((await this.place(made.value(born), monitor)) ?? made)
+    const placed = await this.place(made.value(born), monitor)
+    plan.cgroup.verify?.(placed ?? made)
     if (plan.cgroup.late.length > 0) await monitor.run(plan.cgroup.late)
     await this.becomeCriu(channel)
     const ended = out(siginfoSize)
@@ -115,6 +116,7 @@ export class Restoration {
       plan,
       program: '',
       monitor,
+      watching: undefined,
       lent: undefined,
       init: channel,
       pidfd,

@@ -93,6 +93,15 @@ describe('TarReader', () => {
     expect(readOne(block).name.length).toBe(2)
   })
 
+  it('adds up the largest bytes', () => {
+    const block = tar({ name: Buffer.alloc(100, 0xff) })
+    // What is there means nothing in a V7 header.
+    block.fill(0xff, 257, 512).fill(' ', 148, 156)
+    const sum = block.subarray(0, 512).reduce((total, byte) => total + byte, 0)
+    block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1')
+    expect(readOne(block).name).toEqual(Buffer.alloc(100, 0xff))
+  })
+
   describe('extended headers', () => {
     it('override path, linkpath, size, ids and times', () => {
       const e = readOne(

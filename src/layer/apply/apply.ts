@@ -193,10 +193,17 @@ function checkSize(size: number, compressed: number, limits: CompleteLimits): vo
   }
 }
 
+/** Directories that are looked up at a time: others wait for this layer, and each takes a turn of Node's pool for each layer below. */
+const inheritedAtOnce = 32
+
 async function inheritAttributes(planner: LayerPlanner, inherit: ApplyOptions['inherit']): Promise<void> {
   if (inherit === undefined) return
-  for (const directory of planner.unnamedDirectories()) {
-    const attributes = await inherit(directory.path)
-    if (attributes !== undefined) directory.inherit(attributes)
+  const directories = planner.unnamedDirectories()
+  for (let at = 0; at < directories.length; at += inheritedAtOnce) {
+    const some = directories.slice(at, at + inheritedAtOnce)
+    const found = await Promise.all(some.map(({ path }) => inherit(path)))
+    found.forEach((attributes, index) => {
+      if (attributes !== undefined) some[index]?.inherit(attributes)
+    })
   }
 }

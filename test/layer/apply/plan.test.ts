@@ -267,6 +267,23 @@ describe('the plan of a layer', () => {
       expect(calls.slice(-3)).toEqual(['fchownat tmp 1:2', 'fchmodat tmp 1777', 'utimensat tmp'])
     })
 
+    it('of many directories without an entry are asked for together, and set in order', async () => {
+      let waiting = 0
+      let most = 0
+      const names = Array.from({ length: 100 }, (_, index) => `d${index}`)
+      const calls = await lines(tar(...names.map((name) => ({ name: `${name}/f` }))), {
+        async inherit() {
+          most = Math.max(most, ++waiting)
+          await new Promise((resolve) => setImmediate(resolve))
+          waiting--
+          return { uid: 0, gid: 0, mode: 0o755, mtime: { seconds: 3, nanoseconds: 4 } }
+        },
+      })
+      expect(most).toBe(32)
+      const times = calls.filter((line) => /^utimensat (d\d+|\/)$/.test(line))
+      expect(times).toEqual(['/', ...names].map((name) => `utimensat ${name}`))
+    })
+
     it('set no owner where there is but one', async () => {
       const rights = { userNamespace: true, singleOwner: true }
       const archive = tar({ name: 'f', uid: 1000, gid: 1000 }, { name: 'd', type: '5', uid: 7 })

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import { ConflictError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import type { Digest } from '../image/digest.ts'
+import { isLayerType } from '../image/media-type.ts'
 import { untilAborted } from '../internal/abort.ts'
 import { hasCode } from '../internal/file-error.ts'
 import type { ContentOptions, ContentStore, Fetcher, ReceiveOptions, Receiver } from './interfaces.ts'
@@ -12,7 +13,10 @@ import { collect, verified } from './verify.ts'
 /** Bytes that are read at a time. */
 const chunkSize = 1024 * 1024
 
-/** Size of what is held in memory until it is at the store, in bytes: whoever wants a config does not wait for the disk. */
+/**
+ * Size of what is held in memory until it is at the store, in bytes: whoever wants a config does not wait for the disk. Of a layer
+ * they do: it is not to be unpacked before its blob is there.
+ */
 const smallSize = 128 * 1024
 
 /**
@@ -84,7 +88,7 @@ export class Arrivals implements Fetcher {
     options: ReceiveOptions | undefined,
   ): Promise<void> {
     const arrival = this.#arrivalOf(descriptor)
-    if (descriptor.size <= smallSize) {
+    if (descriptor.size <= smallSize && !isLayerType(descriptor.mediaType)) {
       const { signal, onBytes } = options ?? {}
       const content = await collect(verified(descriptor, await from(0), { signal, onBytes }))
       arrival.hold(content)

@@ -74,26 +74,32 @@ describe('content that arrives', () => {
     expect(small.equals(await found)).toBe(true)
   })
 
-  it('is read as soon as it has come, where it is small, though the store is not done with it', async () => {
+  it('is read as soon as it has come, where it is small and no layer, though the store is not done with it', async () => {
     const store = await newStore()
     let go = (): void => {}
     const stored = new Promise<void>((resolve) => {
       go = resolve
     })
-    const push: LayoutStore['push'] = async (...what) => {
+    const push = store.push.bind(store)
+    store.push = async (...what) => {
       await stored
-      return store.push(...what)
+      return push(...what)
     }
     const small = Buffer.from('small')
     const descriptor = descriptorOf('text/plain', small)
-    const arrivals = new Arrivals(Object.assign(Object.create(store), { push }))
+    const arrivals = new Arrivals(store)
     const early = collect(await arrivals.fetch(descriptor))
     const received = arrivals.target.receive(descriptor, async () => Readable.from([small]))
     expect(small.equals(await early)).toBe(true)
     expect(await store.exists(descriptor)).toBe(false)
+    const layer = descriptorOf(mediaType.ociLayer, Buffer.from('layer'))
+    const late = collect(await arrivals.fetch(layer))
+    const unpackable = arrivals.target.receive(layer, async () => Readable.from([Buffer.from('layer')]))
+    await expect(Promise.race([late, new Promise((resolve) => setTimeout(resolve, 50))])).resolves.toBeUndefined()
     go()
-    await received
+    await Promise.all([received, unpackable])
     expect(await store.exists(descriptor)).toBe(true)
+    expect((await late).toString()).toBe('layer')
   })
 
   it('is not read where it is small and its digest is wrong', async () => {

@@ -18,7 +18,7 @@ import { openTerminalPeer, setControllingTerminal, setTerminalSize, unlockTermin
 
 const why: CallOptions = { step: 'make the terminal', pointer: '/process/terminal' }
 /** The gid that leaves the group as it is (chown(2): -1). */
-const keepGroup = 2 ** 32 - 1
+export const keepGroup: number = 2 ** 32 - 1
 const device = '/dev/pts/ptmx'
 
 /** Numbers of descriptors. */

@@ -8,6 +8,18 @@ import { Terminal } from './terminal.ts'
 
 const why = { step: 'hand over the terminal', pointer: '/process/terminal' }
 
+/** Gives a terminal to whoever listens at `consoleSocket`, or makes it one of this process. */
+export function deliverTerminal(fd: number, consoleSocket: string | undefined): Terminal | undefined {
+  if (consoleSocket === undefined) return new Terminal(fd)
+  try {
+    // As runc names it (docs/terminals.md there).
+    sendToSocket(consoleSocket, fd, '/dev/pts/ptmx', why)
+  } finally {
+    closeSync(fd)
+  }
+  return undefined
+}
+
 /** How a terminal that is made in a container gets out of it. */
 export class TerminalLink {
   private readonly here: number
@@ -36,15 +48,7 @@ export class TerminalLink {
    * @throws SyscallError when nobody listens there.
    */
   receive(consoleSocket: string | undefined): Terminal | undefined {
-    const fd = this.take()
-    if (consoleSocket === undefined) return new Terminal(fd)
-    try {
-      // As runc names it (docs/terminals.md there).
-      sendToSocket(consoleSocket, fd, '/dev/pts/ptmx', why)
-    } finally {
-      closeSync(fd)
-    }
-    return undefined
+    return deliverTerminal(this.take(), consoleSocket)
   }
 
   /** Closes both ends; to be called once. */

@@ -1,5 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Mount } from '../../src/bundle/index.ts'
@@ -48,6 +49,17 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
         data,
         spec: { ...spec, linux: { ...linux, maskedPaths: ['/proc/kcore'], readonlyPaths: ['/proc/sys'] } },
       }
+    }
+    /** Types something at the terminal of a container, until it shows what is expected. */
+    const says = async (container: RuntimeContainer, typed: string, expected: RegExp): Promise<void> => {
+      let shown = ''
+      const take = (bytes: Buffer): void => {
+        shown += bytes
+      }
+      container.terminal?.on('data', take)
+      container.terminal?.write(typed)
+      await until(`it shows ${expected}`, () => expected.test(shown))
+      container.terminal?.off('data', take)
     }
     const numberIn = (path: string): number => (existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0)
 
@@ -113,6 +125,38 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
       const now = numberIn(join(data, 'n'))
       await until('it counts on', () => numberIn(join(data, 'n')) > now)
       expect(restored.state.status).toBe('running')
+    })
+
+    it('give a container with a terminal another one, which is its controlling terminal and /dev/console', async () => {
+      const script = `trap 'echo stopped by a key' INT
+        while :; do read line && echo "got $line" && stty size && echo by name >/dev/console; done`
+      const consoleSize = { width: 91, height: 17 }
+      const spec = specOf(['sh', '-c', script], { process: { terminal: true, consoleSize } })
+      const container = await running(await sandbox.create(spec))
+      await says(container, 'one\n', /got one\r\n17 91\r\nby name/)
+      await container.checkpoint({ imagePath: newImages() })
+      await container.exited
+      await container.delete()
+      const { bundle, stateRoot } = sandbox
+      const common = { spec, bundle, stateRoot, imagePath: images }
+      {
+        await using restored = await restore({ ...common, id: sandbox.id() })
+        await says(restored, 'two\n', /got two\r\n17 91\r\nby name/)
+        await says(restored, '\x03', /stopped by a key/)
+        restored.terminal?.resize(80, 24)
+        await says(restored, 'three\n', /got three\r\n24 80/)
+        restored.kill('KILL')
+        await restored.exited
+      }
+      const path = join(sandbox.directory, 'console.sock')
+      const received: Buffer[] = []
+      const server = createServer((connection) => connection.on('data', (bytes) => received.push(bytes)))
+      await new Promise<void>((resolve) => server.listen(path, resolve))
+      await using given = await restore({ ...common, id: sandbox.id(), consoleSocket: path })
+      expect(given.terminal).toBeUndefined()
+      await until('it has been sent', () => received.length > 0)
+      await new Promise((resolve) => server.close(resolve))
+      expect(Buffer.concat(received).toString()).toBe('/dev/pts/ptmx')
     })
 
     it('say what CRIU says when it can not, and leave nothing', async () => {
@@ -208,7 +252,7 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
     expect(note.mounts).toContainEqual({ point: '/data', destination: '/data' })
   })
 
-  it('refuse a container with a terminal, one that does not run, and what is no checkpoint', async () => {
+  it('refuse a container that does not run, or has the mounts of the host, and what is no checkpoint', async () => {
     const { bundle, stateRoot } = sandbox
     const spec = specOf(['sleep', '1000'])
     const container = await sandbox.create(spec)
@@ -217,8 +261,9 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
     const criu = fake('exit 0')
     const common = { id: sandbox.id(), bundle, stateRoot, imagePath: images, criu }
     await expect(restore({ ...common, spec })).rejects.toMatchObject({ code: 'ERR_OCI_NOT_FOUND', subject: images })
-    const terminal = specOf(['sleep', '1000'], { process: { terminal: true } })
-    await expect(restore({ ...common, spec: terminal })).rejects.toMatchObject({ code: 'ERR_OCI_UNSUPPORTED' })
+    const namespaces = (spec.linux?.namespaces ?? []).filter(({ type }) => type !== 'mount')
+    const without = { ...spec, linux: { ...spec.linux, namespaces } }
+    await expect(restore({ ...common, spec: without })).rejects.toMatchObject({ code: 'ERR_OCI_UNSUPPORTED' })
   })
 
   it('leave nothing of a container that could not be restored', async () => {

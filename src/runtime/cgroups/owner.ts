@@ -18,7 +18,8 @@ export function cgroupOwner(spec: Spec, host: Pick<Host, 'hierarchies' | 'uid'>)
   return uid === host.uid ? undefined : uid
 }
 
-function hostUid({ process, linux }: Spec): number | undefined {
+/** Uid of the host that the container's program has; undefined for one that is not mapped. */
+export function hostUid({ process, linux }: Spec): number | undefined {
   const uid = process?.user?.uid ?? 0
   const maps: readonly IdMapping[] = linux?.uidMappings ?? []
   if (maps.length === 0) return uid

@@ -6,7 +6,7 @@ import { locateCgroup } from '../cgroups/location.ts'
 import { type LookupOptions, statusOf } from '../lookup.ts'
 import { type ContainerRecord, defaultStateRoot, readConfig, readRecord } from '../state-directory.ts'
 import { untilEnded } from '../wait.ts'
-import { externalMounts, externalStreams } from './external.ts'
+import { externalMounts, externalStreams, externalTerminal } from './external.ts'
 import { forgetExternalFiles } from './images.ts'
 import { type CheckpointNote, type CriuOptions, commonArguments, namespaceKeys, noteName } from './options.ts'
 import { criuFailed, findCriu, runCriu } from './program.ts'
@@ -29,8 +29,7 @@ export interface CheckpointOptions extends CriuOptions {
  * Saves a running container of any process to files, by way of CRIU, from which {@link restore} makes it again. The
  * files of its root and of bind mounts are not part of that.
  * @throws NotFoundError when there is none of that id. @throws ConflictError when it does not run.
- * @throws UnsupportedError where CRIU is missing or does not work, and for a container with a terminal, or without a mount
- * namespace. @throws RuntimeError for what CRIU can't save; the container goes on.
+ * @throws UnsupportedError where CRIU is missing or does not work, and for a container without a mount namespace. @throws RuntimeError for what CRIU can't save; the container goes on.
  */
 export async function checkpoint(id: string, options: CheckpointOptions & LookupOptions): Promise<void> {
   const root = options.stateRoot ?? defaultStateRoot()
@@ -47,7 +46,8 @@ export async function checkpointRecord(record: ContainerRecord, spec: Spec, opti
   const program = findCriu(options.criu)
   mkdirSync(imagePath, { recursive: true, mode: 0o700 })
   if (options.workPath !== undefined) mkdirSync(options.workPath, { recursive: true, mode: 0o700 })
-  const note: CheckpointNote = { streams: externalStreams(pid), mounts: externalMounts(pid, spec) }
+  const terminal = spec.process?.terminal === true ? externalTerminal(pid) : undefined
+  const note: CheckpointNote = { streams: externalStreams(pid), mounts: externalMounts(pid, spec), terminal }
   const stdio: (number | 'ignore' | 'pipe')[] = ['ignore', 'pipe', 'pipe']
   if (options.statusFd !== undefined) stdio.push(options.statusFd)
   const args = dumpArguments(record, spec, options, note)
@@ -89,12 +89,13 @@ function dumpArguments(
   ]
 }
 
-function externals(pid: number, spec: Spec, { mounts, streams }: CheckpointNote): readonly string[] {
+function externals(pid: number, spec: Spec, { mounts, streams, terminal }: CheckpointNote): readonly string[] {
   const joined = (spec.linux?.namespaces ?? []).filter(({ path }) => path !== undefined && path !== '')
   const names = { network: 'net', pid: 'pid' }
   return [
     ...mounts.map(({ point }) => `mnt[${point}]:${point}`),
     ...new Set(streams.filter((stream) => stream?.startsWith('file[') === true)),
+    ...(terminal === undefined ? [] : [terminal]),
     ...joined.flatMap(({ type }) => {
       const name = type === 'network' || type === 'pid' ? names[type] : undefined
       return name === undefined ? [] : [`${name}[${statSync(`/proc/${pid}/ns/${name}`).ino}]:${namespaceKeys[type]}`]
@@ -105,11 +106,6 @@ function externals(pid: number, spec: Spec, { mounts, streams }: CheckpointNote)
 /** @throws UnsupportedError for what has no way to be saved, or restored. */
 export function refuseUnsupported(spec: Spec): void {
   const feature = 'checkpoint and restore'
-  if (spec.process?.terminal === true) {
-    throw new UnsupportedError(feature, 'the container has a terminal, whose other end is outside of it', {
-      hint: 'Run it without: /process/terminal.',
-    })
-  }
   if (spec.linux?.namespaces?.some(({ type }) => type === 'mount') !== true) {
     throw new UnsupportedError(feature, 'the container has no mount namespace of its own')
   }

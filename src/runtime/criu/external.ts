@@ -6,7 +6,7 @@ import { perform } from '../../linux/local.ts'
 import { type MountLine, mountIdOf, parseMountInfo } from '../mount-info.ts'
 import { parseMountOptions } from '../mount-options.ts'
 import { openInRoot } from '../paths.ts'
-import type { ExternalMount } from './options.ts'
+import { consolePoint, type ExternalMount } from './options.ts'
 
 /** The mounts of a container whose content comes from outside. */
 export function externalMounts(pid: number, spec: Spec): readonly ExternalMount[] {
@@ -14,13 +14,20 @@ export function externalMounts(pid: number, spec: Spec): readonly ExternalMount[
   const bound = boundPoints(pid, spec)
   return lines
     .filter(
-      (line) => line.point !== '/' && (bound.has(line.point) || line.type.startsWith('cgroup') || !isOwn(line, lines)),
+      (line) =>
+        line.point !== '/' &&
+        (bound.has(line.point) || line.type.startsWith('cgroup') || isTerminal(line) || !isOwn(line, lines)),
     )
     .map(({ point }) => ({ point, destination: bound.get(point) }))
 }
 
 function mountsOf(pid: number): readonly MountLine[] {
   return parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'))
+}
+
+/** Whether it is the terminal, which is another one when the container is restored. */
+function isTerminal({ point, type }: MountLine): boolean {
+  return point === consolePoint && type === 'devpts'
 }
 
 /** Whether the container has all of its file system: then it is one of its own, or a part of one. */
@@ -74,4 +81,15 @@ export function externalStreams(pid: number): readonly (string | undefined)[] {
     if (!link.startsWith('/') || inside.has(mount)) return undefined
     return `file[${Number(mount).toString(16)}:${statSync(path, { bigint: true }).ino.toString(16)}]`
   })
+}
+
+/** How CRIU names the terminal that a process has as one of its standard streams; undefined when it has closed it. */
+export function externalTerminal(pid: number): string | undefined {
+  for (const number of [0, 1, 2]) {
+    const { rdev, dev } = statSync(`/proc/${pid}/fd/${number}`, { throwIfNoEntry: false, bigint: true }) ?? {}
+    // A pseudo-terminal has a major number from 136 to 143 (devices.txt of the kernel).
+    const major = (rdev ?? 0n) >> 8n
+    if (rdev !== undefined && major >= 136n && major <= 143n) return `tty[${rdev.toString(16)}:${dev?.toString(16)}]`
+  }
+  return undefined
 }

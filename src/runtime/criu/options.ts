@@ -33,6 +33,9 @@ export interface CriuOptions {
 /** File of the images in which is what CRIU does not keep. */
 export const noteName = 'oci-ts.json'
 
+/** Where the terminal of a container is bound. */
+export const consolePoint = '/dev/console'
+
 /** A mount whose content is not part of the images. */
 export interface ExternalMount {
   /** Where it is in the container, by no symlink. */
@@ -46,6 +49,8 @@ export interface CheckpointNote {
   /** How CRIU names the standard streams that lead out of the container. */
   readonly streams: readonly (string | undefined)[]
   readonly mounts: readonly ExternalMount[]
+  /** How CRIU names the terminal of the container, whose other side is outside of it. */
+  readonly terminal?: string | undefined
 }
 
 /** Names under which namespaces are known that the container has joined. */

@@ -38,6 +38,8 @@ import { removeResctrl } from '../resctrl.ts'
 import { rootfsCalls } from '../rootfs.ts'
 import type { ContainerRecord, StateDirectory } from '../state-directory.ts'
 import { startScope, stopScope } from '../systemd/scope.ts'
+import { deliverTerminal } from '../terminal-link.ts'
+import type { HostTerminal } from './host-terminal.ts'
 import { criuFailed, criuPath } from './program.ts'
 import type { RestoreOptions } from './restore.ts'
 
@@ -50,6 +52,8 @@ export interface CriuRun {
   readonly log: string
   /** Numbers that the standard streams of the container have in CRIU. */
   readonly streams: readonly (number | undefined)[]
+  /** The terminal that the container gets, and the number that its inner side has there. */
+  readonly terminal: { readonly terminal: HostTerminal; readonly number: number } | undefined
   /** Namespaces to join, and the numbers that they have there. */
   readonly namespaces: readonly { readonly path: string; readonly number: number }[]
 }
@@ -87,7 +91,8 @@ export class Restoration {
     const { monitor, channel } = this.spawn()
     const born = this.cloneCall()
     // Its end of the channel is closed, so that the other one is the only one.
-    const made = await monitor.run([...plan.cgroup.create, born, close(descriptor.init)])
+    const inner = criu.terminal === undefined ? [] : [close(descriptor.terminal)]
+    const made = await monitor.run([...plan.cgroup.create, born, close(descriptor.init), ...inner])
     const placed = await this.place(made.value(born), monitor)
     plan.cgroup.verify?.(placed ?? made)
     if (plan.cgroup.late.length > 0) await monitor.run(plan.cgroup.late)
@@ -120,7 +125,7 @@ export class Restoration {
       lent: undefined,
       init: channel,
       pidfd,
-      terminal: undefined,
+      terminal: criu.terminal && deliverTerminal(criu.terminal.terminal.take(), options.consoleSocket),
       hooks,
       warnings: plan.warnings,
       parked: false,
@@ -166,6 +171,7 @@ export class Restoration {
       [descriptor.init, there],
       [descriptor.lock, directory.lock],
     ])
+    if (this.criu.terminal !== undefined) descriptors.set(descriptor.terminal, this.criu.terminal.terminal.slave)
     options.stdio?.forEach((fd, index) => {
       if (fd !== undefined) descriptors.set(index, fd)
     })
@@ -209,6 +215,7 @@ export class Restoration {
         return [opened, dup3(opened, number, 0, why), close(opened)]
       }),
       ...criu.streams.flatMap((number, index) => (number === undefined ? [] : [dup3(index, number, 0, why)])),
+      ...(criu.terminal === undefined ? [] : [dup3(descriptor.terminal, criu.terminal.number, 0, why)]),
       nothing,
       ...[0, 1, 2].map((number) => dup3(nothing, number, 0, why)),
       closeRange(descriptor.init + 1, firstForCriu - 1, 0, why),

@@ -16,10 +16,12 @@ import { stepFailed } from '../step-error.ts'
 import { claim, sweep } from '../sweep.ts'
 import { type Scope, scopeOf } from '../systemd/scope.ts'
 import { refuseUnsupported } from './checkpoint.ts'
+import { HostTerminal } from './host-terminal.ts'
 import {
   type CheckpointNote,
   type CriuOptions,
   commonArguments,
+  consolePoint,
   type ExternalMount,
   namespaceKeys,
   noteName,
@@ -37,6 +39,7 @@ export interface RestoreOptions
       | 'bundle'
       | 'overlay'
       | 'stdio'
+      | 'consoleSocket'
       | 'detach'
       | 'handOver'
       | 'accounting'
@@ -54,12 +57,13 @@ export interface RestoreOptions
 
 /** Numbers that descriptors for CRIU have: its standard streams are its own. */
 const firstStream = 400
+const terminalNumber = 403
 const firstNamespace = 410
 
 /**
  * Makes a container of a checkpoint, by way of CRIU: it goes on where it was. Its root and its bind mounts must have the
- * same files; pipes and files that its standard streams led to are replaced by `stdio`. Of the hooks those of `poststart`
- * and `poststop` are run.
+ * same files; pipes and files that its standard streams led to are replaced by `stdio`, its terminal by a new one. Of the
+ * hooks those of `poststart` and `poststop` are run.
  * @throws NotFoundError for a directory that is no checkpoint. @throws ConflictError when the id is in use.
  * @throws UnsupportedError where CRIU is missing or does not work. @throws RuntimeError for what it can't restore; nothing
  * is left behind.
@@ -74,13 +78,15 @@ export async function restore(options: RestoreOptions): Promise<RuntimeContainer
   await sweep(root)
   const directory = await claim(root, id)
   let restoration: Restoration
+  let terminal: HostTerminal | undefined
   try {
+    if (note.terminal !== undefined) terminal = new HostTerminal(spec)
     const bySystemd = options.cgroupManager === 'systemd' && options.cgroup !== false
     const plan = planOf(options, bySystemd ? await scopeOf(id, spec) : undefined)
     const workPath = options.workPath ?? options.imagePath
     mkdirSync(workPath, { recursive: true, mode: 0o700 })
     const pidFile = join(directory.path, 'criu.pid')
-    const args = [program, ...restoreArguments(options, plan, note), '--pidfile', pidFile]
+    const args = [program, ...restoreArguments(options, plan, note, terminal), '--pidfile', pidFile]
     const streams = note.streams.map((stream, index) => (stream === undefined ? undefined : firstStream + index))
     const namespaces = joinedNamespaces(spec).map(({ path }, index) => ({ path, number: firstNamespace + index }))
     restoration = new Restoration(options, plan, directory, {
@@ -90,8 +96,10 @@ export async function restore(options: RestoreOptions): Promise<RuntimeContainer
       log: join(workPath, logName),
       streams,
       namespaces,
+      terminal: terminal && { terminal, number: terminalNumber },
     })
   } catch (cause) {
+    terminal?.close()
     directory.remove()
     throw cause
   }
@@ -101,6 +109,8 @@ export async function restore(options: RestoreOptions): Promise<RuntimeContainer
     await restoration.undo()
     signal?.throwIfAborted()
     throw stepFailed(id, cause)
+  } finally {
+    terminal?.close()
   }
 }
 
@@ -121,7 +131,12 @@ function planOf(options: RestoreOptions, scope: Scope | undefined): Plan {
   return planContainer({ id, spec, bundle, overlay, accounting, cgroup, ...own })
 }
 
-function restoreArguments(options: RestoreOptions, plan: Plan, note: CheckpointNote): readonly string[] {
+function restoreArguments(
+  options: RestoreOptions,
+  plan: Plan,
+  note: CheckpointNote,
+  terminal: HostTerminal | undefined,
+): readonly string[] {
   const { spec, lsmProfile, lsmMountContext } = options
   const cgroups = directoriesOf(plan.cgroup)
   const streams = note.streams.flatMap((stream, index) => {
@@ -138,7 +153,11 @@ function restoreArguments(options: RestoreOptions, plan: Plan, note: CheckpointN
     ...['--restore-detached', '--restore-sibling'],
     ...['--root', rootfsOf(options)],
     ...cgroupRoots(cgroups),
-    ...note.mounts.flatMap((mount) => ['--external', `mnt[${mount.point}]:${sourceOf(mount, options, cgroups)}`]),
+    ...note.mounts.flatMap((mount) => {
+      const isTerminal = mount.point === consolePoint && terminal !== undefined
+      return ['--external', `mnt[${mount.point}]:${isTerminal ? terminal.path : sourceOf(mount, options, cgroups)}`]
+    }),
+    ...(note.terminal === undefined ? [] : ['--inherit-fd', `fd[${terminalNumber}]:${note.terminal}`]),
     ...streams,
     ...namespaces,
     ...(lsmProfile === undefined ? [] : ['--lsm-profile', lsmProfile]),

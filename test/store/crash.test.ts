@@ -43,6 +43,7 @@ describe.skipIf(process.platform !== 'linux')('a store (skipped on anything but 
     const [root, source] = [join(directory, 'store'), join(directory, 'source')]
     await makeSource(source)
     const pruners = [1, 2].map((seed) => startCrashWorker(root, source, { seed, mode: 'prune' }))
+    await Promise.all(pruners.map((pruner) => pruner.reaches(1)))
     const pullers = [3, 4, 5, 6].map((seed) => startCrashWorker(root, source, { seed, mode: 'pull' }))
     const expectations = new Expectations()
     try {
@@ -50,6 +51,7 @@ describe.skipIf(process.platform !== 'linux')('a store (skipped on anything but 
         expect(await puller.ended).toEqual({ code: 0, signal: null })
         expectations.learn(puller.lines)
       }
+      await Promise.all(pruners.map((pruner) => pruner.reaches(4)))
     } finally {
       for (const child of [...pruners, ...pullers]) child.process.kill('SIGKILL')
     }

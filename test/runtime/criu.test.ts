@@ -1,12 +1,17 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Mount } from '../../src/bundle/index.ts'
-import { checkpoint, type RuntimeContainer, restore } from '../../src/runtime/index.ts'
+import { descriptorOut, receivedDescriptor, receiveMessage } from '../../src/linux/calls/descriptor-messages.ts'
+import { AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket } from '../../src/linux/calls/processes.ts'
+import { accept, bindTo, listen } from '../../src/linux/calls/sockets.ts'
+import { perform, performFor } from '../../src/linux/local.ts'
+import { checkpoint, deleteContainer, type RuntimeContainer, restore, Terminal } from '../../src/runtime/index.ts'
 import { cannotRun, dockerMounts, Sandbox, specOf, until } from './support.ts'
 
+/** Where the machine has the command line. */
+const commandLine = '/app/from-sources.mjs'
 const check = spawnSync('criu', ['check'], { encoding: 'utf8' })
 const noCriu = cannotRun ?? (check.status === 0 ? undefined : 'needs a CRIU that works with this kernel')
 
@@ -30,6 +35,14 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
     await container.start()
     return container
   }
+  /** An image of CRIU with one entry. */
+  const imageOf = (magic: number, entry: Buffer): Buffer => {
+    const header = Buffer.alloc(12)
+    header.writeUInt32LE(0x54564319, 0)
+    header.writeUInt32LE(magic, 4)
+    header.writeUInt32LE(entry.length, 8)
+    return Buffer.concat([header, entry])
+  }
   /** A program that stands for CRIU: a shell script. */
   const fake = (script: string): string => {
     const path = join(sandbox.directory, `criu-${++count}`)
@@ -50,16 +63,16 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
         spec: { ...spec, linux: { ...linux, maskedPaths: ['/proc/kcore'], readonlyPaths: ['/proc/sys'] } },
       }
     }
-    /** Types something at the terminal of a container, until it shows what is expected. */
-    const says = async (container: RuntimeContainer, typed: string, expected: RegExp): Promise<void> => {
+    /** Types something at a terminal, and waits until it shows what is expected. */
+    const says = async (terminal: Terminal | undefined, typed: string, expected: RegExp): Promise<void> => {
       let shown = ''
       const take = (bytes: Buffer): void => {
         shown += bytes
       }
-      container.terminal?.on('data', take)
-      container.terminal?.write(typed)
+      terminal?.on('data', take)
+      terminal?.write(typed)
       await until(`it shows ${expected}`, () => expected.test(shown))
-      container.terminal?.off('data', take)
+      terminal?.off('data', take)
     }
     const numberIn = (path: string): number => (existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0)
 
@@ -128,35 +141,43 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
     })
 
     it('give a container with a terminal another one, which is its controlling terminal and /dev/console', async () => {
-      const script = `trap 'echo stopped by a key' INT
-        while :; do read line && echo "got $line" && stty size && echo by name >/dev/console; done`
+      const script = `trap 'echo stopped by a key' INT; stty -echo
+        while :; do read line && echo "got $line" && stty size && stty -a | grep -c -- '-echo ' >/dev/console; done`
       const consoleSize = { width: 91, height: 17 }
       const spec = specOf(['sh', '-c', script], { process: { terminal: true, consoleSize } })
       const container = await running(await sandbox.create(spec))
-      await says(container, 'one\n', /got one\r\n17 91\r\nby name/)
+      await says(container.terminal, 'one\n', /got one\r\n17 91\r\n1\r\n/)
+      container.terminal?.resize(90, 16)
       await container.checkpoint({ imagePath: newImages() })
       await container.exited
       await container.delete()
       const { bundle, stateRoot } = sandbox
-      const common = { spec, bundle, stateRoot, imagePath: images }
       {
-        await using restored = await restore({ ...common, id: sandbox.id() })
-        await says(restored, 'two\n', /got two\r\n17 91\r\nby name/)
-        await says(restored, '\x03', /stopped by a key/)
+        await using restored = await restore({ id: sandbox.id(), spec, bundle, stateRoot, imagePath: images })
+        await says(restored.terminal, 'two\n', /got two\r\n16 90\r\n1\r\n/)
+        await says(restored.terminal, '\x03', /stopped by a key/)
         restored.terminal?.resize(80, 24)
-        await says(restored, 'three\n', /got three\r\n24 80/)
+        await says(restored.terminal, 'three\n', /got three\r\n24 80\r\n1\r\n/)
         restored.kill('KILL')
         await restored.exited
       }
+
+      writeFileSync(join(bundle, 'config.json'), JSON.stringify(spec))
       const path = join(sandbox.directory, 'console.sock')
-      const received: Buffer[] = []
-      const server = createServer((connection) => connection.on('data', (bytes) => received.push(bytes)))
-      await new Promise<void>((resolve) => server.listen(path, resolve))
-      await using given = await restore({ ...common, id: sandbox.id(), consoleSocket: path })
-      expect(given.terminal).toBeUndefined()
-      await until('it has been sent', () => received.length > 0)
-      await new Promise((resolve) => server.close(resolve))
-      expect(Buffer.concat(received).toString()).toBe('/dev/pts/ptmx')
+      const listening = perform(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0))
+      perform(bindTo(listening, path))
+      perform(listen(listening, 1))
+      const id = sandbox.id()
+      const options = ['--console-socket', path, '--image-path', images, '--bundle', bundle, '--detach']
+      execFileSync(process.execPath, [commandLine, '--root', stateRoot, 'restore', ...options, id])
+      const connection = perform(accept(listening))
+      const control = descriptorOut()
+      const fd = receivedDescriptor(performFor(receiveMessage(connection, control)).bytes(control)) as number
+      for (const each of [connection, listening]) closeSync(each)
+      const terminal = new Terminal(fd)
+      await says(terminal, 'four\n', /got four\r\n16 90\r\n1\r\n/)
+      await deleteContainer(id, { stateRoot, force: true })
+      terminal.destroy()
     })
 
     it('say what CRIU says when it can not, and leave nothing', async () => {
@@ -216,18 +237,17 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
       'hex',
     )
     const message = Buffer.concat([Buffer.from([0x08, 1, 0x10, 3, 0x1a, inner.length]), inner])
-    const header = Buffer.alloc(12)
-    header.writeUInt32LE(0x54564319, 0)
-    header.writeUInt32LE(0x56303138, 4)
-    header.writeUInt32LE(message.length, 8)
-    writeFileSync(files, Buffer.concat([header, message]))
+    writeFileSync(files, imageOf(0x56303138, message))
+    // The first process, which is to get SIGKILL when its parent ends.
+    const core = join(sandbox.directory, 'core')
+    writeFileSync(core, imageOf(0x55053847, Buffer.from('0801' + '2a04' + '0800' + '4009', 'hex')))
     const imagePath = newImages()
     await container.checkpoint({
       ...{
         imagePath,
         workPath: join(sandbox.directory, 'work'),
         leaveRunning: true,
-        criu: fake(`echo "$@" > ${told}; cp ${files} $5/files.img`),
+        criu: fake(`echo "$@" > ${told}; cp ${files} $5/files.img; cp ${core} $5/core-1.img`),
       },
       ...{ tcpEstablished: true, externalUnixSockets: true, shellJob: true, fileLocks: true, autoDedup: true },
       ...{ manageCgroups: 'strict', emptyNamespaces: ['network'], parentPath: '../first', pageServer: '10.0.0.1:99' },
@@ -248,6 +268,7 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
     const kept = readFileSync(join(imagePath, 'files.img'))
     expect(kept.subarray(12).toString('hex')).toBe(`080110031a1b0801100118${'ff'.repeat(9)}012a00320466642f3138324801`)
     expect(kept.readUInt32LE(8)).toBe(kept.length - 12)
+    expect(readFileSync(join(imagePath, 'core-1.img')).subarray(12).toString('hex')).toBe('08012a020800')
     const note = JSON.parse(readFileSync(join(imagePath, 'oci-ts.json'), 'utf8'))
     expect(note.mounts).toContainEqual({ point: '/data', destination: '/data' })
   })

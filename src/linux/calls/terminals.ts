@@ -1,8 +1,11 @@
-import type { Call, CallOptions } from '../call.ts'
+import type { Call, CallOptions, Out } from '../call.ts'
 import { type Fd, ioctl, O } from './files.ts'
 
 // include/uapi/asm-generic/ioctls.h, ioctl.h
+const TCGETS = 0x5401
+const TCSETS = 0x5402
 const TIOCSCTTY = 0x540e
+const TIOCGWINSZ = 0x5413
 const TIOCSWINSZ = 0x5414
 const TIOCSPTLCK = 0x40045431
 const TIOCGPTPEER = 0x5441
@@ -23,6 +26,27 @@ export function setTerminalSize(terminal: Fd, columns: number, rows: number, opt
   size.writeUInt16LE(rows, 0)
   size.writeUInt16LE(columns, 2)
   return ioctl(terminal, TIOCSWINSZ, size, options)
+}
+
+/** Bytes of `struct winsize`. */
+export const terminalSizeBytes = 8
+
+/** Reads the size of a terminal: a `struct winsize`, rows before columns. */
+export function getTerminalSize(terminal: Fd, size: Out, options?: CallOptions): Call {
+  return ioctl(terminal, TIOCGWINSZ, size, options)
+}
+
+/** Bytes of the kernel's `struct termios`. */
+export const terminalModesBytes = 36
+
+/** Reads the modes of a terminal, such as echo: a `struct termios` of the kernel (ioctl_tty(2)). */
+export function getTerminalModes(terminal: Fd, modes: Out, options?: CallOptions): Call {
+  return ioctl(terminal, TCGETS, modes, options)
+}
+
+/** Sets what {@link getTerminalModes} has read. */
+export function setTerminalModes(terminal: Fd, modes: Buffer, options?: CallOptions): Call {
+  return ioctl(terminal, TCSETS, modes, options)
 }
 
 /** Makes a terminal the controlling one of the calling session leader. */

@@ -1,4 +1,4 @@
-import { mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Spec } from '../../bundle/spec.ts'
 import { ConflictError, UnsupportedError } from '../../errors.ts'
@@ -7,7 +7,7 @@ import { type LookupOptions, statusOf } from '../lookup.ts'
 import { type ContainerRecord, defaultStateRoot, readConfig, readRecord } from '../state-directory.ts'
 import { untilEnded } from '../wait.ts'
 import { externalMounts, externalStreams, externalTerminal } from './external.ts'
-import { forgetExternalFiles } from './images.ts'
+import { forgetExternalFiles, forgetParent } from './images.ts'
 import { type CheckpointNote, type CriuOptions, commonArguments, namespaceKeys, noteName } from './options.ts'
 import { criuFailed, findCriu, runCriu } from './program.ts'
 
@@ -29,7 +29,8 @@ export interface CheckpointOptions extends CriuOptions {
  * Saves a running container of any process to files, by way of CRIU, from which {@link restore} makes it again. The
  * files of its root and of bind mounts are not part of that.
  * @throws NotFoundError when there is none of that id. @throws ConflictError when it does not run.
- * @throws UnsupportedError where CRIU is missing or does not work, and for a container without a mount namespace. @throws RuntimeError for what CRIU can't save; the container goes on.
+ * @throws UnsupportedError where CRIU is missing or does not work, and for a container without a mount namespace.
+ * @throws RuntimeError for what CRIU can't save; the container goes on.
  */
 export async function checkpoint(id: string, options: CheckpointOptions & LookupOptions): Promise<void> {
   const root = options.stateRoot ?? defaultStateRoot()
@@ -48,6 +49,8 @@ export async function checkpointRecord(record: ContainerRecord, spec: Spec, opti
   if (options.workPath !== undefined) mkdirSync(options.workPath, { recursive: true, mode: 0o700 })
   const terminal = spec.process?.terminal === true ? externalTerminal(pid) : undefined
   const note: CheckpointNote = { streams: externalStreams(pid), mounts: externalMounts(pid, spec), terminal }
+  // The last one is that of the innermost pid namespace (proc_pid_status(5)), by which CRIU names its images.
+  const innerPid = Number(/^NSpid:.*?(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? pid)
   const stdio: (number | 'ignore' | 'pipe')[] = ['ignore', 'pipe', 'pipe']
   if (options.statusFd !== undefined) stdio.push(options.statusFd)
   const args = dumpArguments(record, spec, options, note)
@@ -57,6 +60,7 @@ export async function checkpointRecord(record: ContainerRecord, spec: Spec, opti
     throw await criuFailed(program, { id, step: 'save the container', log, output })
   }
   if (!preDump && note.streams.some((stream) => stream?.startsWith('file[') === true)) forgetExternalFiles(imagePath)
+  if (!preDump) forgetParent(imagePath, innerPid)
   if (!preDump) writeFileSync(join(imagePath, noteName), JSON.stringify(note), { mode: 0o600 })
   if (!preDump && options.leaveRunning !== true) await untilEnded(record, undefined)
 }
@@ -95,7 +99,7 @@ function externals(pid: number, spec: Spec, { mounts, streams, terminal }: Check
   return [
     ...mounts.map(({ point }) => `mnt[${point}]:${point}`),
     ...new Set(streams.filter((stream) => stream?.startsWith('file[') === true)),
-    ...(terminal === undefined ? [] : [terminal]),
+    ...(terminal === undefined ? [] : [terminal.name]),
     ...joined.flatMap(({ type }) => {
       const name = type === 'network' || type === 'pid' ? names[type] : undefined
       return name === undefined ? [] : [`${name}[${statSync(`/proc/${pid}/ns/${name}`).ino}]:${namespaceKeys[type]}`]

@@ -2,11 +2,18 @@ import { closeSync, constants, openSync, readFileSync, readlinkSync, statSync } 
 import { posix } from 'node:path'
 import type { Spec } from '../../bundle/spec.ts'
 import { SyscallError } from '../../errors.ts'
-import { perform } from '../../linux/local.ts'
+import { out } from '../../linux/call.ts'
+import {
+  getTerminalModes,
+  getTerminalSize,
+  terminalModesBytes,
+  terminalSizeBytes,
+} from '../../linux/calls/terminals.ts'
+import { perform, performFor } from '../../linux/local.ts'
 import { type MountLine, mountIdOf, parseMountInfo } from '../mount-info.ts'
 import { parseMountOptions } from '../mount-options.ts'
 import { openInRoot } from '../paths.ts'
-import { consolePoint, type ExternalMount } from './options.ts'
+import { consolePoint, type ExternalMount, type TerminalNote } from './options.ts'
 
 /** The mounts of a container whose content comes from outside. */
 export function externalMounts(pid: number, spec: Spec): readonly ExternalMount[] {
@@ -83,13 +90,28 @@ export function externalStreams(pid: number): readonly (string | undefined)[] {
   })
 }
 
-/** How CRIU names the terminal that a process has as one of its standard streams; undefined when it has closed it. */
-export function externalTerminal(pid: number): string | undefined {
+/** The terminal that a process has as one of its standard streams; undefined when it has closed it. */
+export function externalTerminal(pid: number): TerminalNote | undefined {
   for (const number of [0, 1, 2]) {
-    const { rdev, dev } = statSync(`/proc/${pid}/fd/${number}`, { throwIfNoEntry: false, bigint: true }) ?? {}
+    const path = `/proc/${pid}/fd/${number}`
+    const { rdev = 0n, dev = 0n } = statSync(path, { throwIfNoEntry: false, bigint: true }) ?? {}
     // A pseudo-terminal has a major number from 136 to 143 (devices.txt of the kernel).
-    const major = (rdev ?? 0n) >> 8n
-    if (rdev !== undefined && major >= 136n && major <= 143n) return `tty[${rdev.toString(16)}:${dev?.toString(16)}]`
+    const major = (rdev >> 8n) & 0xfffn
+    if (major >= 136n && major <= 143n)
+      return { name: `tty[${rdev.toString(16)}:${dev.toString(16)}]`, ...stateOf(path) }
   }
   return undefined
+}
+
+function stateOf(path: string): Omit<TerminalNote, 'name'> {
+  const why = { step: 'read the state of the terminal', pointer: '/process/terminal' }
+  const fd = openSync(path, constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK)
+  try {
+    const [modes, size] = [out(terminalModesBytes), out(terminalSizeBytes)]
+    const read = performFor(getTerminalModes(fd, modes, why)).bytes(modes)
+    const bytes = performFor(getTerminalSize(fd, size, why)).bytes(size)
+    return { modes: read.toString('base64'), columns: bytes.readUInt16LE(2), rows: bytes.readUInt16LE(0) }
+  } finally {
+    closeSync(fd)
+  }
 }

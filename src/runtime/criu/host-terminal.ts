@@ -1,15 +1,22 @@
 import { closeSync, readlinkSync } from 'node:fs'
 import type { Spec } from '../../bundle/spec.ts'
 import { AT_FDCWD, fchown, O, openat } from '../../linux/calls/files.ts'
-import { openTerminalPeer, setTerminalSize, unlockTerminal } from '../../linux/calls/terminals.ts'
+import {
+  openTerminalPeer,
+  setTerminalModes,
+  setTerminalSize,
+  terminalModesBytes,
+  unlockTerminal,
+} from '../../linux/calls/terminals.ts'
 import { perform } from '../../linux/local.ts'
 import { hostUid } from '../cgroups/owner.ts'
 import { keepGroup } from '../terminal-calls.ts'
+import type { TerminalNote } from './options.ts'
 
 const why = { step: 'make the terminal', pointer: '/process/terminal' }
 
 /**
- * A terminal for a container that is restored. It is one of the host: the devpts of the container is not there before the
+ * A terminal for a container that is restored, in the place of the one that it had. It is one of the host: the devpts of the container is not there before the
  * container is.
  */
 export class HostTerminal {
@@ -20,8 +27,8 @@ export class HostTerminal {
   /** Where the inner side is. */
   readonly path: string
 
-  constructor(spec: Spec) {
-    const { consoleSize } = spec.process ?? {}
+  /** @param state as the one was that it stands for */
+  constructor(spec: Spec, state: TerminalNote) {
     this.master = perform(openat(AT_FDCWD, '/dev/ptmx', O.RDWR | O.NOCTTY | O.CLOEXEC, 0, why))
     try {
       perform(unlockTerminal(this.master, why))
@@ -32,7 +39,10 @@ export class HostTerminal {
     }
     try {
       this.path = readlinkSync(`/proc/self/fd/${this.slave}`)
-      if (consoleSize !== undefined) perform(setTerminalSize(this.master, consoleSize.width, consoleSize.height, why))
+      const modes = Buffer.alloc(terminalModesBytes)
+      Buffer.from(state.modes, 'base64').copy(modes)
+      perform(setTerminalModes(this.slave, modes, why))
+      perform(setTerminalSize(this.slave, state.columns, state.rows, why))
       perform(fchown(this.slave, hostUid(spec) ?? 0, keepGroup, why))
     } catch (cause) {
       this.close()

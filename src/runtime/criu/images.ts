@@ -1,12 +1,15 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** Marks of CRIU's image of open files: IMG_COMMON_MAGIC and FILES_MAGIC. */
-const magics: readonly number[] = [0x54564319, 0x56303138]
+/** What CRIU's images begin with: IMG_COMMON_MAGIC, and the mark of what is in them, such as FILES_MAGIC. */
+const imageMagic = 0x54564319
+const magics = { files: 0x56303138, core: 0x55053847 } as const
 
-/** Fields of its protocol buffers: `file_entry` and, in that, `reg_file_entry`. */
+/** Fields of its protocol buffers: `file_entry` and, in that, `reg_file_entry`; `core_entry`, and `thread_core_entry`. */
 const file = { regular: 3 } as const
 const regular = { position: 3, size: 8, external: 9 } as const
+const core = { thread: 5 } as const
+const thread = { parentDeathSignal: 8 } as const
 
 /** A position that CRIU does not go to: all bits set. */
 const noPosition = Buffer.from([regular.position << 3, ...Array<number>(9).fill(0xff), 1])
@@ -25,13 +28,24 @@ interface Field {
  * ones that stand in for them are others, with other content.
  */
 export function forgetExternalFiles(imagePath: string): void {
-  const path = join(imagePath, 'files.img')
+  changeEntries(join(imagePath, 'files.img'), magics.files, withoutPlace)
+}
+
+/**
+ * Removes what CRIU has noted of a signal that the first process gets when its parent ends: that was for the monitor that
+ * it had, and whoever restores it says whether it is to end with that. @param pid as the container calls it
+ */
+export function forgetParent(imagePath: string, pid: number): void {
+  changeEntries(join(imagePath, `core-${pid}.img`), magics.core, withoutSignal)
+}
+
+function changeEntries(path: string, magic: number, change: (entry: Buffer) => Buffer): void {
   const image = readFileSync(path)
-  if (magics.some((magic, index) => image.readUInt32LE(4 * index) !== magic)) return
+  if (image.readUInt32LE(0) !== imageMagic || image.readUInt32LE(4) !== magic) return
   const parts: Buffer[] = [image.subarray(0, 8)]
   for (let at = 8; at < image.length; ) {
     const size = image.readUInt32LE(at)
-    const entry = forgotten(image.subarray(at + 4, at + 4 + size))
+    const entry = change(image.subarray(at + 4, at + 4 + size))
     const length = Buffer.alloc(4)
     length.writeUInt32LE(entry.length)
     parts.push(length, entry)
@@ -40,15 +54,36 @@ export function forgetExternalFiles(imagePath: string): void {
   writeFileSync(path, Buffer.concat(parts), { mode: 0o600 })
 }
 
-function forgotten(entry: Buffer): Buffer {
+function withoutSignal(entry: Buffer): Buffer {
+  return Buffer.concat(
+    fieldsOf(entry).map(({ number, bytes, content }) => {
+      if (number !== core.thread || content === undefined) return bytes
+      const kept = fieldsOf(content).filter((each) => each.number !== thread.parentDeathSignal)
+      return message(
+        number,
+        kept.map((each) => each.bytes),
+      )
+    }),
+  )
+}
+
+/** A field that holds a message. */
+function message(number: number, fields: readonly Buffer[]): Buffer {
+  const content = Buffer.concat(fields)
+  return Buffer.concat([varint((number << 3) | 2), varint(content.length), content])
+}
+
+function withoutPlace(entry: Buffer): Buffer {
   const fields = fieldsOf(entry)
   return Buffer.concat(
     fields.map(({ number, bytes, content }) => {
       const inner = number === file.regular && content !== undefined ? fieldsOf(content) : []
       if (!inner.some((each) => each.number === regular.external && each.value === 1)) return bytes
       const kept = inner.filter((each) => each.number < regular.size || each.number === regular.external)
-      const message = Buffer.concat(kept.map((each) => (each.number === regular.position ? noPosition : each.bytes)))
-      return Buffer.concat([varint((number << 3) | 2), varint(message.length), message])
+      return message(
+        number,
+        kept.map((each) => (each.number === regular.position ? noPosition : each.bytes)),
+      )
     }),
   )
 }

@@ -44,13 +44,24 @@ export interface ExternalMount {
   readonly destination?: string | undefined
 }
 
+/** A terminal as it was. */
+export interface TerminalNote {
+  /** How CRIU names it. */
+  readonly name: string
+  /** The kernel's `struct termios`, in Base64. */
+  readonly modes: string
+  /** Characters. */
+  readonly columns: number
+  readonly rows: number
+}
+
 /** What is kept beside the images of CRIU. */
 export interface CheckpointNote {
   /** How CRIU names the standard streams that lead out of the container. */
   readonly streams: readonly (string | undefined)[]
   readonly mounts: readonly ExternalMount[]
-  /** How CRIU names the terminal of the container, whose other side is outside of it. */
-  readonly terminal?: string | undefined
+  /** The terminal of the container, whose other side is outside of it. */
+  readonly terminal?: TerminalNote | undefined
 }
 
 /** Names under which namespaces are known that the container has joined. */

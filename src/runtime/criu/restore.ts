@@ -80,7 +80,7 @@ export async function restore(options: RestoreOptions): Promise<RuntimeContainer
   let restoration: Restoration
   let terminal: HostTerminal | undefined
   try {
-    if (note.terminal !== undefined) terminal = new HostTerminal(spec)
+    if (note.terminal !== undefined) terminal = new HostTerminal(spec, note.terminal)
     const bySystemd = options.cgroupManager === 'systemd' && options.cgroup !== false
     const plan = planOf(options, bySystemd ? await scopeOf(id, spec) : undefined)
     const workPath = options.workPath ?? options.imagePath
@@ -157,7 +157,7 @@ function restoreArguments(
       const isTerminal = mount.point === consolePoint && terminal !== undefined
       return ['--external', `mnt[${mount.point}]:${isTerminal ? terminal.path : sourceOf(mount, options, cgroups)}`]
     }),
-    ...(note.terminal === undefined ? [] : ['--inherit-fd', `fd[${terminalNumber}]:${note.terminal}`]),
+    ...(note.terminal === undefined ? [] : ['--inherit-fd', `fd[${terminalNumber}]:${note.terminal.name}`]),
     ...streams,
     ...namespaces,
     ...(lsmProfile === undefined ? [] : ['--lsm-profile', lsmProfile]),

@@ -6,6 +6,7 @@ const { results } =
   cannotRunCriu === undefined
     ? await runInMachine({
         tests: ['runtime/criu.test.ts'],
+        programs: ['cli/from-sources.ts'],
         ...criuNeeds(),
         timeout: 240_000,
       })

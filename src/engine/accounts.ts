@@ -1,9 +1,10 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
-import { posix } from 'node:path'
+import { join, posix } from 'node:path'
 import { SyscallError } from '../errors.ts'
 import { opaqueMark, whiteoutPrefix } from '../layer/apply/names.ts'
 import { O, openat2, RESOLVE } from '../linux/calls/files.ts'
 import { performWalk } from '../linux/walk.ts'
+import { hasOpaqueAttribute } from '../store/lower-directories.ts'
 
 /** Larger account files are cut: an image must not fill memory (CVE-2026-47262). Bytes. */
 const limit = 1 << 20
@@ -60,7 +61,10 @@ function readInLayer(layer: string, path: string): Uint8Array | 'missing' | unde
     const why = { step: `read /${path} of the image`, tolerate: 'ENOENT' }
     // Looked at before it is opened: to open a device starts it, whoever put it there, and a fifo lets its writer go on.
     const node = performWalk(openat2(root, path, { flags: O.PATH, resolve }, why))
-    if (node < 0) return isHidden(root, path) ? undefined : 'missing'
+    if (node < 0) {
+      const isOpaque = hasOpaqueAttribute(Buffer.from(join(layer, posix.dirname(path))))
+      return isOpaque || isHidden(root, path) ? undefined : 'missing'
+    }
     try {
       return fstatSync(node).isFile() ? readStart(node) : undefined
     } finally {

@@ -117,7 +117,11 @@ function isThere(path: Buffer): boolean {
 }
 
 function isOpaque(directory: Buffer): boolean {
-  if (isThere(Buffer.concat([directory, Buffer.from(`/${opaqueMark}`)]))) return true
+  return isThere(Buffer.concat([directory, Buffer.from(`/${opaqueMark}`)])) || hasOpaqueAttribute(directory)
+}
+
+/** Whether overlayfs' mark says that a directory of a layer hides what lower ones have there. A symlink is not followed. */
+export function hasOpaqueAttribute(directory: Buffer): boolean {
   const value = out(1)
   const terminated = Buffer.concat([directory, Buffer.from('\0')])
   return overlayPrefixes.some((prefix) => {

@@ -35,6 +35,9 @@ describe.skipIf(cannotRunAsRoot)(`the user of a container (${cannotRunAsRoot ?? 
 
   it('is not found in a file that a higher layer has removed', async () => {
     await expect(idOf('removed', 'user', { name: 'etc/.wh.passwd' })).rejects.toThrow(NotFoundError)
+    await expect(idOf('opaque', 'user', { name: 'etc/.wh..wh..opq' })).rejects.toThrow(NotFoundError)
+    const anew: readonly TestEntry[] = [{ name: '.wh.etc' }, { name: 'etc/', type: '5' }]
+    await expect(idOf('replaced', 'user', ...anew)).rejects.toThrow(NotFoundError)
     await expect(idOf('emptied', 'user', { name: '.wh.etc' })).rejects.toThrow(NotFoundError)
   })
 

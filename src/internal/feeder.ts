@@ -1,10 +1,10 @@
-import type { InflateRaw, ZstdDecompress } from 'node:zlib'
+import type { Gunzip, InflateRaw, ZstdDecompress } from 'node:zlib'
 
 /** Output of a decompressor in one piece, in bytes: with Node's 16 KiB inflating takes twice as long. */
 export const chunkSize: number = 1024 * 1024
 
 /** A decompressor of Node that ends with what it decompresses, and not with its input. */
-type Decoder = InflateRaw | ZstdDecompress
+type Decoder = Gunzip | InflateRaw | ZstdDecompress
 
 /** Hands input to one decompressor after the other, and what one leaves over to the next. */
 export class Feeder {
@@ -28,11 +28,20 @@ export class Feeder {
     return true
   }
 
+  /** What a decompressor makes of what comes next; what it has not used is there afterwards. */
+  async *through(decoder: Decoder): AsyncGenerator<Buffer, void, undefined> {
+    const fed = this.#feed(decoder)
+    yield* decoder as AsyncIterable<Buffer>
+    await fed
+    const unused = this.#written - decoder.bytesWritten
+    if (unused > 0) this.#next = this.#last.subarray(this.#last.length - unused)
+  }
+
   /**
    * Writes piece by piece until the input ends, or the decompressor: that is when a piece holds more than
    * the rest of a frame. Errors come out of the decompressor.
    */
-  async feed(decoder: Decoder): Promise<void> {
+  async #feed(decoder: Decoder): Promise<void> {
     this.#written = 0
     // After an error it need not call back.
     const over = new Promise<boolean>((resolve) => {
@@ -53,17 +62,27 @@ export class Feeder {
     }
   }
 
-  /** Keeps what the decompressor has not used. */
-  takeBack(decoder: Decoder): void {
-    const unused = this.#written - decoder.bytesWritten
-    if (unused > 0) this.#next = this.#last.subarray(this.#last.length - unused)
-  }
-
   /** Takes up to `size` bytes away, of one piece; undefined at the end of the input. */
   async take(size: number): Promise<Buffer | undefined> {
     if (!(await this.hasMore())) return undefined
     const piece = this.#next as Buffer
     this.#next = piece.subarray(size)
     return piece.subarray(0, size)
+  }
+
+  /** Passes over all up to the next zero, and that; false when there is none. */
+  async skipText(): Promise<boolean> {
+    while (await this.hasMore()) {
+      const piece = this.#next as Buffer
+      const end = piece.indexOf(0)
+      this.#next = end < 0 ? undefined : piece.subarray(end + 1)
+      if (end >= 0) return true
+    }
+    return false
+  }
+
+  /** The next byte, which stays there; undefined at the end of the input. */
+  async peek(): Promise<number | undefined> {
+    return (await this.hasMore()) ? this.#next?.[0] : undefined
   }
 }

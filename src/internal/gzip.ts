@@ -8,31 +8,24 @@ const trailerSize = 8
 const flag = { headerSum: 2, extra: 4, name: 8, comment: 16, reserved: 0xe0 } as const
 
 /**
- * Decompresses gzip (RFC 1952) of any number of members, and with zeros behind it, but does not look at its check sums: for
- * content whose digest is checked, where they take a seventh of the time for nothing. Errors are as zlib's are.
+ * Decompresses gzip (RFC 1952) of any number of members, and with zeros behind it, but does not look at the check sums of the
+ * first member: for content whose digest is checked, where they take a seventh of the time for nothing. Further ones are left
+ * to zlib, which needs no new decompressor for each: eStargz has a member for each file. Errors are as zlib's are.
  */
 export async function* gunzipUnchecked(
   input: AsyncGenerator<Buffer, void, undefined>,
 ): AsyncGenerator<Buffer, void, undefined> {
   const feeder = new Feeder(input)
-  let first = await byteOf(feeder)
-  do {
-    await skipHeader(feeder, first)
-    const decoder = zlib.createInflateRaw({ chunkSize })
-    const fed = feeder.feed(decoder)
-    yield* decoder as AsyncIterable<Buffer>
-    await fed
-    feeder.takeBack(decoder)
-    await skip(feeder, trailerSize)
-    if (!(await feeder.hasMore())) return
-    first = await byteOf(feeder)
-  } while (first !== 0)
+  await skipHeader(feeder)
+  yield* feeder.through(zlib.createInflateRaw({ chunkSize }))
+  await skip(feeder, trailerSize)
+  if (((await feeder.peek()) ?? 0) !== 0) yield* feeder.through(zlib.createGunzip({ chunkSize }))
   // Padding is read to its end, as whoever counts the input expects.
   while ((await feeder.take(chunkSize)) !== undefined);
 }
 
-async function skipHeader(feeder: Feeder, first: number): Promise<void> {
-  const isGzip = first === 0x1f && (await byteOf(feeder)) === 0x8b
+async function skipHeader(feeder: Feeder): Promise<void> {
+  const isGzip = (await byteOf(feeder)) === 0x1f && (await byteOf(feeder)) === 0x8b
   const isDeflated = isGzip && (await byteOf(feeder)) === 8
   if (!isDeflated) throw damage('Z_DATA_ERROR', 'incorrect header check')
   const flags = await byteOf(feeder)
@@ -46,7 +39,7 @@ async function skipHeader(feeder: Feeder, first: number): Promise<void> {
 }
 
 async function skipText(feeder: Feeder): Promise<void> {
-  while ((await byteOf(feeder)) !== 0);
+  if (!(await feeder.skipText())) throw cutShort()
 }
 
 async function byteOf(feeder: Feeder): Promise<number> {
@@ -59,8 +52,12 @@ async function skip(feeder: Feeder, size: number): Promise<void> {
 
 async function taken(feeder: Feeder, size: number): Promise<Buffer> {
   const bytes = await feeder.take(size)
-  if (bytes === undefined) throw damage('Z_BUF_ERROR', 'unexpected end of file')
+  if (bytes === undefined) throw cutShort()
   return bytes
+}
+
+function cutShort(): Error {
+  return damage('Z_BUF_ERROR', 'unexpected end of file')
 }
 
 function damage(code: string, message: string): Error {

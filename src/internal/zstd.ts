@@ -22,10 +22,6 @@ export async function* unzstd(input: AsyncGenerator<Buffer, void, undefined>): A
   const feeder = new Feeder(input)
   while (await feeder.hasMore()) {
     const params = { [zlib.constants.ZSTD_d_windowLogMax]: maxWindowLog }
-    const decoder = zlib.createZstdDecompress({ chunkSize, params })
-    const fed = feeder.feed(decoder)
-    yield* decoder as AsyncIterable<Buffer>
-    await fed
-    feeder.takeBack(decoder)
+    yield* feeder.through(zlib.createZstdDecompress({ chunkSize, params }))
   }
 }

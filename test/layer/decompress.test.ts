@@ -166,6 +166,23 @@ describe('decompress', () => {
       await expect(digested(zlib.gzipSync(content).subarray(0, end))).rejects.toThrow(/damaged or cut short/)
     })
 
+    it('is not kept busy by many small members, or by a long name', async () => {
+      const many = Buffer.concat(Array(10_000).fill(zlib.gzipSync('x')))
+      const [header, body] = [Buffer.from(zlib.gzipSync('x').subarray(0, 10)), zlib.gzipSync('x').subarray(10)]
+      header[3] = 8
+      const long = Buffer.concat([header, Buffer.alloc(2 << 20, 'n'), Buffer.from([0]), body])
+      const timeOf = async (blob: Buffer, how: DecompressOptions): Promise<number> => {
+        const before = process.cpuUsage()
+        await all(source(blob), undefined, how)
+        const { user, system } = process.cpuUsage(before)
+        return user + system
+      }
+      for (const blob of [many, long]) {
+        const usual = await timeOf(blob, { digested: false })
+        expect(await timeOf(blob, { digested: true })).toBeLessThan(20 * usual + 200_000)
+      }
+    })
+
     it('refuses flags and methods that nobody knows', async () => {
       for (const [at, value] of [
         [2, 7],

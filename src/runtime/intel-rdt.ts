@@ -31,7 +31,8 @@ const at = '/linux/intelRdt'
 /**
  * Plans `linux.intelRdt` (config-linux.md, "IntelRdt"). A class of service that has no name is the container's own and
  * goes with it; one that is there already is used as it is, and has to be as the config says.
- * @throws UnsupportedError where no resctrl file system is mounted. @throws NotFoundError, ConflictError for a class
+ * @throws InvalidArgumentError for a class that would lie elsewhere. @throws UnsupportedError where no resctrl file system is
+ * mounted. @throws NotFoundError, ConflictError for a class
  * that has to be there and is not, or is another one.
  */
 export function planIntelRdt({ id, intelRdt, host, firstDescriptor }: IntelRdtOptions): IntelRdtPlan {
@@ -43,6 +44,11 @@ export function planIntelRdt({ id, intelRdt, host, firstDescriptor }: IntelRdtOp
     })
   }
   const { closID = '' } = intelRdt
+  if (/^\.\.?$|.\/|\/./.test(closID)) {
+    throw new InvalidArgumentError(`${at}/closID: ${JSON.stringify(closID)} is no name of a class of service`, {
+      subject: closID,
+    })
+  }
   const schemata = schemataOf(intelRdt)
   const { directory, group } = groupsOf(id, intelRdt, mountPoint)
   const isThere = host.isDirectory(directory)

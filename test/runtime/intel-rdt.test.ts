@@ -67,6 +67,9 @@ describe('a class of service', () => {
     expect(() => calls({ closID: 'gold', l3CacheSchema: l3 }, there)).toThrow(thrown('ERR_OCI_CONFLICT'))
     expect(() => calls({ closID: 'silver' }, there)).toThrow(thrown('ERR_OCI_NOT_FOUND'))
     expect(() => calls({ schemata: ['no line'] })).toThrow(thrown('ERR_OCI_INVALID_ARGUMENT'))
+    for (const closID of ['..', '.', '../../../tmp/class', 'a/b', '/a', 'a/']) {
+      expect(() => calls({ closID, l3CacheSchema: l3 })).toThrow(thrown('ERR_OCI_INVALID_ARGUMENT'))
+    }
   })
 
   it('counts what the container uses when that is asked for', () => {

@@ -1,5 +1,7 @@
 import { join, posix } from 'node:path'
 import { InvalidArgumentError } from '../errors.ts'
+import { describe } from '../internal/choice.ts'
+import { isJsonObject } from '../internal/json.ts'
 import type { Call } from '../linux/call.ts'
 import { AT_FDCWD, close, dup3, mkdirat, O, O_DIRECTORY, openat, write } from '../linux/calls/files.ts'
 import type { Host } from './host.ts'
@@ -100,6 +102,7 @@ function subPaths(wanted: SubCgroupPath = '', cgroups: readonly ExecCgroup[]): (
     const sub = subPath(wanted)
     return ({ isOwn }) => (isOwn ? sub : '')
   }
+  if (!isJsonObject(wanted)) throw noPath(wanted)
   const subs = new Map<ExecCgroup, string>()
   for (const [controller, path] of Object.entries(wanted)) {
     const cgroup = cgroups.find(({ controllers, isOwn }) => isOwn && controllers.includes(controller))
@@ -122,10 +125,20 @@ function subPaths(wanted: SubCgroupPath = '', cgroups: readonly ExecCgroup[]): (
 
 /** @throws InvalidArgumentError for a path that leads out of the container's cgroup. */
 function subPath(path: string): string {
+  if (typeof path !== 'string' || path.includes('\0')) throw noPath(path)
   if (path.split('/').includes('..')) {
     throw new InvalidArgumentError(`the cgroup of an exec must not contain "..": ${JSON.stringify(path)}`, {
       subject: path,
     })
   }
   return posix.normalize(`/${path}`).replace(/^\/|\/$/g, '')
+}
+
+function noPath(given: unknown): InvalidArgumentError {
+  return new InvalidArgumentError(
+    `the cgroup of an exec must be a path, or paths by controller, not ${describe(given)}`,
+    {
+      subject: 'cgroup',
+    },
+  )
 }

@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { LinuxIntelRdt, LinuxResources } from '../../src/bundle/index.ts'
 import { formatCalls } from '../../src/linux/format.ts'
 import { hostHierarchies, v1MountPoint } from '../../src/runtime/cgroups/hierarchies.ts'
+import { planExecCgroups } from '../../src/runtime/exec-cgroups.ts'
 import { planExec } from '../../src/runtime/exec-plan.ts'
 import { thisHost } from '../../src/runtime/host.ts'
 import { exec, type RuntimeContainer } from '../../src/runtime/index.ts'
@@ -140,5 +141,15 @@ describe('exec into a class of service', () => {
   it('does nothing of it where there is none', () => {
     expect(planned(undefined).joiner).not.toContain('resctrl')
     expect(planned({ closID: 'gold' }, false).joiner).not.toContain('resctrl')
+  })
+})
+
+describe('the cgroup of an exec', () => {
+  it.each([null, 5, { cpu: 5 }, { cpu: null }, ['cpu'], 'a\0b', { cpu: 'a\0b' }])('is a path, not %j', (given) => {
+    const cgroups = [{ directory: '/sys/fs/cgroup/cpu/box', version: 1, controllers: ['cpu'], isOwn: true }] as const
+    const subCgroup = given as unknown as string
+    expect(() => planExecCgroups({ cgroups, subCgroup, firstDescriptor: 100, host: thisHost() })).toThrow(
+      expect.objectContaining({ code: 'ERR_OCI_INVALID_ARGUMENT' }),
+    )
   })
 })

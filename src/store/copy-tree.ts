@@ -33,7 +33,7 @@ export interface CopyTreeOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** Translates the ids of owners. @throws LayerError for one that has no counterpart. */
+/** Translates the ids of owners. @throws UnsupportedError for one that has no counterpart. */
 export interface OwnerMap {
   uid(id: number): number
   gid(id: number): number

@@ -3,21 +3,13 @@ import { Readable } from 'node:stream'
 import { ConflictError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import type { Digest } from '../image/digest.ts'
-import { isLayerType } from '../image/media-type.ts'
 import { untilAborted } from '../internal/abort.ts'
 import { hasCode } from '../internal/file-error.ts'
 import type { ContentOptions, ContentStore, Fetcher, ReceiveOptions, Receiver } from './interfaces.ts'
 import { hasOwnPieces, markOwnPieces } from './own-pieces.ts'
-import { collect, verified } from './verify.ts'
 
 /** Bytes that are read at a time. */
 const chunkSize = 1024 * 1024
-
-/**
- * Size of what is held in memory until it is at the store, in bytes: whoever wants a config does not wait for the disk. Of a layer
- * they do: it is not to be unpacked before its blob is there.
- */
-const smallSize = 128 * 1024
 
 /**
  * Content that can be read while it arrives. What is pushed to {@link Arrivals.target} arrives at a store, and whoever
@@ -88,12 +80,6 @@ export class Arrivals implements Fetcher {
     options: ReceiveOptions | undefined,
   ): Promise<void> {
     const arrival = this.#arrivalOf(descriptor)
-    if (descriptor.size <= smallSize && !isLayerType(descriptor.mediaType)) {
-      const { signal, onBytes } = options ?? {}
-      const content = await collect(verified(descriptor, await from(0), { signal, onBytes }))
-      arrival.hold(content)
-      return this.#push(descriptor, content, { signal })
-    }
     const onWritten = (path: string, bytes: number): void => arrival.written(path, bytes)
     await this.#store.receive(descriptor, from, { ...options, onWritten })
     arrival.complete()
@@ -104,10 +90,6 @@ export class Arrivals implements Fetcher {
     const attempt = arrival.attempt
     const beyond = (position: number): Promise<number> => arrival.beyond(position, attempt, signal)
     await beyond(0)
-    if (arrival.content !== undefined) {
-      yield Buffer.from(arrival.content)
-      return
-    }
     const file = await arrival.open()
     if (file === undefined) {
       await beyond(Number.POSITIVE_INFINITY)
@@ -140,8 +122,6 @@ class Arrival {
   #path: string | undefined
   #bytes = 0
   #isComplete = false
-  /** All of it, where it is held in memory; it may not be in the store yet. */
-  content: Uint8Array | undefined
   /** Counts how often it has begun anew. */
   attempt = 0
   #waiting: (() => void)[] = []
@@ -155,12 +135,6 @@ class Arrival {
     if (bytes < this.#bytes) this.attempt += 1
     this.#path = path
     this.#bytes = bytes
-    this.#wake()
-  }
-
-  /** All of it has come, and has been verified. */
-  hold(content: Uint8Array): void {
-    this.content = content
     this.#wake()
   }
 
@@ -186,17 +160,13 @@ class Arrival {
    * @throws ConflictError when it is fetched anew since `attempt`. @throws `signal.reason`
    */
   async beyond(position: number, attempt: number, signal: AbortSignal | undefined): Promise<number> {
-    while (this.attempt === attempt && !this.#isWhole && this.#bytes <= position) {
+    while (this.attempt === attempt && !this.#isComplete && this.#bytes <= position) {
       await untilAborted(new Promise<void>((resolve) => this.#waiting.push(resolve)), signal)
     }
     if (this.attempt !== attempt) {
       throw new ConflictError(this.#digest, 'what had arrived of it was not what its digest says; it is fetched anew')
     }
-    return this.#isWhole ? Number.POSITIVE_INFINITY : this.#bytes
-  }
-
-  get #isWhole(): boolean {
-    return this.#isComplete || this.content !== undefined
+    return this.#isComplete ? Number.POSITIVE_INFINITY : this.#bytes
   }
 
   #wake(): void {

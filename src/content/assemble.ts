@@ -5,7 +5,6 @@ import { DigestMismatchError, SizeMismatchError } from '../errors.ts'
 import type { Descriptor } from '../image/descriptor.ts'
 import { complete } from './complete.ts'
 import type { ReceiveOptions } from './interfaces.ts'
-import type { LayoutOptions } from './layout-options.ts'
 import type { PartialFiles } from './partial-files.ts'
 import { syncFolder } from './publish.ts'
 
@@ -19,7 +18,7 @@ export async function assemble(
   path: string,
   descriptor: Descriptor,
   open: (offset: number) => Promise<Readable>,
-  options: ReceiveOptions & Pick<LayoutOptions, 'sync' | 'syncPath'>,
+  options: ReceiveOptions & { readonly sync: boolean },
 ): Promise<void> {
   let failure: unknown
   const note = (error: unknown): void => {
@@ -35,12 +34,12 @@ export async function assemble(
   await mkdir(dirname(path), { recursive: true })
   const partial = await partials.take(descriptor.digest)
   try {
-    const { onWritten, sync, syncPath, ...rest } = options
+    const { onWritten, ...rest } = options
     const written = (bytes: number): void => onWritten?.(partial.path, bytes)
     await complete(partial.file, descriptor, opened, { ...rest, onWritten: written })
     // All of it may have come long ago; whoever collects what nobody needs goes by this time.
     await partial.file.utimes(new Date(), new Date())
-    if (sync) await (syncPath?.(partial.path) ?? partial.file.datasync())
+    if (options.sync) await partial.file.datasync()
     await rename(partial.path, path)
   } catch (error) {
     const isWrong = error instanceof DigestMismatchError || error instanceof SizeMismatchError
@@ -49,5 +48,5 @@ export async function assemble(
     throw error
   }
   await partial.discard()
-  if (options.sync) await (options.syncPath ?? syncFolder)(dirname(path))
+  if (options.sync) await syncFolder(dirname(path))
 }

@@ -10,7 +10,7 @@ import { mediaType } from '../image/media-type.ts'
 import { fileError, hasCode } from '../internal/file-error.ts'
 import { inTurn } from '../internal/in-turn.ts'
 import { assemble } from './assemble.ts'
-import { fileLock } from './file-lock.ts'
+import { type Exclusive, fileLock } from './file-lock.ts'
 import type {
   ContentOptions,
   ContentStore,
@@ -21,7 +21,6 @@ import type {
   ReferrersOptions,
 } from './interfaces.ts'
 import { LayoutIndex } from './layout-index.ts'
-import type { LayoutOptions, TagOptions } from './layout-options.ts'
 import { documentLimits } from './limits.ts'
 import { measure } from './measure.ts'
 import { mediaTypeOf, unknownType } from './media-type-of.ts'
@@ -36,8 +35,31 @@ import { readAll, verified } from './verify.ts'
 import { writeStream } from './write-stream.ts'
 
 export type { Exclusive } from './file-lock.ts'
-export type { LayoutOptions, TagOptions } from './layout-options.ts'
 export type { NamedDescriptor } from './named.ts'
+
+/** Options of {@link LayoutStore}. */
+export interface LayoutOptions extends ContentOptions {
+  /**
+   * Guards changes of `index.json` against other processes. Default: a lock file in `ingest`. Whoever
+   * writes to the same layout must use the same lock.
+   */
+  readonly lock?: Exclusive | undefined
+  /** Whether to wait until content is on the disk before it is seen; default true. */
+  readonly sync?: boolean | undefined
+  /** Bytes of `index.json` at most; default 4 MiB. */
+  readonly maxIndexBytes?: number | undefined
+  /**
+   * Whether what has arrived of a large blob is kept when the rest does not come, so that the next copy, in
+   * any process, fetches the rest only; default true. It stays in `ingest` for a day, of 16 blobs at most.
+   */
+  readonly resumable?: boolean | undefined
+}
+
+/** Options of {@link LayoutStore.tag}. */
+export interface TagOptions extends ContentOptions {
+  /** Whether what the reference named before stays listed, without a name if it has no other. Default false. */
+  readonly keepReplaced?: boolean | undefined
+}
 
 /** Folder, in the layout, for what is not complete yet. */
 const ingest = 'ingest'
@@ -61,14 +83,12 @@ export class LayoutStore implements ContentStore, Receiver, ReferrersLister {
   readonly path: string
   readonly #index: LayoutIndex
   readonly #sync: boolean
-  readonly #syncPath: LayoutOptions['syncPath']
   readonly #partials: PartialFiles | undefined
   readonly #referrers: Map<Digest, Referrer | undefined> = new Map()
 
   private constructor(path: string, options: LayoutOptions) {
     this.path = path
     this.#sync = options.sync ?? true
-    this.#syncPath = options.syncPath
     this.#partials = (options.resumable ?? true) ? new PartialFiles(join(path, ingest)) : undefined
     this.#index = new LayoutIndex(join(path, 'index.json'), {
       lock: options.lock ?? fileLock(join(path, ingest, 'index.lock')),
@@ -217,8 +237,7 @@ export class LayoutStore implements ContentStore, Receiver, ReferrersLister {
     }
     try {
       await mkdir(join(this.path, ingest), { recursive: true })
-      const how = { ...options, sync: this.#sync, syncPath: this.#syncPath }
-      await assemble(this.#partials, this.blobPath(digest), descriptor, open, how)
+      await assemble(this.#partials, this.blobPath(digest), descriptor, open, { ...options, sync: this.#sync })
     } catch (error) {
       signal?.throwIfAborted()
       throw fileError(error, `writing ${digest}`, digest)

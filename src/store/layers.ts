@@ -89,9 +89,8 @@ export class Layers {
     if (known !== undefined && existsSync(this.diffPath(chainId))) return known
     const directory = layerPath(this.#paths, chainId)
     const record = await readRecord(directory)
-    if (record === undefined) return undefined
-    const good = record.bootId === (await currentBootId()) || (await isSynced(directory))
-    if (!good) return undefined
+    const good = record?.bootId === (await currentBootId()) || (await isSynced(directory))
+    if (record === undefined || !good) return undefined
     if (record.marks === 'files') {
       if (toCopy) return record
       if ((await this.#rootfs()).kind === 'overlay') return undefined

@@ -30,7 +30,7 @@ import { type PruneOptions, type PruneReport, prune } from './prune.ts'
 import { type RemovedImage, type RemoveImageOptions, removeImage } from './remove-image.ts'
 import { type RepairOptions, type RepairReport, repair } from './repair.ts'
 import { probeRootfs, type Rootfs, type RootfsOptions } from './rootfs.ts'
-import { syncFileSystem, syncPath } from './sync.ts'
+import { syncFileSystem } from './sync.ts'
 import { type UnpackedImage, unpackImage } from './unpack.ts'
 import { settleUnsynced } from './unsynced.ts'
 import { Volumes } from './volumes.ts'
@@ -104,7 +104,7 @@ export class Store implements ContentStore, Receiver {
     if (process.platform !== 'linux')
       return new Store(paths, await LayoutStore.create(paths.content, { sync, signal }), options)
     const lock = exclusive(join(paths.locks, 'index.lock'))
-    const content = await LayoutStore.create(paths.content, { sync, syncPath, signal, lock })
+    const content = await LayoutStore.create(paths.content, { sync, signal, lock })
     const store = new Store(paths, content, options)
     await store.#reclaim()
     await settleUnsynced(paths, content, sync, signal)
@@ -256,7 +256,9 @@ export class Store implements ContentStore, Receiver {
       const { digest } = manifest.config
       await lease?.add(...chainIds(config.rootfs.diff_ids), digest, ...manifest.layers.map((layer) => layer.digest))
       if (this.#durability === 'none') return await unpackImage(this.#layers, manifest, config, options)
-      return await this.#unpackSyncing(manifest, config, options)
+      const image = await this.#unpackSyncing(manifest, config, options)
+      await this.#layers.sync(image.chainIds)
+      return image
     } finally {
       await lease?.release()
     }
@@ -269,10 +271,7 @@ export class Store implements ContentStore, Receiver {
       options.onProgress?.(progress)
     }
     try {
-      const image = await unpackImage(this.#layers, manifest, config, { ...options, onProgress })
-      // Not after what is under way, which ends by waiting for the disk: the rest is written meanwhile.
-      await this.#layers.sync(image.chainIds)
-      return image
+      return await unpackImage(this.#layers, manifest, config, { ...options, onProgress })
     } finally {
       await early.end()
     }

@@ -74,44 +74,6 @@ describe('content that arrives', () => {
     expect(small.equals(await found)).toBe(true)
   })
 
-  it('is read as soon as it has come, where it is small and no layer, though the store is not done with it', async () => {
-    const store = await newStore()
-    let go = (): void => {}
-    const stored = new Promise<void>((resolve) => {
-      go = resolve
-    })
-    const push = store.push.bind(store)
-    store.push = async (...what) => {
-      await stored
-      return push(...what)
-    }
-    const small = Buffer.from('small')
-    const descriptor = descriptorOf('text/plain', small)
-    const arrivals = new Arrivals(store)
-    const early = collect(await arrivals.fetch(descriptor))
-    const received = arrivals.target.receive(descriptor, async () => Readable.from([small]))
-    expect(small.equals(await early)).toBe(true)
-    expect(await store.exists(descriptor)).toBe(false)
-    const layer = descriptorOf(mediaType.ociLayer, Buffer.from('layer'))
-    const late = collect(await arrivals.fetch(layer))
-    const unpackable = arrivals.target.receive(layer, async () => Readable.from([Buffer.from('layer')]))
-    await expect(Promise.race([late, new Promise((resolve) => setTimeout(resolve, 50))])).resolves.toBeUndefined()
-    go()
-    await Promise.all([received, unpackable])
-    expect(await store.exists(descriptor)).toBe(true)
-    expect((await late).toString()).toBe('layer')
-  })
-
-  it('is not read where it is small and its digest is wrong', async () => {
-    const arrivals = new Arrivals(await newStore())
-    const descriptor = descriptorOf('text/plain', Buffer.from('small'))
-    const read = collect(await arrivals.fetch(descriptor))
-    const wrong = Readable.from([Buffer.from('sm0ll')])
-    await expect(arrivals.target.receive(descriptor, async () => wrong)).rejects.toThrow(DigestMismatchError)
-    arrivals.over()
-    await expect(read).rejects.toThrow(NotFoundError)
-  })
-
   it('never ends as if it were whole when its digest is wrong: whoever waits goes when he is told', async () => {
     const arrivals = new Arrivals(await newStore())
     const stop = new AbortController()

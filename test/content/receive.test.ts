@@ -91,20 +91,6 @@ function imageServer(serveLayer: (request: IncomingMessage, response: ServerResp
 }
 
 describe('a copy to a layout', () => {
-  it('has a large blob put on the disk before it has its name, and the name after that', async () => {
-    const { path, remove } = await temporaryDirectory()
-    cleanups.push(remove)
-    const synced: { readonly path: string; readonly seen: boolean }[] = []
-    const store = await LayoutStore.create(join(path, 'layout'), {
-      syncPath: async (each) => void synced.push({ path: each, seen: await store.exists(layer.descriptor) }),
-    })
-    await store.receive(layer.descriptor, async () => Readable.from([bytes]))
-    expect(synced).toEqual([
-      { path: expect.stringContaining(join(store.path, 'ingest')), seen: false },
-      { path: join(store.path, 'blobs', 'sha256'), seen: true },
-    ])
-  })
-
   it('costs, after the process was killed, only the bytes that had not arrived', async () => {
     const store = await newLayout()
     let hang = true

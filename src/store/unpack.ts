@@ -33,6 +33,8 @@ export async function unpackImage(
   if (found !== undefined) return stackOf(found, layers)
   const stop = new AbortController()
   const forward = (): void => stop.abort(options.signal?.reason)
+  // What is aborted already tells nobody any more.
+  if (options.signal?.aborted === true) forward()
   options.signal?.addEventListener('abort', forward, { once: true })
   try {
     const records = await ensureAll(layers, steps, { ...options, signal: stop.signal }, stop)

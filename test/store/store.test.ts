@@ -260,6 +260,17 @@ describe('unpacking', () => {
       await expect(store.unpack({ ...one.manifest, layers }, one.config)).rejects.toThrow(UnsupportedError)
     })
 
+    it('when it is aborted before it has begun', async () => {
+      const one = image([base, more])
+      await put(store, one)
+      const controller = new AbortController()
+      const reason = new Error('enough')
+      const unpacked = store.unpack(one.manifest, one.config, { signal: controller.signal })
+      controller.abort(reason)
+      await expect(unpacked).rejects.toBe(reason)
+      expect(leftovers()).toEqual([])
+    })
+
     it('when it is aborted, with the reason', async () => {
       const big = image([base, tar({ name: 'big', content: Buffer.alloc(5_000_000, 'x') })])
       await put(store, big)

@@ -13,6 +13,7 @@ import {
   UnsupportedError,
 } from '../../src/errors.ts'
 import { chainIds, type Descriptor, digestOf, mediaType } from '../../src/image/index.ts'
+import { untilAborted } from '../../src/internal/abort.ts'
 import { openStore, type Store, type UnpackProgress } from '../../src/store/index.ts'
 import { tar } from '../layer/support/tar.ts'
 import { tree } from '../layer/support/tree.ts'
@@ -260,15 +261,20 @@ describe('unpacking', () => {
       await expect(store.unpack({ ...one.manifest, layers }, one.config)).rejects.toThrow(UnsupportedError)
     })
 
-    it('when it is aborted before it has begun', async () => {
+    it('when it is aborted at any moment before its content comes', { timeout: 5000 }, async () => {
       const one = image([base, more])
-      await put(store, one)
-      const controller = new AbortController()
       const reason = new Error('enough')
-      const unpacked = store.unpack(one.manifest, one.config, { signal: controller.signal })
-      controller.abort(reason)
-      await expect(unpacked).rejects.toBe(reason)
-      expect(leftovers()).toEqual([])
+      const fetch = (_: Descriptor, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<never> =>
+        untilAborted(new Promise<never>(() => {}), options.signal)
+      const content = { fetch }
+      for (let turns = 0; turns < 30; turns += 1) {
+        const controller = new AbortController()
+        const unpacked = store.unpack(one.manifest, one.config, { signal: controller.signal, content })
+        unpacked.catch(() => {})
+        for (let i = 0; i < turns; i += 1) await new Promise((resolve) => setImmediate(resolve))
+        controller.abort(reason)
+        await expect(unpacked).rejects.toBe(reason)
+      }
     })
 
     it('when it is aborted, with the reason', async () => {

@@ -5,6 +5,7 @@ import { type Descriptor, embeddedContent } from '../image/descriptor.ts'
 import { type Digest, isVerifiable } from '../image/digest.ts'
 import { parseManifestOrIndex, successors } from '../image/manifest.ts'
 import { isForeignLayerType, isIndexType, isManifestType } from '../image/media-type.ts'
+import { onAbort } from '../internal/abort.ts'
 import { Semaphore } from '../internal/semaphore.ts'
 import { type CopyFailure, noteFailure } from './copy-failure.ts'
 import { type ProgressListener, ProgressMeter, type TransferMeter } from './copy-progress.ts'
@@ -75,9 +76,7 @@ export class CopyGraph {
 
   /** Copies the graph below the root that `choose` names, and what refers to it; returns that root. */
   async copy(choose: (read: DocumentReader, signal: AbortSignal) => Promise<CopyRoot>): Promise<Descriptor> {
-    const onAbort = (): void => this.#controller.abort(this.#signal?.reason)
-    if (this.#signal?.aborted) onAbort()
-    else this.#signal?.addEventListener('abort', onAbort, { once: true })
+    const unlink = onAbort(this.#signal, () => this.#controller.abort(this.#signal?.reason))
     try {
       return await this.#guard(async () => {
         const read: DocumentReader = (descriptor, limit) => this.#read(descriptor, limit)
@@ -92,7 +91,7 @@ export class CopyGraph {
       await Promise.allSettled(this.#tasks.values())
       throw this.#controller.signal.reason
     } finally {
-      this.#signal?.removeEventListener('abort', onAbort)
+      unlink()
     }
   }
 

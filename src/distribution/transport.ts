@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream'
 import { InvalidArgumentError, NetworkError, ProtocolError, TimeoutError } from '../errors.ts'
-import { untilAborted } from '../internal/abort.ts'
+import { onAbort, untilAborted } from '../internal/abort.ts'
 import { redactText, redactUrl } from '../internal/redact.ts'
 import {
   createPooledFetch,
@@ -103,8 +103,7 @@ export class Transport {
     const { signal } = request
     signal?.throwIfAborted()
     const controller = new AbortController()
-    const forward = (): void => controller.abort(signal?.reason)
-    signal?.addEventListener('abort', forward, { once: true })
+    const unlink = onAbort(signal, () => controller.abort(signal?.reason))
     let timer: NodeJS.Timeout | undefined
     let settled = false
     const startTimer = (): void => {
@@ -127,7 +126,7 @@ export class Transport {
     } finally {
       settled = true
       clearTimeout(timer)
-      signal?.removeEventListener('abort', forward)
+      unlink()
     }
   }
 

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { ConflictError, ExecError, InvalidArgumentError, LimitError, type OciErrorOptions } from '../errors.ts'
-import { deadline } from '../internal/abort.ts'
+import { deadline, onAbort } from '../internal/abort.ts'
 import { toBytes, toMilliseconds } from '../internal/units.ts'
 import { readAccounts } from './accounts.ts'
 import type { ExecOptions, ExecResult, SpawnOptions } from './exec-options.ts'
@@ -87,13 +87,11 @@ async function collect(
       else outputs[name].push(chunk)
     })
   }
-  const onAbort = (): void => stop(signal.reason)
-  signal.addEventListener('abort', onAbort, { once: true })
-  if (signal.aborted) onAbort()
+  const unlink = onAbort(signal, () => stop(signal.reason))
   try {
     await started.drained()
   } finally {
-    signal.removeEventListener('abort', onAbort)
+    unlink()
   }
   const { code, signal: endedBy } = await started.exited
   const text = (chunks: readonly Buffer[]): string => Buffer.concat(chunks).toString()

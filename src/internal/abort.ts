@@ -16,6 +16,16 @@ export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal |
   }
 }
 
+/**
+ * Calls `act` once when `signal` aborts, and at once when it has already, of which it tells nobody any more.
+ * @returns what ends that; to be called when there is nothing left to abort.
+ */
+export function onAbort(signal: AbortSignal | undefined, act: () => void): () => void {
+  if (signal?.aborted === true) act()
+  else signal?.addEventListener('abort', act, { once: true })
+  return () => signal?.removeEventListener('abort', act)
+}
+
 /** Resolves after `ms` milliseconds; rejects with `signal.reason` when aborted first. */
 export async function delay(ms: number, signal?: AbortSignal): Promise<void> {
   let timer: NodeJS.Timeout | undefined
@@ -40,15 +50,13 @@ export interface Deadline {
 /** A signal that aborts with a {@link TimeoutError} after `ms`, or with the caller's reason. */
 export function deadline(subject: string, ms: number | undefined, signal: AbortSignal | undefined): Deadline {
   const controller = new AbortController()
-  const forward = (): void => controller.abort(signal?.reason)
-  if (signal?.aborted) forward()
-  else signal?.addEventListener('abort', forward, { once: true })
+  const unlink = onAbort(signal, () => controller.abort(signal?.reason))
   const timer = ms === undefined ? undefined : setTimeout(() => controller.abort(new TimeoutError(subject, ms)), ms)
   return {
     signal: controller.signal,
     clear() {
       clearTimeout(timer)
-      signal?.removeEventListener('abort', forward)
+      unlink()
     },
   }
 }

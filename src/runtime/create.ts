@@ -1,5 +1,6 @@
 import type { Spec } from '../bundle/spec.ts'
 import { InvalidArgumentError } from '../errors.ts'
+import { onAbort } from '../internal/abort.ts'
 import { stringifyJsonInt64 } from '../internal/json-int64.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import type { RuntimeContainer } from './container.ts'
@@ -162,8 +163,7 @@ async function attempt(options: InternalCreateOptions, root: string): Promise<Ma
     throw unusable(cause, 'config')
   }
   const creation = new Creation(options, plan, directory)
-  const interrupt = (): void => creation.interrupt()
-  signal?.addEventListener('abort', interrupt, { once: true })
+  const unlink = onAbort(signal, () => creation.interrupt())
   try {
     const container = await creation.run()
     return { container, plan, streams: creation.streams }
@@ -173,7 +173,7 @@ async function attempt(options: InternalCreateOptions, root: string): Promise<Ma
     forgetForesight(plan)
     return undefined
   } finally {
-    signal?.removeEventListener('abort', interrupt)
+    unlink()
   }
 }
 

@@ -1,6 +1,7 @@
 import { type FSWatcher, watch } from 'node:fs'
 import { join } from 'node:path'
 import { ConflictError, InvalidArgumentError } from '../errors.ts'
+import { onAbort } from '../internal/abort.ts'
 import { hasCode } from '../internal/file-error.ts'
 import { type Duration, toMilliseconds } from '../internal/units.ts'
 import { isFrozen } from './cgroups/freezer.ts'
@@ -57,8 +58,7 @@ export async function* eventsOf(
   const queue = new EventQueue(record, interval)
   const end = new AbortController()
   const stop = (): void => end.abort()
-  options.signal?.addEventListener('abort', stop, { once: true })
-  if (options.signal?.aborted === true) stop()
+  const unlink = onAbort(options.signal, stop)
   try {
     queue.watch()
     // None of these rejects but for a fault that the reader should learn of.
@@ -71,7 +71,7 @@ export async function* eventsOf(
     for (const source of sources) source.catch((error: unknown) => queue.fail(end.signal.aborted ? undefined : error))
     yield* queue.read()
   } finally {
-    options.signal?.removeEventListener('abort', stop)
+    unlink()
     stop()
     queue.close()
   }

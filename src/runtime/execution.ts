@@ -1,6 +1,6 @@
 import { closeSync } from 'node:fs'
 import { RemoteExitError, SyscallError } from '../errors.ts'
-import { delay } from '../internal/abort.ts'
+import { delay, onAbort } from '../internal/abort.ts'
 import { type Settled, settled, unsettled } from '../internal/settled.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
 import { type Call, out } from '../linux/call.ts'
@@ -50,8 +50,7 @@ export class Execution {
   /** Makes the process. @throws what `exec` throws; nothing is left behind. */
   async run(): Promise<RuntimeProcess> {
     const { signal } = this.options
-    const interrupt = (): void => this.interrupt()
-    signal?.addEventListener('abort', interrupt, { once: true })
+    const unlink = onAbort(signal, () => this.interrupt())
     try {
       return await this.make()
     } catch (cause) {
@@ -59,7 +58,7 @@ export class Execution {
       signal?.throwIfAborted()
       throw this.failure(cause)
     } finally {
-      signal?.removeEventListener('abort', interrupt)
+      unlink()
       this.link?.close()
     }
   }

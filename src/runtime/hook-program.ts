@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { closeSync, fstatSync, readSync, writeSync } from 'node:fs'
 import { RuntimeError, TimeoutError } from '../errors.ts'
-import { deadline } from '../internal/abort.ts'
+import { deadline, onAbort } from '../internal/abort.ts'
 import { MFD, memfdCreate } from '../linux/calls/files.ts'
 import { perform } from '../linux/local.ts'
 import { execIn } from './exec.ts'
@@ -59,13 +59,12 @@ function runOutside({ hook, state, signal }: HookRun, input: number, errors: num
       // A group of its own, to be killed with all that it has started.
       detached: true,
     })
-    const kill = (): void => {
+    const unlink = onAbort(signal, () => {
       if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
-    }
-    signal.addEventListener('abort', kill, { once: true })
+    })
     child.once('error', reject)
     child.once('exit', (code, by) => {
-      signal.removeEventListener('abort', kill)
+      unlink()
       resolve({ code: code ?? 255, signal: by ?? undefined })
     })
   })
@@ -90,17 +89,15 @@ async function runInside({ kind, hook, target, signal }: HookRun, input: number,
     whole: true,
     signal,
   })
-  const kill = (): void => {
+  const unlink = onAbort(signal, () => {
     try {
       started.kill('SIGKILL')
     } catch {
       // It has ended.
     }
-  }
-  signal.addEventListener('abort', kill, { once: true })
-  if (signal.aborted) kill()
+  })
   const ended = await started.exited
-  signal.removeEventListener('abort', kill)
+  unlink()
   return ended
 }
 

@@ -4,6 +4,7 @@ import type { ImageConfig } from '../image/config.ts'
 import type { Digest } from '../image/digest.ts'
 import { assertLayerCount, type ImageManifest } from '../image/manifest.ts'
 import { isLayerType } from '../image/media-type.ts'
+import { onAbort } from '../internal/abort.ts'
 import { Semaphore } from '../internal/semaphore.ts'
 import type { LayerRecord } from './layer-record.ts'
 import { type LayerStep, type Layers, skipped, type UnpackOptions } from './layers.ts'
@@ -32,15 +33,12 @@ export async function unpackImage(
   const found = await findAll(layers, steps, options)
   if (found !== undefined) return stackOf(found, layers)
   const stop = new AbortController()
-  const forward = (): void => stop.abort(options.signal?.reason)
-  // What is aborted already tells nobody any more.
-  if (options.signal?.aborted === true) forward()
-  options.signal?.addEventListener('abort', forward, { once: true })
+  const unlink = onAbort(options.signal, () => stop.abort(options.signal?.reason))
   try {
     const records = await ensureAll(layers, steps, { ...options, signal: stop.signal }, stop)
     return stackOf(records, layers)
   } finally {
-    options.signal?.removeEventListener('abort', forward)
+    unlink()
   }
 }
 

@@ -90,8 +90,8 @@ async function runHelper(
   input: string,
   signal: AbortSignal | undefined,
 ): Promise<{ readonly code: number | NodeJS.Signals | null; readonly output: Buffer }> {
-  signal?.throwIfAborted()
   const { spawn } = await import('node:child_process')
+  signal?.throwIfAborted()
   const child = spawn(program, [verb], { stdio: ['pipe', 'pipe', 'ignore'], shell: false, windowsHide: true })
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream'
 import { DigestMismatchError, LimitError } from '../../errors.ts'
 import { createDigester, type Digest, digestAlgorithm } from '../../image/digest.ts'
+import { onAbort } from '../../internal/abort.ts'
 import { freeMemory } from '../../internal/free-memory.ts'
 import { isTurnOver, nextTurn } from '../../internal/turn.ts'
 import { type Compression, type DecompressionCounters, decompress, isWholeOutput } from '../decompress.ts'
@@ -140,9 +141,8 @@ async function readLayer(
   const counters: DecompressionCounters = { compressed: 0 }
   const digester = createDigester(diffId === undefined ? undefined : digestAlgorithm(diffId))
   const reader = new TarReader(planner, limits)
-  const abort = (): void => void source.destroy(signal?.reason)
   signal?.throwIfAborted()
-  signal?.addEventListener('abort', abort, { once: true })
+  const unlink = onAbort(signal, () => void source.destroy(signal?.reason))
   const full = (): boolean => isEnough(batches)
   let size = 0
   try {
@@ -165,7 +165,7 @@ async function readLayer(
     signal?.throwIfAborted()
     throw error
   } finally {
-    signal?.removeEventListener('abort', abort)
+    unlink()
   }
   reader.end()
   const { compression = 'none' } = counters

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { InvalidArgumentError, SyscallError, UnsupportedError } from '../../errors.ts'
+import { onAbort } from '../../internal/abort.ts'
 import { type Duration, toMilliseconds } from '../../internal/units.ts'
 import { AT_FDCWD, dup3, O, openat, write } from '../../linux/calls/files.ts'
 import { waitForEvent } from '../../linux/calls/processes.ts'
@@ -41,8 +42,7 @@ export async function watchPressure(
   // The kernel takes the last byte for the end of the text.
   const text = Buffer.from(`${kind} ${stall} ${window}\0`)
   const remote = Remote.spawn()
-  const end = (): void => void remote.close().catch(() => {})
-  signal.addEventListener('abort', end, { once: true })
+  const unlink = onAbort(signal, () => void remote.close().catch(() => {}))
   try {
     const why = { step: `watch the pressure of ${resource}` }
     const opened = openat(AT_FDCWD, join(v2, `${resource}.pressure`), O.RDWR | O.NONBLOCK, 0, why)
@@ -60,7 +60,7 @@ export async function watchPressure(
     }
     throw error
   } finally {
-    signal.removeEventListener('abort', end)
+    unlink()
     await remote.close().catch(() => {})
   }
 }

@@ -391,7 +391,8 @@ export class Creation {
 
   private record(of: { readonly pid: number; readonly startTime: string }): ContainerRecord {
     const { options, plan, cgroups, rootMount } = this
-    const record = plannedRecord(options, plan, { ...of, cgroups, rootMount })
+    const resctrl = plan.intelRdt.directories
+    const record = plannedRecord(options, plan.cgroup, { ...of, cgroups, rootMount, resctrl })
     this.directory.write(record)
     return record
   }

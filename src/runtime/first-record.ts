@@ -1,10 +1,9 @@
 import { resolve } from 'node:path'
 import { filled } from '../linux/call.ts'
-import { oomCounterPath } from './cgroups/plan.ts'
+import { type CgroupPlan, oomCounterPath } from './cgroups/plan.ts'
 import type { CreateOptions } from './create.ts'
 import { outlives } from './exec.ts'
 import { thisHost } from './host.ts'
-import type { Plan } from './plan.ts'
 import type { ContainerRecord } from './state-directory.ts'
 
 /** Absolute path of the root filesystem that a config names. */
@@ -33,8 +32,8 @@ export function firstRecord(
 /** What is recorded of a container that is made by a plan. */
 export function plannedRecord(
   options: Parameters<typeof firstRecord>[0],
-  { cgroup, intelRdt }: Pick<Plan, 'cgroup' | 'intelRdt'>,
-  of: Pick<ContainerRecord, 'pid' | 'startTime' | 'cgroups' | 'rootMount'>,
+  cgroup: CgroupPlan,
+  { resctrl = [], ...of }: Pick<ContainerRecord, 'pid' | 'startTime' | 'cgroups' | 'rootMount' | 'resctrl'>,
 ): ContainerRecord {
   const scope = cgroup.placement?.scope
   const oomCounter = oomCounterPath(cgroup)
@@ -43,7 +42,7 @@ export function plannedRecord(
     ...of,
     started: false,
     ...(scope === undefined ? {} : { scope: { unit: scope.unit, isUser: scope.isUser } }),
-    ...(intelRdt.directories.length === 0 ? {} : { resctrl: intelRdt.directories }),
+    ...(resctrl.length === 0 ? {} : { resctrl }),
     ...(oomCounter === undefined ? {} : { oomCounter: filled(oomCounter, options.id) }),
   }
 }

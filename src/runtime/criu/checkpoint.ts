@@ -48,7 +48,8 @@ export async function checkpointRecord(record: ContainerRecord, spec: Spec, opti
   mkdirSync(imagePath, { recursive: true, mode: 0o700 })
   if (options.workPath !== undefined) mkdirSync(options.workPath, { recursive: true, mode: 0o700 })
   const terminal = spec.process?.terminal === true ? externalTerminal(pid) : undefined
-  const note: CheckpointNote = { streams: externalStreams(pid), mounts: externalMounts(pid, spec), terminal }
+  const mounts = externalMounts(pid, spec, terminal !== undefined)
+  const note: CheckpointNote = { streams: externalStreams(pid), mounts, terminal }
   // The last one is that of the innermost pid namespace (proc_pid_status(5)), by which CRIU names its images.
   const innerPid = Number(/^NSpid:.*?(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? pid)
   const stdio: (number | 'ignore' | 'pipe')[] = ['ignore', 'pipe', 'pipe']
@@ -59,10 +60,11 @@ export async function checkpointRecord(record: ContainerRecord, spec: Spec, opti
     const log = join(options.workPath ?? imagePath, logName)
     throw await criuFailed(program, { id, step: 'save the container', log, output })
   }
-  if (!preDump && note.streams.some((stream) => stream?.startsWith('file[') === true)) forgetExternalFiles(imagePath)
-  if (!preDump) forgetParent(imagePath, innerPid)
-  if (!preDump) writeFileSync(join(imagePath, noteName), JSON.stringify(note), { mode: 0o600 })
-  if (!preDump && options.leaveRunning !== true) await untilEnded(record, undefined)
+  if (preDump) return
+  if (note.streams.some((stream) => stream?.startsWith('file[') === true)) forgetExternalFiles(imagePath)
+  forgetParent(imagePath, innerPid)
+  writeFileSync(join(imagePath, noteName), JSON.stringify(note), { mode: 0o600 })
+  if (options.leaveRunning !== true) await untilEnded(record, undefined)
 }
 
 const logName = 'dump.log'

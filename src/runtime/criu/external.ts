@@ -15,15 +15,21 @@ import { parseMountOptions } from '../mount-options.ts'
 import { openInRoot } from '../paths.ts'
 import { consolePoint, type ExternalMount, type TerminalNote } from './options.ts'
 
-/** The mounts of a container whose content comes from outside. */
-export function externalMounts(pid: number, spec: Spec): readonly ExternalMount[] {
+/**
+ * The mounts of a container whose content comes from outside.
+ * @param hasTerminal whether its terminal is another one when it is restored
+ */
+export function externalMounts(pid: number, spec: Spec, hasTerminal: boolean): readonly ExternalMount[] {
   const lines = mountsOf(pid)
   const bound = boundPoints(pid, spec)
   return lines
     .filter(
       (line) =>
         line.point !== '/' &&
-        (bound.has(line.point) || line.type.startsWith('cgroup') || isTerminal(line) || !isOwn(line, lines)),
+        (bound.has(line.point) ||
+          line.type.startsWith('cgroup') ||
+          (hasTerminal && isTerminal(line)) ||
+          !isOwn(line, lines)),
     )
     .map(({ point }) => ({ point, destination: bound.get(point) }))
 }
@@ -32,7 +38,7 @@ function mountsOf(pid: number): readonly MountLine[] {
   return parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'))
 }
 
-/** Whether it is the terminal, which is another one when the container is restored. */
+/** Whether it is the container's terminal. */
 function isTerminal({ point, type }: MountLine): boolean {
   return point === consolePoint && type === 'devpts'
 }

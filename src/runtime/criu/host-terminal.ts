@@ -16,12 +16,12 @@ import type { TerminalNote } from './options.ts'
 const why = { step: 'make the terminal', pointer: '/process/terminal' }
 
 /**
- * A terminal for a container that is restored, in the place of the one that it had. It is one of the host: the devpts of the container is not there before the
- * container is.
+ * A terminal for a container that is restored, in the place of the one that it had. It is one of the host: the devpts of
+ * the container is not there before the container is.
  */
 export class HostTerminal {
-  /** The outer side; -1 when somebody has taken it. */
-  private master: number
+  /** The outer side, unless somebody has taken it. */
+  private master: number | undefined
   /** The inner side, for the container. */
   readonly slave: number
   /** Where the inner side is. */
@@ -29,23 +29,23 @@ export class HostTerminal {
 
   /** @param state as the one was that it stands for */
   constructor(spec: Spec, state: TerminalNote) {
-    this.master = perform(openat(AT_FDCWD, '/dev/ptmx', O.RDWR | O.NOCTTY | O.CLOEXEC, 0, why))
+    const made: number[] = []
     try {
-      perform(unlockTerminal(this.master, why))
-      this.slave = perform(openTerminalPeer(this.master, why))
-    } catch (cause) {
-      closeSync(this.master)
-      throw cause
-    }
-    try {
-      this.path = readlinkSync(`/proc/self/fd/${this.slave}`)
+      const master = perform(openat(AT_FDCWD, '/dev/ptmx', O.RDWR | O.NOCTTY | O.CLOEXEC, 0, why))
+      made.push(master)
+      perform(unlockTerminal(master, why))
+      const slave = perform(openTerminalPeer(master, why))
+      made.push(slave)
       const modes = Buffer.alloc(terminalModesBytes)
       Buffer.from(state.modes, 'base64').copy(modes)
-      perform(setTerminalModes(this.slave, modes, why))
-      perform(setTerminalSize(this.slave, state.columns, state.rows, why))
-      perform(fchown(this.slave, hostUid(spec) ?? 0, keepGroup, why))
+      perform(setTerminalModes(slave, modes, why))
+      perform(setTerminalSize(slave, state.columns, state.rows, why))
+      perform(fchown(slave, hostUid(spec) ?? 0, keepGroup, why))
+      this.master = master
+      this.slave = slave
+      this.path = readlinkSync(`/proc/self/fd/${slave}`)
     } catch (cause) {
-      this.close()
+      for (const fd of made) closeSync(fd)
       throw cause
     }
   }
@@ -53,13 +53,13 @@ export class HostTerminal {
   /** Gives the outer side away: whoever asks closes it. To be called once. */
   take(): number {
     const { master } = this
-    this.master = -1
-    return master
+    this.master = undefined
+    return master as number
   }
 
   /** Closes what is still here. To be called once. */
   close(): void {
     closeSync(this.slave)
-    if (this.master >= 0) closeSync(this.master)
+    if (this.master !== undefined) closeSync(this.master)
   }
 }

@@ -22,12 +22,12 @@ import { perform } from '../../linux/local.ts'
 import { Channel } from '../../linux/remote/channel.ts'
 import { Remote, socketPair } from '../../linux/remote/remote.ts'
 import type { Results } from '../../linux/runner.ts'
-import { directoriesOf, oomCounterPath } from '../cgroups/plan.ts'
+import { directoriesOf } from '../cgroups/plan.ts'
 import { removeCgroup } from '../cgroups/remove.ts'
 import { RuntimeContainer } from '../container.ts'
 import { descriptor } from '../descriptors.ts'
 import { exitStatus } from '../exit.ts'
-import { firstRecord, rootfsOf } from '../first-record.ts'
+import { plannedRecord, rootfsOf } from '../first-record.ts'
 import { hasHooks, runHooks } from '../hooks.ts'
 import { thisHost } from '../host.ts'
 import { watcherCalls } from '../monitor.ts'
@@ -52,8 +52,8 @@ export interface CriuRun {
   readonly log: string
   /** Numbers that the standard streams of the container have in CRIU. */
   readonly streams: readonly (number | undefined)[]
-  /** The terminal that the container gets, and the number that its inner side has there. */
-  readonly terminal: { readonly terminal: HostTerminal; readonly number: number } | undefined
+  /** The terminal that the container gets: its inner side is {@link terminalNumber} there. */
+  readonly terminal: HostTerminal | undefined
   /** Namespaces to join, and the numbers that they have there. */
   readonly namespaces: readonly { readonly path: string; readonly number: number }[]
 }
@@ -61,6 +61,9 @@ export interface CriuRun {
 /** Below are descriptors that CRIU is not to get, above as well. */
 const firstForCriu = 400
 const lastForCriu = 499
+
+/** Number that the inner side of the terminal has in CRIU. */
+export const terminalNumber = 403
 
 /**
  * The making of a container by CRIU. The monitor makes the cgroup and, in it, a process with mounts of its own: that
@@ -125,7 +128,7 @@ export class Restoration {
       lent: undefined,
       init: channel,
       pidfd,
-      terminal: criu.terminal && deliverTerminal(criu.terminal.terminal.take(), options.consoleSocket),
+      terminal: criu.terminal && deliverTerminal(criu.terminal.take(), options.consoleSocket),
       hooks,
       warnings: plan.warnings,
       parked: false,
@@ -171,7 +174,7 @@ export class Restoration {
       [descriptor.init, there],
       [descriptor.lock, directory.lock],
     ])
-    if (this.criu.terminal !== undefined) descriptors.set(descriptor.terminal, this.criu.terminal.terminal.slave)
+    if (this.criu.terminal !== undefined) descriptors.set(descriptor.terminal, this.criu.terminal.slave)
     options.stdio?.forEach((fd, index) => {
       if (fd !== undefined) descriptors.set(index, fd)
     })
@@ -215,7 +218,7 @@ export class Restoration {
         return [opened, dup3(opened, number, 0, why), close(opened)]
       }),
       ...criu.streams.flatMap((number, index) => (number === undefined ? [] : [dup3(index, number, 0, why)])),
-      ...(criu.terminal === undefined ? [] : [dup3(descriptor.terminal, criu.terminal.number, 0, why)]),
+      ...(criu.terminal === undefined ? [] : [dup3(descriptor.terminal, terminalNumber, 0, why)]),
       nothing,
       ...[0, 1, 2].map((number) => dup3(nothing, number, 0, why)),
       closeRange(descriptor.init + 1, firstForCriu - 1, 0, why),
@@ -230,15 +233,6 @@ export class Restoration {
 
   private record(of: { readonly pid: number; readonly startTime: string }, started: boolean): ContainerRecord {
     const { options, plan } = this
-    const oomCounter = oomCounterPath(plan.cgroup)
-    const scope = plan.cgroup.placement?.scope
-    return {
-      ...firstRecord(options),
-      ...of,
-      started,
-      cgroups: directoriesOf(plan.cgroup),
-      ...(scope === undefined ? {} : { scope: { unit: scope.unit, isUser: scope.isUser } }),
-      ...(oomCounter === undefined ? {} : { oomCounter }),
-    }
+    return { ...plannedRecord(options, plan.cgroup, { ...of, cgroups: directoriesOf(plan.cgroup) }), started }
   }
 }

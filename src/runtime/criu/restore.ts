@@ -27,7 +27,7 @@ import {
   noteName,
 } from './options.ts'
 import { findCriu } from './program.ts'
-import { Restoration } from './restoration.ts'
+import { Restoration, terminalNumber } from './restoration.ts'
 
 /** Options of {@link restore}: those of createContainer that have a meaning for it, and those of CRIU. */
 export interface RestoreOptions
@@ -57,7 +57,6 @@ export interface RestoreOptions
 
 /** Numbers that descriptors for CRIU have: its standard streams are its own. */
 const firstStream = 400
-const terminalNumber = 403
 const firstNamespace = 410
 
 /**
@@ -96,7 +95,7 @@ export async function restore(options: RestoreOptions): Promise<RuntimeContainer
       log: join(workPath, logName),
       streams,
       namespaces,
-      terminal: terminal && { terminal, number: terminalNumber },
+      terminal,
     })
   } catch (cause) {
     terminal?.close()
@@ -154,8 +153,8 @@ function restoreArguments(
     ...['--root', rootfsOf(options)],
     ...cgroupRoots(cgroups),
     ...note.mounts.flatMap((mount) => {
-      const isTerminal = mount.point === consolePoint && terminal !== undefined
-      return ['--external', `mnt[${mount.point}]:${isTerminal ? terminal.path : sourceOf(mount, options, cgroups)}`]
+      const source = mount.point === consolePoint ? terminal?.path : undefined
+      return ['--external', `mnt[${mount.point}]:${source ?? sourceOf(mount, options, cgroups)}`]
     }),
     ...(note.terminal === undefined ? [] : ['--inherit-fd', `fd[${terminalNumber}]:${note.terminal.name}`]),
     ...streams,

@@ -3,12 +3,8 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Mount } from '../../src/bundle/index.ts'
-import { descriptorOut, receivedDescriptor, receiveMessage } from '../../src/linux/calls/descriptor-messages.ts'
-import { AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket } from '../../src/linux/calls/processes.ts'
-import { accept, bindTo, listen } from '../../src/linux/calls/sockets.ts'
-import { perform, performFor } from '../../src/linux/local.ts'
 import { checkpoint, deleteContainer, type RuntimeContainer, restore, Terminal } from '../../src/runtime/index.ts'
-import { cannotRun, dockerMounts, Sandbox, specOf, until } from './support.ts'
+import { cannotRun, descriptorSentTo, dockerMounts, Sandbox, specOf, until } from './support.ts'
 
 /** Where the machine has the command line. */
 const commandLine = '/app/from-sources.mjs'
@@ -164,16 +160,10 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
 
       writeFileSync(join(bundle, 'config.json'), JSON.stringify(spec))
       const path = join(sandbox.directory, 'console.sock')
-      const listening = perform(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0))
-      perform(bindTo(listening, path))
-      perform(listen(listening, 1))
       const id = sandbox.id()
       const options = ['--console-socket', path, '--image-path', images, '--bundle', bundle, '--detach']
-      execFileSync(process.execPath, [commandLine, '--root', stateRoot, 'restore', ...options, id])
-      const connection = perform(accept(listening))
-      const control = descriptorOut()
-      const fd = receivedDescriptor(performFor(receiveMessage(connection, control)).bytes(control)) as number
-      for (const each of [connection, listening]) closeSync(each)
+      const restored = [commandLine, '--root', stateRoot, 'restore', ...options, id]
+      const { fd } = await descriptorSentTo(path, async () => execFileSync(process.execPath, restored))
       const terminal = new Terminal(fd)
       await says(terminal, 'four\n', /got four\r\n16 90\r\n1\r\n/)
       await deleteContainer(id, { stateRoot, force: true })

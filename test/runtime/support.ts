@@ -20,6 +20,10 @@ import { expect } from 'vitest'
 import type { LinuxNamespaceType, Mount, Spec } from '../../src/bundle/index.ts'
 import type { ExitStatus } from '../../src/errors.ts'
 import { delay } from '../../src/internal/abort.ts'
+import { descriptorOut, receivedDescriptor, receiveMessage } from '../../src/linux/calls/descriptor-messages.ts'
+import { AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket } from '../../src/linux/calls/processes.ts'
+import { accept, bindTo, listen } from '../../src/linux/calls/sockets.ts'
+import { perform, performFor } from '../../src/linux/local.ts'
 import { dismissSpares } from '../../src/linux/remote/spares.ts'
 import { hostHierarchies } from '../../src/runtime/cgroups/hierarchies.ts'
 import { type CreateOptions, createContainer, type RuntimeContainer } from '../../src/runtime/index.ts'
@@ -255,5 +259,26 @@ export async function until(what: string, condition: () => boolean | Promise<boo
   while (!(await condition())) {
     if (Date.now() > end) throw new Error(`waited in vain until ${what}`)
     await delay(5)
+  }
+}
+
+/** Waits at a socket while `send` sends a descriptor there. */
+export async function descriptorSentTo<T>(
+  path: string,
+  send: (path: string) => Promise<T>,
+): Promise<{ readonly fd: number; readonly sent: T }> {
+  const listening = perform(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0))
+  try {
+    perform(bindTo(listening, path))
+    perform(listen(listening, 1))
+    const sent = await send(path)
+    const connection = perform(accept(listening))
+    const control = descriptorOut()
+    const fd = receivedDescriptor(performFor(receiveMessage(connection, control)).bytes(control)) as number
+    closeSync(connection)
+    return { fd, sent }
+  } finally {
+    closeSync(listening)
+    rmSync(path, { force: true })
   }
 }

@@ -12,11 +12,11 @@ attack('the working directory of a run in a pool', (sandbox) => {
     const outside = join(directory, 'outside')
     mkdirSync(outside)
     const rootfs = spoiledRootfs(sandbox())
-    symlinkSync(`/proc/${process.pid}/root${outside}`, join(rootfs, 'work'))
+    symlinkSync(`/proc/${process.pid}/root${outside}`, join(rootfs, 'made-by-image'))
     const namespaces = allNamespaces.filter((type) => type !== 'pid').map((type) => ({ type }))
     const spec = specOf(['true'], { root: { path: rootfs }, linux: { namespaces } })
     await using pool = createPool({ size: 1, spec, bundle, stateRoot, id: sandbox().id() })
-    await expect(pool.run({ args: ['true'], cwd: '/work/made/deep' })).rejects.toMatchObject({
+    await expect(pool.run({ args: ['true'], cwd: '/made-by-image/made/deep' })).rejects.toMatchObject({
       code: 'ERR_OCI_RUNTIME',
     })
     expect(readdirSync(outside)).toEqual([])

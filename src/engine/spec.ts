@@ -1,8 +1,9 @@
 import { createSpec } from '../bundle/generate.ts'
 import { hostMaskedPaths } from '../bundle/host.ts'
 import type { MountOption } from '../bundle/options.ts'
-import type { IdMapping, Spec } from '../bundle/spec.ts'
+import type { Spec } from '../bundle/spec.ts'
 import { ownIdMaps } from '../linux/own-ids.ts'
+import { hostUid as mappedUid } from '../runtime/host-uid.ts'
 import { accountsOfImage } from './accounts.ts'
 import type { ContainerIds } from './container-root.ts'
 import { terminalOf } from './exec-process.ts'
@@ -51,10 +52,7 @@ export function idsOf(spec: Spec): ContainerIds | undefined {
   return uidMappings.length === 0 ? undefined : { uidMappings, gidMappings }
 }
 
-/** Uid of the host that the container's process has. */
+/** Uid of the host that the container's process has; its own where that is not mapped. */
 export function hostUid(spec: Spec): number {
-  const uid = spec.process?.user?.uid ?? 0
-  const maps: readonly IdMapping[] = spec.linux?.uidMappings ?? []
-  const map = maps.find((m) => uid >= m.containerID && uid < m.containerID + m.size)
-  return map === undefined ? uid : map.hostID + uid - map.containerID
+  return mappedUid(spec) ?? spec.process?.user?.uid ?? 0
 }

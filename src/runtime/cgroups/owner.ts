@@ -1,5 +1,6 @@
-import type { IdMapping, Spec } from '../../bundle/spec.ts'
+import type { Spec } from '../../bundle/spec.ts'
 import type { Host } from '../host.ts'
+import { hostUid } from '../host-uid.ts'
 
 /** Whether the container can write to cgroups: then it is in one of its own in every hierarchy. */
 export function hasWritableCgroup(spec: Spec): boolean {
@@ -16,13 +17,4 @@ export function cgroupOwner(spec: Spec, host: Pick<Host, 'hierarchies' | 'uid'>)
   const isNew = spec.linux?.namespaces?.some(({ type, path }) => type === 'cgroup' && path === undefined) === true
   const uid = isNew ? hostUid(spec) : undefined
   return uid === host.uid ? undefined : uid
-}
-
-/** Uid of the host that the container's program has; undefined for one that is not mapped. */
-export function hostUid({ process, linux }: Spec): number | undefined {
-  const uid = process?.user?.uid ?? 0
-  const maps: readonly IdMapping[] = linux?.uidMappings ?? []
-  if (maps.length === 0) return uid
-  const map = maps.find((each) => uid >= each.containerID && uid < each.containerID + each.size)
-  return map === undefined ? undefined : map.hostID + uid - map.containerID
 }

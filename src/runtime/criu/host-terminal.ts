@@ -9,7 +9,7 @@ import {
   unlockTerminal,
 } from '../../linux/calls/terminals.ts'
 import { perform } from '../../linux/local.ts'
-import { hostUid } from '../cgroups/owner.ts'
+import { hostUid } from '../host-uid.ts'
 import { keepGroup } from '../terminal-calls.ts'
 import type { TerminalNote } from './options.ts'
 

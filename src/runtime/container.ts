@@ -123,7 +123,7 @@ export class RuntimeContainer implements AsyncDisposable {
       readonly noneExecuted: (results: Results) => unknown
     },
   ): Promise<void> {
-    const { init, record, directory, monitor } = this.parts
+    const { init, directory, monitor } = this.parts
     if (this.status !== 'created') {
       throw new ConflictError(this.id, `container ${this.id} can't be started: it is ${this.status}`)
     }
@@ -142,7 +142,7 @@ export class RuntimeContainer implements AsyncDisposable {
       const started = init.become(calls, { again: true })
       started.catch(() => {}) // it is looked at below, whatever comes before
       // While the kernel is at it. If it fails, the record is of a container that has stopped.
-      directory.write({ ...record, cgroups: this.cgroups, started: true })
+      directory.tellStarted()
       if (run?.config !== undefined) directory.writeConfig(run.config)
       const results = await started
       if (results !== undefined && run !== undefined) throw run.noneExecuted(results)

@@ -19,7 +19,7 @@ import type { CreateOptions } from './create.ts'
 import { sendPidfd } from './descriptor-socket.ts'
 import { descriptor } from './descriptors.ts'
 import { outlives } from './exec.ts'
-import { plannedRecord, rootfsOf } from './first-record.ts'
+import { plannedFacts, rootfsOf } from './facts.ts'
 import {
   foresee,
   foreseenCalls,
@@ -47,7 +47,7 @@ import { pidIn, startTimeOf } from './processes.ts'
 import { removeResctrl } from './resctrl.ts'
 import { planRootMount, type RootMount, removeRootMount } from './root-mount.ts'
 import { connectListener } from './seccomp-listener.ts'
-import type { ContainerRecord, StateDirectory } from './state-directory.ts'
+import type { ContainerFacts, ContainerRecord, StateDirectory } from './state-directory.ts'
 import type { FilterServer } from './syscalls/filter-server.ts'
 import type { Supervision } from './syscalls/supervision.ts'
 import { startScope, stopScope } from './systemd/scope.ts'
@@ -115,11 +115,10 @@ export class Creation {
   async run(): Promise<RuntimeContainer> {
     const { options, plan, directory } = this
     const { signal } = options
-    // Whoever finds the directory after a crash must learn of the cgroup; without one there is nothing to learn.
     if (plan.isRootOnHost) this.rootMount = planRootMount(rootfsOf(options))
-    if (this.cgroups.length + plan.intelRdt.directories.length > 0 || plan.isRootOnHost) {
-      this.record({ pid: 0, startTime: '' })
-    }
+    // Whoever finds the directory after a crash must learn of what is made now.
+    const facts = this.facts()
+    directory.write(facts)
     if (plan.idMaps.length > 0) this.userNamespaces = await openUserNamespaces(plan.idMaps)
     const foreseen = isUninterrupted(options, plan) ? foreseenCalls(plan) : undefined
     this.foreseen = foreseen !== undefined
@@ -149,10 +148,11 @@ export class Creation {
       this.devices = new NetDeviceMoves(netDevices, pid)
       await this.devices.move(init)
     }
-    await this.runHooks(pid, startTime)
+    const record = { ...facts, pid, startTime, started: false }
+    await this.runHooks(record)
     const finishing = settled(this.finish(init, setup, isSteady))
-    // While the kernel is at it. If it fails, the record goes with the directory.
-    const record = this.record({ pid, startTime })
+    // While the kernel is at it. If it fails, what is told goes with the directory.
+    if (this.hooked === undefined) directory.tellCreated(record)
     const warnings = plan.warnings.map((each) => filled(each, options.id))
     const program = unsettled(await finishing)
     signal?.throwIfAborted()
@@ -212,13 +212,14 @@ export class Creation {
   }
 
   /** Runs the hooks of the create operation: everything is mounted, and the root not entered yet. */
-  private async runHooks(pid: number, startTime: string): Promise<void> {
+  private async runHooks(record: ContainerRecord): Promise<void> {
     const { spec, hooks, signal } = this.options
     for (const kind of createHooks) {
       if (!hasHooks(kind, spec, hooks)) continue
       // Whoever finds the directory after a crash must be able to tell that they have run.
-      this.hooked ??= this.record({ pid, startTime })
-      await runHooks(kind, { record: this.hooked, spec, pidfd: this.hold(pid) }, hooks, signal)
+      if (this.hooked === undefined) this.directory.tellCreated(record)
+      this.hooked = record
+      await runHooks(kind, { record, spec, pidfd: this.hold(record.pid) }, hooks, signal)
     }
   }
 
@@ -389,11 +390,8 @@ export class Creation {
     return calls
   }
 
-  private record(of: { readonly pid: number; readonly startTime: string }): ContainerRecord {
+  private facts(): ContainerFacts {
     const { options, plan, cgroups, rootMount } = this
-    const resctrl = plan.intelRdt.directories
-    const record = plannedRecord(options, plan.cgroup, { ...of, cgroups, rootMount, resctrl })
-    this.directory.write(record)
-    return record
+    return plannedFacts(options, plan.cgroup, { cgroups, rootMount, resctrl: plan.intelRdt.directories })
   }
 }

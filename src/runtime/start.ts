@@ -67,7 +67,7 @@ async function startHandedOver(record: ContainerRecord, spec: Spec, directory: S
     await hook('startContainer', record, spec)
     const started = init.become(calls)
     started.catch(() => {}) // it is looked at below, whatever comes before
-    directory.write({ ...record, started: true })
+    directory.tellStarted()
     await started
   } catch (cause) {
     throw await startFailed(record, cause)

@@ -5,9 +5,11 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmdirSync,
   rmSync,
+  symlinkSync,
   unlinkSync,
   writeFileSync,
   writeSync,
@@ -25,8 +27,8 @@ import { isInUserNamespace } from '../linux/own-ids.ts'
 import type { RootMount } from './root-mount.ts'
 import type { ScopeRecord } from './systemd/scope.ts'
 
-/** What oci-ts writes about a container; `state` of the runtime-spec is made of it. */
-export interface ContainerRecord {
+/** What oci-ts writes about a container when it begins to make it. */
+export interface ContainerFacts {
   readonly ociVersion: string
   readonly id: string
   readonly bundle: string
@@ -35,10 +37,6 @@ export interface ContainerRecord {
   /** Uid of who made it. */
   readonly owner: number
   readonly annotations?: Readonly<Record<string, string>> | undefined
-  /** The container's first process as the host sees it, and its start time (proc_pid_stat(5), field 22). */
-  readonly pid: number
-  readonly startTime: string
-  readonly started: boolean
   /** Directories of its cgroup. */
   readonly cgroups: readonly string[]
   /** The unit of systemd that the cgroup belongs to. */
@@ -56,10 +54,36 @@ export interface ContainerRecord {
   readonly created: number
 }
 
-/** Names of the files in a container's directory. */
-export const stateFiles: readonly string[] = ['state.json', '.state.json', 'exit', 'config.json', 'rewritten']
+/** What is recorded of a container; `state` of the runtime-spec is made of it. */
+export interface ContainerRecord extends ContainerFacts, RecordedProcess {}
 
-/** Its presence says that the record was changed by a process that did not make the container. */
+/** The container's first process. */
+export interface RecordedProcess {
+  /** As the host sees it; 0 while it is not known. */
+  readonly pid: number
+  /** See proc_pid_stat(5), field 22. */
+  readonly startTime: string
+  /** Whether it runs the container's program. */
+  readonly started: boolean
+}
+
+/**
+ * Symbolic links to `<pid> <start time>` that tell of the first process, the one before it runs the program and the other
+ * from then on: to make one takes a quarter of what writing a file does, and nobody sees a part of it.
+ */
+const links = { created: 'created', started: 'started' } as const
+
+/** Names of what is in a container's directory. */
+export const stateFiles: readonly string[] = [
+  'state.json',
+  '.state.json',
+  ...Object.values(links),
+  'exit',
+  'config.json',
+  'rewritten',
+]
+
+/** Its presence says that the facts were changed by a process that did not make the container. */
 const mark = 'rewritten'
 
 /**
@@ -81,6 +105,9 @@ export function checkId(id: string): void {
     })
   }
 }
+
+/** What the directory of a container holds that has run to its end. */
+const filesAtEnd = ['state.json', 'config.json', links.started, 'exit'] as const
 
 /** How often a directory is made again that was taken for one that nobody holds. */
 const maxAttempts = 1000
@@ -157,21 +184,31 @@ export class StateDirectory {
     return join(this.path, 'exit')
   }
 
-  /** The record when another process has changed it; else undefined. */
-  readRewritten(): ContainerRecord | undefined {
+  /** The facts when another process has changed them; else undefined. */
+  readRewritten(): ContainerFacts | undefined {
     // To be told that it is not there takes a fraction of the time of reading.
     if (!existsSync(join(this.path, mark))) return undefined
     try {
-      return JSON.parse(readFileSync(join(this.path, 'state.json'), 'utf8')) as ContainerRecord
+      return JSON.parse(readFileSync(join(this.path, 'state.json'), 'utf8')) as ContainerFacts
     } catch (cause) {
       if (hasCode(cause, 'ENOENT')) return undefined
       throw cause
     }
   }
 
-  /** Replaces the record as a whole. */
-  write(record: ContainerRecord): void {
-    replaceRecord(this.path, record)
+  /** Writes what is known from the beginning. */
+  write(facts: ContainerFacts): void {
+    replaceFacts(this.path, facts)
+  }
+
+  /** Tells of the first process. */
+  tellCreated({ pid, startTime }: Omit<RecordedProcess, 'started'>): void {
+    symlinkSync(`${pid} ${startTime}`, `${this.path}/${links.created}`)
+  }
+
+  /** Tells that the first process, which {@link tellCreated} told of, runs the program. */
+  tellStarted(): void {
+    renameSync(`${this.path}/${links.created}`, `${this.path}/${links.started}`)
   }
 
   /** Keeps the container's config, which is the text of a config.json, for whoever runs something in it by its id. */
@@ -182,9 +219,7 @@ export class StateDirectory {
   /** Removes the directory and lets go of the lock. Idempotent. */
   remove(): void {
     try {
-      unlinkSync(join(this.path, 'state.json'))
-      unlinkSync(join(this.path, 'config.json'))
-      unlinkSync(this.exitRecord)
+      for (const name of filesAtEnd) unlinkSync(`${this.path}/${name}`)
       rmdirSync(this.path)
     } catch {
       // Not the files that a deleted container has: whatever there is.
@@ -200,9 +235,9 @@ export class StateDirectory {
   }
 }
 
-function replaceRecord(directory: string, record: ContainerRecord): void {
+function replaceFacts(directory: string, facts: ContainerFacts): void {
   const temporary = `${directory}/.state.json`
-  writeText(temporary, JSON.stringify(record))
+  writeText(temporary, JSON.stringify(facts))
   renameSync(temporary, `${directory}/state.json`)
 }
 
@@ -220,12 +255,27 @@ function writeText(path: string, text: string): void {
 /** Reads the record of a container. @throws NotFoundError when there is none. */
 export async function readRecord(root: string, id: string): Promise<ContainerRecord> {
   checkId(id)
+  const directory = join(root, id)
   try {
-    return JSON.parse(await readFile(join(root, id, 'state.json'), 'utf8')) as ContainerRecord
+    const facts = JSON.parse(await readFile(join(directory, 'state.json'), 'utf8')) as ContainerFacts
+    return { ...facts, ...recordedProcess(directory) }
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause
     throw new NotFoundError(id, `container ${id} does not exist`, { cause })
   }
+}
+
+function recordedProcess(directory: string): RecordedProcess {
+  // In this order: the one becomes the other.
+  for (const name of [links.created, links.started]) {
+    try {
+      const [pid, startTime = ''] = readlinkSync(join(directory, name)).split(' ')
+      return { pid: Number(pid), startTime, started: name === links.started }
+    } catch (cause) {
+      if (!hasCode(cause, 'ENOENT')) throw cause
+    }
+  }
+  return { pid: 0, startTime: '', started: false }
 }
 
 /** Reads the config that the container was made with. @throws NotFoundError when there is none. */
@@ -239,15 +289,11 @@ export async function readConfig(root: string, id: string): Promise<Spec> {
   }
 }
 
-/** Changes the record of a container. @throws NotFoundError when there is none. */
-export async function rewriteRecord(
-  root: string,
-  id: string,
-  change: (record: ContainerRecord) => ContainerRecord,
-): Promise<void> {
-  const changed = change(await readRecord(root, id))
+/** Changes the facts of a container. @throws NotFoundError when there is none. */
+export async function rewriteFacts(root: string, id: string, change: Partial<ContainerFacts>): Promise<void> {
+  const { pid, startTime, started, ...facts } = await readRecord(root, id)
   writeFileSync(join(root, id, mark), '', { mode: 0o600 })
-  replaceRecord(join(root, id), changed)
+  replaceFacts(join(root, id), { ...facts, ...change })
 }
 
 /** Ids of the containers recorded below `root`. */

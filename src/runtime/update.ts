@@ -10,7 +10,7 @@ import {
   type ContainerRecord,
   defaultStateRoot,
   readRecord,
-  rewriteRecord,
+  rewriteFacts,
   type StateDirectory,
 } from './state-directory.ts'
 import { limitProperties } from './systemd/limits.ts'
@@ -43,7 +43,7 @@ export async function updateRecord(
   const made = await joinMissing(id, locateCgroup(record.cgroups), resources, hierarchies)
   const cgroups = [...record.cgroups, ...made]
   // Before anything else can fail: whoever removes the container must know of them.
-  if (made.length > 0) await rewriteRecord(root, id, (present) => ({ ...present, cgroups }))
+  if (made.length > 0) await rewriteFacts(root, id, { cgroups })
   const location = locateCgroup(cgroups)
   await updateCgroup(id, location, resources, hierarchies)
   if (record.scope !== undefined) {

@@ -154,10 +154,9 @@ describe.skipIf(cannotRun)(`a warm pool (${cannotRun ?? 'of real containers'})`,
   it('replaces containers that are killed while they wait', async () => {
     await using three = pool(3)
     await three.full()
-    const pids = readdirSync(sandbox.stateRoot).map(
-      (id) => JSON.parse(readFileSync(join(sandbox.stateRoot, id, 'state.json'), 'utf8')).pid as number,
-    )
-    for (const pid of pids.filter((pid) => pid > 0)) process.kill(pid, 'SIGKILL')
+    const { stateRoot } = sandbox
+    const states = await Promise.all(readdirSync(stateRoot).map((id) => state(id, { stateRoot })))
+    for (const { pid } of states) if (pid !== undefined) process.kill(pid, 'SIGKILL')
     await until('they are missed', () => three.ready < 3)
     await until('there are three again', () => three.ready === 3)
     expect((await outcome(three, sh('echo ok'))).text).toBe('ok\n')

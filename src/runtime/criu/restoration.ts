@@ -27,16 +27,16 @@ import { removeCgroup } from '../cgroups/remove.ts'
 import { RuntimeContainer } from '../container.ts'
 import { descriptor } from '../descriptors.ts'
 import { exitStatus } from '../exit.ts'
-import { plannedRecord, rootfsOf } from '../first-record.ts'
+import { plannedFacts, rootfsOf } from '../facts.ts'
 import { hasHooks, runHooks } from '../hooks.ts'
 import { thisHost } from '../host.ts'
 import { watcherCalls } from '../monitor.ts'
 import { writePidFile } from '../pid-file.ts'
 import type { Plan } from '../plan.ts'
-import { processStat } from '../processes.ts'
+import { startTimeOf } from '../processes.ts'
 import { removeResctrl } from '../resctrl.ts'
 import { rootfsCalls } from '../rootfs.ts'
-import type { ContainerRecord, StateDirectory } from '../state-directory.ts'
+import type { StateDirectory } from '../state-directory.ts'
 import { startScope, stopScope } from '../systemd/scope.ts'
 import { deliverTerminal } from '../terminal-link.ts'
 import type { HostTerminal } from './host-terminal.ts'
@@ -90,7 +90,8 @@ export class Restoration {
   async run(): Promise<RuntimeContainer> {
     const { options, plan, directory, criu } = this
     const { id, spec, hooks } = options
-    directory.write(this.record({ pid: 0, startTime: '' }, false))
+    const facts = plannedFacts(options, plan.cgroup, { cgroups: directoriesOf(plan.cgroup) })
+    directory.write(facts)
     const { monitor, channel } = this.spawn()
     const born = this.cloneCall()
     // Its end of the channel is closed, so that the other one is the only one.
@@ -112,8 +113,9 @@ export class Restoration {
     const pidfd = perform(pidfdOpen(pid, { step: 'get hold of the container' }))
     this.pidfd = pidfd
     await monitor.run(watcherCalls(pid))
-    const record = this.record({ pid, startTime: processStat(pid)?.startTime ?? '' }, true)
-    directory.write(record)
+    const record = { ...facts, pid, startTime: startTimeOf(pid), started: true }
+    directory.tellCreated(record)
+    directory.tellStarted()
     directory.writeConfig(stringifyJsonInt64(spec))
     if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
     if (hasHooks('poststart', spec, hooks)) await runHooks('poststart', { record, spec, pidfd }, hooks, options.signal)
@@ -229,10 +231,5 @@ export class Restoration {
     await channel.run(calls).catch((cause: unknown) => {
       if (!(cause instanceof RemoteExitError)) throw cause
     })
-  }
-
-  private record(of: { readonly pid: number; readonly startTime: string }, started: boolean): ContainerRecord {
-    const { options, plan } = this
-    return { ...plannedRecord(options, plan.cgroup, { ...of, cgroups: directoriesOf(plan.cgroup) }), started }
   }
 }

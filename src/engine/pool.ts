@@ -115,6 +115,8 @@ export class ContainerPool implements AsyncDisposable {
   readonly image: Image
   private readonly parts: PoolParts
   private readonly spares: WarmPool<ParkedRun>
+  /** As that of a pool of oci-ts/runtime. */
+  private filtersEarly = true
 
   /** @internal */
   constructor(parts: PoolParts) {
@@ -151,24 +153,32 @@ export class ContainerPool implements AsyncDisposable {
     let taken: ParkedRun | undefined
     let stdio: Stdio | undefined
     try {
-      taken = await this.spares.take(signal)
-      const { id, layer } = taken
-      const spec = await this.specFor(taken, all)
-      stdio = openStdio(settings.stdin !== 'none', hostUid(spec))
-      const output = new Output(stdio.outputs, settings.logSize)
-      const runtime = await taken.parked.run(processOf(spec), {
-        stdio: stdio.descriptors,
-        hostname: options.hostname,
-        signal,
-      })
-      stdio.handOver()
-      return await handleOf({
-        ...{ image, store, layer, runtime, stdio, output, settings, options: all, signal },
-        execution: executionConfig(image, all),
-        name: options.name ?? id.slice(0, 12),
-        offersInput: settings.stdin === 'pipe',
-        stopSignal: all.stopSignal ?? this.parts.stopSignal,
-      })
+      for (;;) {
+        taken = await this.spares.take(signal)
+        const { id, layer } = taken
+        const spec = await this.specFor(taken, all)
+        stdio = openStdio(settings.stdin !== 'none', hostUid(spec))
+        const output = new Output(stdio.outputs, settings.logSize)
+        const runtime = await taken.parked.run(processOf(spec), {
+          stdio: stdio.descriptors,
+          hostname: options.hostname,
+          signal,
+        })
+        if (runtime === undefined) {
+          this.filtersEarly = false
+          stdio.close()
+          await taken.remove()
+          continue
+        }
+        stdio.handOver()
+        return await handleOf({
+          ...{ image, store, layer, runtime, stdio, output, settings, options: all, signal },
+          execution: executionConfig(image, all),
+          name: options.name ?? id.slice(0, 12),
+          offersInput: settings.stdin === 'pipe',
+          stopSignal: all.stopSignal ?? this.parts.stopSignal,
+        })
+      }
     } catch (error) {
       stdio?.close()
       await taken?.remove().catch(() => {})
@@ -211,7 +221,7 @@ export class ContainerPool implements AsyncDisposable {
       const hooks = sortHooks(options.hooks).functions
       // What is written is lost with this process anyway.
       const parked = await withRoot(layer, spec, true, (root) =>
-        createParked({ ...root, id, spec, stateRoot: context.stateRoot, hooks }),
+        createParked({ ...root, id, spec, stateRoot: context.stateRoot, hooks }, this.filtersEarly),
       )
       const remove = async (): Promise<void> => {
         await parked.remove()

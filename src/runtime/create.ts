@@ -117,12 +117,15 @@ export interface CreateOptions {
  * can't do. @throws InvalidArgumentError for what can't be used of the options and the config.
  */
 export async function createContainer(options: CreateOptions): Promise<RuntimeContainer> {
-  return (await make(options, false)).container
+  return (await make(options, { parked: false })).container
 }
 
-/** As {@link createContainer}: what its first process runs is told only when it is to run. */
-export async function createParked(options: CreateOptions): Promise<ParkedContainer> {
-  const { container, plan, streams } = await make(options, true)
+/**
+ * As {@link createContainer}: what its first process runs is told only when it is to run.
+ * @param filtersEarly whether it may have its seccomp filter before; then not every run suits it
+ */
+export async function createParked(options: CreateOptions, filtersEarly: boolean): Promise<ParkedContainer> {
+  const { container, plan, streams } = await make(options, { parked: true, filtersEarly })
   return new ParkedContainer(container, plan, streams as number)
 }
 
@@ -133,7 +136,7 @@ interface Made {
   readonly streams: number | undefined
 }
 
-async function make(given: CreateOptions, parked: boolean): Promise<Made> {
+async function make(given: CreateOptions, how: Pick<InternalCreateOptions, 'parked' | 'filtersEarly'>): Promise<Made> {
   const { signal } = given
   signal?.throwIfAborted()
   const supervision = supervisionOf(given)
@@ -141,7 +144,7 @@ async function make(given: CreateOptions, parked: boolean): Promise<Made> {
   const root = options.stateRoot ?? defaultStateRoot()
   const config = textOf(options.spec)
   await sweep(root)
-  const all: InternalCreateOptions = { ...options, config, parked, supervision }
+  const all: InternalCreateOptions = { ...options, ...how, config, supervision }
   try {
     return (await attempt(all, root)) ?? ((await attempt(all, root)) as Made)
   } catch (cause) {
@@ -212,6 +215,7 @@ function planOf(options: InternalCreateOptions, scope: Scope | undefined): Plan 
     outlive,
     handOver,
     parked,
+    filtersEarly: options.filtersEarly,
     preserveFds,
     newKeyring,
     noPivot,

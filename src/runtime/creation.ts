@@ -62,6 +62,8 @@ const patience = 5000
 export interface InternalCreateOptions extends CreateOptions {
   /** Whether what it runs is told only when it is to run. */
   readonly parked: boolean
+  /** See PlanOptions. */
+  readonly filtersEarly?: boolean | undefined
   /** The text of the config. */
   readonly config: string
   /** Who answers its system calls. */

@@ -28,9 +28,10 @@ export class ParkedContainer {
 
   /**
    * Runs a program in it; resolves when the kernel has accepted it. To be called once.
+   * @returns undefined when its filter is in force already and may refuse what comes before the program; it is deleted then.
    * @throws what `start` of the container throws; the container is deleted then.
    */
-  async run(given: PoolProcess, options: PoolRunOptions): Promise<RuntimeContainer> {
+  async run(given: PoolProcess, options: PoolRunOptions): Promise<RuntimeContainer | undefined> {
     const { container } = this
     const { signal, hostname, stdio = [] } = options
     const interrupt = (): void => void container.delete({ force: true }).catch(() => {})
@@ -41,8 +42,13 @@ export class ParkedContainer {
         streams: streams.map(({ stream }) => stream),
         socket: this.plan.channel + 1,
         context: this.plan.context,
+        isFiltered: this.plan.early.length > 0,
         pid: container.pid,
       })
+      if (!run.isLetThrough) {
+        await this.remove()
+        return undefined
+      }
       signal?.throwIfAborted()
       signal?.addEventListener('abort', interrupt, { once: true })
       if (streams.length > 0) {

@@ -22,6 +22,7 @@ import { cgroupOwner, hasWritableCgroup } from './cgroups/owner.ts'
 import { type CgroupPlan, noCgroup, planCgroup } from './cgroups/plan.ts'
 import { descriptor } from './descriptors.ts'
 import { planDevices } from './devices.ts'
+import { earlyFilter } from './early-filter.ts'
 import type { Examination } from './examine.ts'
 import type { Host } from './host.ts'
 import { mountsOnHost, refuseHostChanges, refuseWithoutMounts, sysctlWrites } from './host-guard.ts'
@@ -36,12 +37,10 @@ import { loopbackCalls, type NamespacePlan, planNamespaces } from './namespaces.
 import type { OverlayRootfs } from './overlay.ts'
 import { makeDirectoryInRoot } from './paths.ts'
 import { channelOf, closeCalls, lastSocket, listenerSocket } from './plan-descriptors.ts'
-import { candidates, lookupCalls, type StartContext, startCalls } from './process.ts'
+import { planStart, startContext } from './plan-start.ts'
+import { candidates, lookupCalls, type StartContext } from './process.ts'
 import { type ProcWrite, procWrites } from './procfs.ts'
 import { type RootChange, rootChangeCalls, rootfsCalls } from './rootfs.ts'
-import { schedulingCalls } from './scheduling.ts'
-import { listenerOf } from './seccomp-listener.ts'
-import { maySetGroups } from './set-groups.ts'
 import type { Scope } from './systemd/scope.ts'
 import { consoleCalls, controlCalls, terminalCalls } from './terminal-calls.ts'
 import { warningsOf } from './warnings.ts'
@@ -75,6 +74,8 @@ export interface PlanOptions {
   readonly handOver?: boolean | undefined
   /** Whether what it runs is decided when everything else is done: see {@link planRun}. Default false. */
   readonly parked?: boolean | undefined
+  /** Whether a parked first process has its filter before it waits, where that can be: see {@link earlyFilter}. Default false. */
+  readonly filtersEarly?: boolean | undefined
   /** How many descriptors the program gets, from 3 on. Default 0. */
   readonly preserveFds?: number | undefined
   readonly host: Host
@@ -116,6 +117,8 @@ export interface Plan {
   readonly start: ((program: string, pid: number) => readonly Call[]) | undefined
   /** What becoming another program than that of the config takes. */
   readonly context: StartContext
+  /** Calls of `finish` that load the filter of a parked first process, when they do. */
+  readonly early: readonly Call[]
   /** What the monitor does from then on. */
   watch(of: Watched): Watch
   /** See `warnings` of RuntimeContainer. */
@@ -156,7 +159,9 @@ export function planContainer(options: PlanOptions): Plan {
   const cloned = cloneCall(namespaces, cgroup, channel)
   const programs = lazy(() => (process === undefined ? [] : candidates(process)))
   const lookups = lazy(() => lookupCalls(programs()))
-  const start = lazy(() => planStart(options, namespaces))
+  const context = lazy(() => startContext(options, namespaces))
+  const start = lazy(() => planStart(options, context()))
+  const early = lazy(() => (options.filtersEarly === true ? earlyFilter(spec, context(), channel + 1) : []))
   const masked = lazy(() => openTargets('masked', linux.maskedPaths ?? [], descriptor.root))
   const readonly = lazy(() => openTargets('readonly', linux.readonlyPaths ?? [], descriptor.root))
   const mounts = lazy(() => planMounts(spec.mounts ?? [], mountContext(options, namespaces, cgroup)))
@@ -225,7 +230,7 @@ export function planContainer(options: PlanOptions): Plan {
       // Before the working directory is entered: no descriptor is left that leads to the host (CVE-2024-21626).
       ...closeCalls(options),
       ...(options.parked === true
-        ? []
+        ? early()
         : [
             chdir(process?.cwd ?? '/', { step: 'enter the working directory', pointer: '/process/cwd' }),
             getcwd(workingDirectory, { step: 'check the working directory', pointer: '/process/cwd' }),
@@ -236,7 +241,10 @@ export function planContainer(options: PlanOptions): Plan {
       return start()
     },
     get context() {
-      return startContext(options, namespaces)
+      return context()
+    },
+    get early() {
+      return early()
     },
     watch: watchesOf(options, { cgroup, intelRdt }),
     get warnings() {
@@ -272,30 +280,6 @@ function cgroupOf({ id, spec, scope, accounting, host }: PlanOptions): CgroupPla
     host,
     firstDescriptor: descriptor.cgroup,
   })
-}
-
-function planStart(options: PlanOptions, namespaces: NamespacePlan): Plan['start'] {
-  const { spec } = options
-  const { process } = spec
-  if (process === undefined) return undefined
-  const scheduling = schedulingCalls(process, spec.linux)
-  const context = startContext(options, namespaces)
-  const calls = startCalls(process, context)
-  // Only a listener is told the pid.
-  const keyOf = (program: string, pid: number) => (context.listener === undefined ? program : `${pid} ${program}`)
-  return lastOf(keyOf, (program, pid) => [...scheduling, ...calls(program, pid)])
-}
-
-function startContext(options: PlanOptions, namespaces: NamespacePlan): StartContext {
-  const { spec, host } = options
-  const socket = listenerSocket(options)
-  return {
-    filter: options.filter,
-    listener: socket === undefined ? undefined : listenerOf(spec, { ...options, status: 'created' }, socket),
-    grantable: namespaces.has('user') ? ~0n : host.capabilities,
-    setgroups: maySetGroups(spec, host, namespaces.isNew('user')),
-    socket: options.outlive ? undefined : channelOf(options),
-  }
 }
 
 /** With a process in between, the first one is not there yet; the end of that process must be seen. */

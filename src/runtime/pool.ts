@@ -44,12 +44,14 @@ export class Pool implements AsyncDisposable {
   private readonly options: PoolOptions
   private readonly spares: WarmPool<ParkedContainer>
   private count = 0
+  /** Whether containers have their filter before it is known what they run: until there was one whose run does not allow it. */
+  private filtersEarly = true
 
   /** @internal */
   constructor(options: PoolOptions, id: string) {
     const { size, ...common } = options
     this.options = options
-    this.spares = new WarmPool(size, () => createParked({ ...common, id: `${id}-${++this.count}` }))
+    this.spares = new WarmPool(size, () => createParked({ ...common, id: `${id}-${++this.count}` }, this.filtersEarly))
   }
 
   /** How many containers are ready at this moment. */
@@ -71,9 +73,13 @@ export class Pool implements AsyncDisposable {
    */
   async run(process: PoolProcess = {}, options: PoolRunOptions = {}): Promise<RuntimeContainer> {
     checkRun(this.options.spec, process, options.hostname)
-    const parked = await this.spares.take(options.signal)
     try {
-      return await parked.run(process, options)
+      for (;;) {
+        const parked = await this.spares.take(options.signal)
+        const container = await parked.run(process, options)
+        if (container !== undefined) return container
+        this.filtersEarly = false
+      }
     } finally {
       this.spares.refill()
     }

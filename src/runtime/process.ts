@@ -156,11 +156,16 @@ export function filterCalls(
 ): readonly Call[] {
   const { filter, listener } = context
   if (filter === undefined) return []
-  const load = seccomp(filter)
+  const load = loadFilter(filter)
   const loaded = listener === undefined ? [load] : [load, ...announceCalls(load, listener, pids, filter.mark)]
   const sets = capabilityMasks(process.capabilities, context.grantable)
   if (sets === undefined || !loadsAsAdministrator(process, context)) return loaded
   return [...loaded, setCapabilities(sets, 0n)]
+}
+
+/** Whether a process that has what can be granted may load a filter without no_new_privs. */
+export function isAdministrator({ grantable }: ProcessContext): boolean {
+  return (grantable & bit(CAP_SYS_ADMIN)) !== 0n
 }
 
 function loadsAsAdministrator(process: Process, { filter }: ProcessContext): boolean {
@@ -261,7 +266,8 @@ function ambient(number: number): Call {
   return prctl(PR.CAP_AMBIENT, PR.CAP_AMBIENT_RAISE, number, why)
 }
 
-function seccomp({ program, flags, mark }: Pick<SeccompFilter, 'program' | 'flags' | 'mark'>): Call {
+/** Loads a seccomp filter; without no_new_privs that takes CAP_SYS_ADMIN. */
+export function loadFilter({ program, flags, mark }: Pick<SeccompFilter, 'program' | 'flags' | 'mark'>): Call {
   const replyMark = mark === undefined ? undefined : replyMarkOf(mark)
   return seccompFilter(program, flags, { step: 'load the seccomp filter', pointer: '/linux/seccomp', replyMark })
 }

@@ -3,12 +3,14 @@ import type { Spec } from '../bundle/spec.ts'
 import type { Process } from '../bundle/spec-process.ts'
 import { InvalidArgumentError } from '../errors.ts'
 import { stringifyJsonInt64 } from '../internal/json-int64.ts'
+import { hostArchitecture } from '../linux/architecture.ts'
 import type { Call, CallOptions } from '../linux/call.ts'
 import { AT_FDCWD, close, F_GETFD, fcntl, mkdirat, O, O_DIRECTORY, openat } from '../linux/calls/files.ts'
 import { sethostname } from '../linux/calls/processes.ts'
 import { receiveDescriptors } from '../linux/calls/sockets.ts'
 import { syscallError } from '../linux/errno.ts'
 import type { Results } from '../linux/runner.ts'
+import { letsThrough } from '../linux/seccomp/lets-through.ts'
 import { noProgram } from './no-program.ts'
 import { openInRoot } from './paths.ts'
 import type { Plan } from './plan.ts'
@@ -65,6 +67,8 @@ export interface PlannedRun {
   readonly programs: readonly string[]
   readonly lookups: readonly Call[]
   readonly executions: readonly Call[]
+  /** Whether a filter that is in force before them is sure to let all of the calls through. */
+  readonly isLetThrough: boolean
 }
 
 /** What a run depends on besides the config and the process. */
@@ -75,6 +79,8 @@ export interface RunSurroundings {
   /** Number of the socket that they come by. */
   readonly socket: number
   readonly context: Plan['context']
+  /** Whether the filter of the context is in force already. */
+  readonly isFiltered: boolean
   /** Of the first process; only a listener is told. */
   readonly pid: number
 }
@@ -89,8 +95,8 @@ const known = new WeakMap<Spec, Map<string, PlannedRun>>()
  * @throws InvalidArgumentError for what can't differ from run to run, and without a command.
  */
 export function plannedRun(spec: Spec, given: PoolProcess, surroundings: RunSurroundings): PlannedRun {
-  const { hostname, streams, socket, context, pid } = surroundings
-  const key = keyOf([given, hostname, streams, socket, context.listener === undefined ? 0 : pid])
+  const { hostname, streams, socket, context, isFiltered, pid } = surroundings
+  const key = keyOf([given, hostname, streams, socket, isFiltered, context.listener === undefined ? 0 : pid])
   const runs = known.get(spec) ?? new Map<string, PlannedRun>()
   known.set(spec, runs)
   const found = runs.get(key)
@@ -113,7 +119,9 @@ function keyOf(parts: readonly unknown[]): string {
 
 /** Plans the run of a program in a parked container. Pure. @throws as {@link plannedRun} does. */
 export function planRun(parked: Spec, given: PoolProcess, surroundings: RunSurroundings): PlannedRun {
-  const { context, pid, hostname, streams, socket } = surroundings
+  const { pid, hostname, streams, socket, isFiltered } = surroundings
+  const { filter, ...unfiltered } = surroundings.context
+  const context = isFiltered ? unfiltered : surroundings.context
   const { process, spec } = specOfRun(parked, given, hostname)
   const programs = candidates(process)
   const lookups = lookupCalls(programs)
@@ -135,7 +143,8 @@ export function planRun(parked: Spec, given: PoolProcess, surroundings: RunSurro
     ...executions,
   ]
   const config = spec === parked ? undefined : stringifyJsonInt64(spec)
-  return { spec, config, calls, programs, lookups, executions }
+  const isLetThrough = !isFiltered || filter === undefined || letsThrough(filter.program, calls, hostArchitecture())
+  return { spec, config, calls, programs, lookups, executions, isLetThrough }
 }
 
 /** Makes a directory of the root with those above it, where they are missing; entering it tells whether it is there. */

@@ -23,7 +23,10 @@ export interface Schedule {
   readonly repetitions: number
   /** Repetitions in a row before it is the next one's turn. */
   readonly block: number
-  /** Milliseconds of silence before each. */
+  /**
+   * Milliseconds of silence before each, and after it: what is still done then counts as well, less what the silence before
+   * took, in which this process only waits.
+   */
   readonly pause?: number
   /** Repetitions before the first that counts. Default 2. */
   readonly warmUp?: number
@@ -41,14 +44,22 @@ export async function alternate(
   for (let done = 0; done < repetitions; done += block) {
     for (const contestant of contestants) {
       const before = contestant.cpu()
+      let waiting = 0
       for (let i = done; i < Math.min(done + block, repetitions); i++) {
-        if (pause > 0) await silence(pause)
+        if (pause > 0) waiting += 2 * (await cpuOf(contestant, () => silence(pause)))
         times.get(contestant.name)?.push(await contestant.run())
+        if (pause > 0) await silence(pause)
       }
-      cpu.set(contestant.name, (cpu.get(contestant.name) ?? 0) + contestant.cpu() - before)
+      cpu.set(contestant.name, (cpu.get(contestant.name) ?? 0) + contestant.cpu() - before - waiting)
     }
   }
   return new Map(contestants.map(({ name }) => [name, { times: times.get(name) ?? [], cpu: cpu.get(name) ?? 0 }]))
+}
+
+async function cpuOf(contestant: Contestant, act: () => Promise<void>): Promise<number> {
+  const before = contestant.cpu()
+  await act()
+  return contestant.cpu() - before
 }
 
 export function median(values: readonly number[]): number {

@@ -20,8 +20,11 @@ const names: Readonly<Record<Settings, string>> = {
   bare: 'no limits, no seccomp',
 }
 
-/** Containers of each kind before the first that counts: a program that runs is compiled while it runs, its peers were before. */
-const warmUp = 300
+/**
+ * Containers of each kind before the first that counts, as many as one every 50 ms makes in 100 seconds: a program that runs
+ * is compiled while it runs, its peers were before.
+ */
+const warmUp = 2000
 
 /** Containers at a time, where there are many. */
 const parallel = 8
@@ -45,12 +48,13 @@ async function benchIn(directory: string, run: string, quick: boolean): Promise<
   const notes = ['crun', 'runc'].filter((name) => !runtimes.includes(name)).map((name) => `${name} is not installed.`)
   const rows: Row[] = []
   const state = join(run, 'oci-ts')
+  const before = quick ? warmUp / 10 : warmUp
 
   for (const settings of ['docker', 'bare'] as const) {
     const bundle = await bundles.make(settings, settings, ['/bin/true'])
     const peers = runtimes.map((name) => peer(name, bundle, run))
     const contestants = [inProcess(bundle, state), ...peers]
-    for (let i = 0; i < warmUp; i++) await cycle(bundle, state)
+    for (let i = 0; i < before; i++) await cycle(bundle, state)
     for (const [how, schedule] of [
       ['one after the other', { repetitions: quick ? 30 : 200, block: 10 }],
       ['one every 50 ms', { repetitions: quick ? 10 : 100, block: 1, pause: 50 }],
@@ -66,7 +70,7 @@ async function benchIn(directory: string, run: string, quick: boolean): Promise<
   rows.push(...(await memoryRows(await bundles.make('sleep', 'docker', ['/bin/sleep', '600']), state, run)))
   // Processes that could be used again end when nobody has wanted them for a second.
   await silence(2000)
-  notes.push(...leftovers(state), `oci-ts has run ${warmUp} containers of each kind before those that count.`)
+  notes.push(...leftovers(state), `oci-ts has run ${before} containers of each kind before those that count.`)
   notes.push(`The root filesystem is of ${bundles.origin}, the state of all is on a tmpfs.`)
   return { rows, notes }
 }

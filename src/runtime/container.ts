@@ -30,7 +30,7 @@ import { removeResctrl } from './resctrl.ts'
 import { type ResourceUsage, resourceUsage } from './resource-usage.ts'
 import { removeRootMount } from './root-mount.ts'
 import type { RuntimeProcess } from './runtime-process.ts'
-import type { ContainerRecord } from './state-directory.ts'
+import type { ContainerFacts, ContainerRecord } from './state-directory.ts'
 import { statsOf } from './stats/stats.ts'
 import type { ContainerStats } from './stats/types.ts'
 import { stepFailed } from './step-error.ts'
@@ -143,7 +143,7 @@ export class RuntimeContainer implements AsyncDisposable {
       started.catch(() => {}) // it is looked at below, whatever comes before
       // While the kernel is at it. If it fails, the record is of a container that has stopped.
       directory.tellStarted()
-      if (run?.config !== undefined) directory.writeConfig(run.config)
+      if (run?.config !== undefined) directory.rewrite(this.facts(), run.config)
       const results = await started
       if (results !== undefined && run !== undefined) throw run.noneExecuted(results)
     } catch (cause) {
@@ -377,6 +377,11 @@ export class RuntimeContainer implements AsyncDisposable {
     } catch {
       // The monitor was killed: whoever deletes the container removes them.
     }
+  }
+
+  private facts(): ContainerFacts {
+    const { pid, startTime, started, ...facts } = this.parts.record
+    return { ...facts, cgroups: this.cgroups }
   }
 
   /** The record with what has changed since it was made. */

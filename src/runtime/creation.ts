@@ -120,7 +120,7 @@ export class Creation {
     if (plan.isRootOnHost) this.rootMount = planRootMount(rootfsOf(options))
     // Whoever finds the directory after a crash must learn of what is made now.
     const facts = this.facts()
-    directory.write(facts)
+    directory.write(facts, options.config)
     if (plan.idMaps.length > 0) this.userNamespaces = await openUserNamespaces(plan.idMaps)
     const foreseen = isUninterrupted(options, plan) ? foreseenCalls(plan) : undefined
     this.foreseen = foreseen !== undefined
@@ -254,7 +254,6 @@ export class Creation {
   private planAhead(): void {
     void this.plan.lookups
     if (!this.options.parked) void this.plan.start
-    this.directory.writeConfig(this.options.config)
   }
 
   /** @returns a descriptor that stands for the first process. */

@@ -18,9 +18,9 @@ import { readdir, readFile, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
-import { ConflictError, InvalidArgumentError, NotFoundError, type SyscallError } from '../errors.ts'
+import { ConflictError, InvalidArgumentError, NotFoundError, SpecError, type SyscallError } from '../errors.ts'
 import { hasCode } from '../internal/file-error.ts'
-import { parseJsonInt64 } from '../internal/json-int64.ts'
+import { parseJsonInt64, stringifyJsonInt64 } from '../internal/json-int64.ts'
 import { flock, LOCK } from '../linux/calls/files.ts'
 import { perform } from '../linux/local.ts'
 import { isInUserNamespace } from '../linux/own-ids.ts'
@@ -73,15 +73,15 @@ export interface RecordedProcess {
  */
 const links = { created: 'created', started: 'started' } as const
 
+/** What state.json holds. */
+interface StateFile {
+  readonly facts: ContainerFacts
+  /** The config, for whoever runs something in the container by its id. */
+  readonly config: Spec
+}
+
 /** Names of what is in a container's directory. */
-export const stateFiles: readonly string[] = [
-  'state.json',
-  '.state.json',
-  ...Object.values(links),
-  'exit',
-  'config.json',
-  'rewritten',
-]
+export const stateFiles: readonly string[] = ['state.json', '.state.json', ...Object.values(links), 'exit', 'rewritten']
 
 /** Its presence says that the facts were changed by a process that did not make the container. */
 const mark = 'rewritten'
@@ -107,7 +107,7 @@ export function checkId(id: string): void {
 }
 
 /** What the directory of a container holds that has run to its end. */
-const filesAtEnd = ['state.json', 'config.json', links.started, 'exit'] as const
+const filesAtEnd = ['state.json', links.started, 'exit'] as const
 
 /** How often a directory is made again that was taken for one that nobody holds. */
 const maxAttempts = 1000
@@ -189,16 +189,24 @@ export class StateDirectory {
     // To be told that it is not there takes a fraction of the time of reading.
     if (!existsSync(join(this.path, mark))) return undefined
     try {
-      return JSON.parse(readFileSync(join(this.path, 'state.json'), 'utf8')) as ContainerFacts
+      return (JSON.parse(readFileSync(join(this.path, 'state.json'), 'utf8')) as StateFile).facts
     } catch (cause) {
       if (hasCode(cause, 'ENOENT')) return undefined
       throw cause
     }
   }
 
-  /** Writes what is known from the beginning. */
-  write(facts: ContainerFacts): void {
-    replaceFacts(this.path, facts)
+  /**
+   * Writes what is known from the beginning, before anything else is made: as long as not all of it is there, there is
+   * nothing that somebody would have to be told of. @param config text of the config.json
+   */
+  write(facts: ContainerFacts, config: string): void {
+    writeText(`${this.path}/state.json`, stateText(facts, config))
+  }
+
+  /** Replaces as a whole what {@link write} has written. */
+  rewrite(facts: ContainerFacts, config: string): void {
+    replaceState(this.path, facts, config)
   }
 
   /** Tells of the first process. */
@@ -209,11 +217,6 @@ export class StateDirectory {
   /** Tells that the first process, which {@link tellCreated} told of, runs the program. */
   tellStarted(): void {
     renameSync(`${this.path}/${links.created}`, `${this.path}/${links.started}`)
-  }
-
-  /** Keeps the container's config, which is the text of a config.json, for whoever runs something in it by its id. */
-  writeConfig(config: string): void {
-    writeText(`${this.path}/config.json`, config)
   }
 
   /** Removes the directory and lets go of the lock. Idempotent. */
@@ -235,9 +238,13 @@ export class StateDirectory {
   }
 }
 
-function replaceFacts(directory: string, facts: ContainerFacts): void {
+function stateText(facts: ContainerFacts, config: string): string {
+  return `{"facts":${JSON.stringify(facts)},"config":${config}}`
+}
+
+function replaceState(directory: string, facts: ContainerFacts, config: string): void {
   const temporary = `${directory}/.state.json`
-  writeText(temporary, JSON.stringify(facts))
+  writeText(temporary, stateText(facts, config))
   renameSync(temporary, `${directory}/state.json`)
 }
 
@@ -254,13 +261,26 @@ function writeText(path: string, text: string): void {
 
 /** Reads the record of a container. @throws NotFoundError when there is none. */
 export async function readRecord(root: string, id: string): Promise<ContainerRecord> {
+  const { facts } = await readState(root, id, (raw) => JSON.parse(raw.toString()) as StateFile)
+  return { ...facts, ...recordedProcess(join(root, id)) }
+}
+
+/** Reads the config that the container was made with. @throws NotFoundError when there is none. */
+export async function readConfig(root: string, id: string): Promise<Spec> {
+  return (await readExactState(root, id)).config
+}
+
+function readExactState(root: string, id: string): Promise<StateFile> {
+  return readState(root, id, (raw) => parseJsonInt64(raw, `the state of container ${id}`) as unknown as StateFile)
+}
+
+async function readState(root: string, id: string, parse: (raw: Buffer) => StateFile): Promise<StateFile> {
   checkId(id)
-  const directory = join(root, id)
   try {
-    const facts = JSON.parse(await readFile(join(directory, 'state.json'), 'utf8')) as ContainerFacts
-    return { ...facts, ...recordedProcess(directory) }
+    return parse(await readFile(join(root, id, 'state.json')))
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause
+    // A part of it is as good as nothing: see StateDirectory.write.
+    if (!hasCode(cause, 'ENOENT') && !(cause instanceof SyntaxError) && !(cause instanceof SpecError)) throw cause
     throw new NotFoundError(id, `container ${id} does not exist`, { cause })
   }
 }
@@ -278,22 +298,11 @@ function recordedProcess(directory: string): RecordedProcess {
   return { pid: 0, startTime: '', started: false }
 }
 
-/** Reads the config that the container was made with. @throws NotFoundError when there is none. */
-export async function readConfig(root: string, id: string): Promise<Spec> {
-  checkId(id)
-  try {
-    return parseJsonInt64(await readFile(join(root, id, 'config.json')), `the config of container ${id}`) as Spec
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause
-    throw new NotFoundError(id, `container ${id} does not exist`, { cause })
-  }
-}
-
 /** Changes the facts of a container. @throws NotFoundError when there is none. */
 export async function rewriteFacts(root: string, id: string, change: Partial<ContainerFacts>): Promise<void> {
-  const { pid, startTime, started, ...facts } = await readRecord(root, id)
+  const { facts, config } = await readExactState(root, id)
   writeFileSync(join(root, id, mark), '', { mode: 0o600 })
-  replaceFacts(join(root, id), { ...facts, ...change })
+  replaceState(join(root, id), { ...facts, ...change }, stringifyJsonInt64(config))
 }
 
 /** Ids of the containers recorded below `root`. */

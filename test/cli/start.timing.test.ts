@@ -21,7 +21,7 @@ describe.skipIf(cannotRun)(`the start of the command line (${cannotRun ?? 'as ro
     mkdirSync(join(directory, 'state/box'), { recursive: true })
     writeFileSync(
       join(directory, 'state/box/state.json'),
-      JSON.stringify({ outlive: true, pid: 1, startTime: '0', cgroups: [] }),
+      JSON.stringify({ facts: { outlive: true, cgroups: [] }, config: {} }),
     )
   })
   afterAll(() => {

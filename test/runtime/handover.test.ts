@@ -78,7 +78,7 @@ describe.skipIf(cannotRun)(`a container that is handed over (${cannotRun ?? 'rea
     const { id, pid } = await handedOver('sleep 1000')
     await start(id, lookup())
     await expect(start(id, lookup())).rejects.toThrow(/can't be started: it is running/)
-    expect(readdirSync(join(sandbox.stateRoot, id))).toEqual(['config.json', 'started', 'state.json'])
+    expect(readdirSync(join(sandbox.stateRoot, id))).toEqual(['started', 'state.json'])
     await kill(id, 'KILL', lookup())
     expect(await statusOf(pid)).toBe(9)
     await expect(start(id, lookup())).rejects.toThrow(/can't be started: it is stopped/)

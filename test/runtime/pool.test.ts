@@ -3,7 +3,14 @@ import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSyn
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { createPool, type PoolOptions, type PoolProcess, type PoolRunOptions, state } from '../../src/runtime/index.ts'
+import {
+  containerSpec,
+  createPool,
+  type PoolOptions,
+  type PoolProcess,
+  type PoolRunOptions,
+  state,
+} from '../../src/runtime/index.ts'
 import { cannotRun, cgroupsOf, Sandbox, type SpecChanges, specOf, until } from './support.ts'
 
 describe.skipIf(cannotRun)(`a warm pool (${cannotRun ?? 'of real containers'})`, () => {
@@ -110,8 +117,8 @@ describe.skipIf(cannotRun)(`a warm pool (${cannotRun ?? 'of real containers'})`,
     await using container = await one.run({ args: ['sleep', '1000'], env: ['PATH=/bin', 'A=b'] })
     const { stateRoot } = sandbox
     expect(await state(container.id, { stateRoot })).toMatchObject({ status: 'running', pid: container.pid })
-    const config = JSON.parse(readFileSync(join(stateRoot, container.id, 'config.json'), 'utf8'))
-    expect(config.process.args).toEqual(['sleep', '1000'])
+    const config = await containerSpec(container.id, { stateRoot })
+    expect(config.process?.args).toEqual(['sleep', '1000'])
     const process = await container.exec({ args: ['sh', '-c', 'test "$A" = b'] })
     expect(await process.exited).toMatchObject({ code: 0 })
   })

@@ -2,11 +2,14 @@ import { existsSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { LinuxResources } from '../../src/bundle/index.ts'
+import { NotFoundError } from '../../src/errors.ts'
 import { hostHierarchies, v1MountPoint } from '../../src/runtime/cgroups/hierarchies.ts'
 import {
   type ContainerEvent,
+  containerSpec,
   events,
   killAll,
+  listContainers,
   pause,
   type RuntimeContainer,
   resume,
@@ -126,6 +129,16 @@ describe.skipIf(cannotRun)(`the verbs of a running container (${cannotRun ?? 're
         expect(readFileSync(`/proc/${pid}/cgroup`, 'utf8')).toMatch(new RegExp(`(:memory:|0::)/oci-ts-${container.id}`))
       }
       await container.delete({ force: true })
+    })
+
+    it('by somebody else leaves a container that is created one that can be started', async () => {
+      const container = await sandbox.create(specOf(['sh', '-c', 'exit 3']))
+      await update(container.id, { memory: { limit: 48 << 20 } }, sandbox)
+      expect((await state(container.id, sandbox)).status).toBe('created')
+      await container.start()
+      expect(await state(container.id, sandbox)).toMatchObject({ status: expect.stringMatching(/running|stopped/) })
+      expect((await container.exited).code).toBe(3)
+      await container.delete()
     })
 
     it('changes quota and period in whatever order the kernel takes them', async () => {
@@ -254,6 +267,23 @@ describe.skipIf(cannotRun)(`the verbs of a running container (${cannotRun ?? 're
       expect(used?.maxResident).toBeGreaterThan(100_000)
       await container.delete()
       await expect(usage(container.id, sandbox)).rejects.toMatchObject({ code: 'ERR_OCI_NOT_FOUND' })
+    })
+  })
+
+  describe('a state of which a part is written', () => {
+    it('is of a container that is not there yet, and goes with its maker', async () => {
+      const container = await sandbox.create(specOf(['true']))
+      const file = join(sandbox.stateRoot, container.id, 'state.json')
+      const whole = readFileSync(file)
+      for (const length of [0, 1, whole.length >> 1, whole.length - 1]) {
+        writeFileSync(file, whole.subarray(0, length))
+        await expect(state(container.id, sandbox)).rejects.toThrow(NotFoundError)
+        await expect(containerSpec(container.id, sandbox)).rejects.toThrow(NotFoundError)
+        expect(await listContainers(sandbox)).toEqual([])
+      }
+      writeFileSync(file, whole)
+      expect((await state(container.id, sandbox)).pid).toBe(container.pid)
+      await container.delete()
     })
   })
 

@@ -91,7 +91,7 @@ export class Restoration {
     const { options, plan, directory, criu } = this
     const { id, spec, hooks } = options
     const facts = plannedFacts(options, plan.cgroup, { cgroups: directoriesOf(plan.cgroup) })
-    directory.write(facts)
+    directory.write(facts, stringifyJsonInt64(spec))
     const { monitor, channel } = this.spawn()
     const born = this.cloneCall()
     // Its end of the channel is closed, so that the other one is the only one.
@@ -116,7 +116,6 @@ export class Restoration {
     const record = { ...facts, pid, startTime: startTimeOf(pid), started: true }
     directory.tellCreated(record)
     directory.tellStarted()
-    directory.writeConfig(stringifyJsonInt64(spec))
     if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
     if (hasHooks('poststart', spec, hooks)) await runHooks('poststart', { record, spec, pidfd }, hooks, options.signal)
     return new RuntimeContainer({

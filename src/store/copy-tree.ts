@@ -118,8 +118,8 @@ class TreeCopy {
 
   /** Copies what is behind the first piece of a file that is larger than one call copies. */
   async #copyRest(node: TreeNode, from: number): Promise<void> {
-    const read = openBeneath(rootDescriptor, node.source ?? node.path, O.RDONLY | O_NOFOLLOW)
-    const written = openBeneath(this.#target, node.path, O.WRONLY | O_NOFOLLOW)
+    const read = openBeneath(rootDescriptor, node.source ?? node.path, O.RDONLY | O_NOFOLLOW | O.NONBLOCK)
+    const written = openBeneath(this.#target, node.path, O.WRONLY | O_NOFOLLOW | O.NONBLOCK)
     const opened = await this.#run([read, written, call('lseek', [read, from, 0]), call('lseek', [written, from, 0])])
     const [source, target] = [opened.value(read), opened.value(written)]
     for (let at = from; at < node.size; ) {

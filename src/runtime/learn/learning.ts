@@ -17,7 +17,10 @@ export interface LearnedCall {
 
 /** What containers used; see {@link Learning}. */
 export interface LearnReport {
-  /** A profile that lets the same be done again, and nothing that was not done: for `linux.seccomp`, or `seccomp` of `run`. */
+  /**
+   * A profile that lets the same be done again, and no call that was not made: for `linux.seccomp`, or `seccomp` of `run`.
+   * A call is let through with the arguments that the own profile allows; where that refuses only some, with all.
+   */
   readonly seccomp: LinuxSeccomp
   /**
    * The capabilities, by name, that a check of the kernel found, and the container was given: for the sets of

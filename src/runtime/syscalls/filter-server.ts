@@ -71,9 +71,12 @@ export abstract class FilterServer {
   }
 
   private async end(): Promise<void> {
-    await Promise.all([this.receiver.close().catch(() => {}), this.closed()])
-    closeSync(this.socket)
-    if (this.there !== undefined) closeSync(this.takeSocket())
+    try {
+      await Promise.all([this.receiver.close().catch(() => {}), this.closed()])
+    } finally {
+      closeSync(this.socket)
+      if (this.there !== undefined) closeSync(this.takeSocket())
+    }
   }
 
   private async serve(): Promise<void> {

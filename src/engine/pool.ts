@@ -116,7 +116,7 @@ export class ContainerPool implements AsyncDisposable {
   private readonly parts: PoolParts
   private readonly spares: WarmPool<ParkedRun>
   /** As that of a pool of oci-ts/runtime. */
-  private filtersEarly = true
+  private early = true
 
   /** @internal */
   constructor(parts: PoolParts) {
@@ -165,7 +165,7 @@ export class ContainerPool implements AsyncDisposable {
           signal,
         })
         if (runtime === undefined) {
-          this.filtersEarly = false
+          this.early = false
           stdio.close()
           await taken.remove()
           continue
@@ -221,7 +221,7 @@ export class ContainerPool implements AsyncDisposable {
       const hooks = sortHooks(options.hooks).functions
       // What is written is lost with this process anyway.
       const parked = await withRoot(layer, spec, true, (root) =>
-        createParked({ ...root, id, spec, stateRoot: context.stateRoot, hooks }, this.filtersEarly),
+        createParked({ ...root, id, spec, stateRoot: context.stateRoot, hooks }, this.early),
       )
       const remove = async (): Promise<void> => {
         await parked.remove()

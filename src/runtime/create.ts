@@ -122,10 +122,10 @@ export async function createContainer(options: CreateOptions): Promise<RuntimeCo
 
 /**
  * As {@link createContainer}: what its first process runs is told only when it is to run.
- * @param filtersEarly whether it may have its seccomp filter before; then not every run suits it
+ * @param early whether what can be is done before; then not every run is possible
  */
-export async function createParked(options: CreateOptions, filtersEarly: boolean): Promise<ParkedContainer> {
-  const { container, plan, streams } = await make(options, { parked: true, filtersEarly })
+export async function createParked(options: CreateOptions, early: boolean): Promise<ParkedContainer> {
+  const { container, plan, streams } = await make(options, { parked: true, early })
   return new ParkedContainer(container, plan, streams as number)
 }
 
@@ -136,7 +136,7 @@ interface Made {
   readonly streams: number | undefined
 }
 
-async function make(given: CreateOptions, how: Pick<InternalCreateOptions, 'parked' | 'filtersEarly'>): Promise<Made> {
+async function make(given: CreateOptions, how: Pick<InternalCreateOptions, 'parked' | 'early'>): Promise<Made> {
   const { signal } = given
   signal?.throwIfAborted()
   const supervision = supervisionOf(given)
@@ -215,7 +215,7 @@ function planOf(options: InternalCreateOptions, scope: Scope | undefined): Plan 
     outlive,
     handOver,
     parked,
-    filtersEarly: options.filtersEarly,
+    early: options.early,
     preserveFds,
     newKeyring,
     noPivot,

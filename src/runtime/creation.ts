@@ -63,7 +63,7 @@ export interface InternalCreateOptions extends CreateOptions {
   /** Whether what it runs is told only when it is to run. */
   readonly parked: boolean
   /** See PlanOptions. */
-  readonly filtersEarly?: boolean | undefined
+  readonly early?: boolean | undefined
   /** The text of the config. */
   readonly config: string
   /** Who answers its system calls. */

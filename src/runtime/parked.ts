@@ -28,7 +28,7 @@ export class ParkedContainer {
 
   /**
    * Runs a program in it; resolves when the kernel has accepted it. To be called once.
-   * @returns undefined when its filter is in force already and may refuse what comes before the program; it is deleted then.
+   * @returns undefined when what was done early does not allow that; it is deleted then.
    * @throws what `start` of the container throws; the container is deleted then.
    */
   async run(given: PoolProcess, options: PoolRunOptions): Promise<RuntimeContainer | undefined> {
@@ -42,10 +42,10 @@ export class ParkedContainer {
         streams: streams.map(({ stream }) => stream),
         socket: this.plan.channel + 1,
         context: this.plan.context,
-        isFiltered: this.plan.early.length > 0,
+        early: this.plan.early,
         pid: container.pid,
       })
-      if (!run.isLetThrough) {
+      if (!run.isPossible) {
         await this.remove()
         return undefined
       }

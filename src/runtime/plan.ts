@@ -22,7 +22,7 @@ import { cgroupOwner, hasWritableCgroup } from './cgroups/owner.ts'
 import { type CgroupPlan, noCgroup, planCgroup } from './cgroups/plan.ts'
 import { descriptor } from './descriptors.ts'
 import { planDevices } from './devices.ts'
-import { earlyFilter } from './early-filter.ts'
+import { type Early, nothingEarly, planEarly } from './early.ts'
 import type { Examination } from './examine.ts'
 import type { Host } from './host.ts'
 import { mountsOnHost, refuseHostChanges, refuseWithoutMounts, sysctlWrites } from './host-guard.ts'
@@ -74,8 +74,8 @@ export interface PlanOptions {
   readonly handOver?: boolean | undefined
   /** Whether what it runs is decided when everything else is done: see {@link planRun}. Default false. */
   readonly parked?: boolean | undefined
-  /** Whether a parked first process has its filter before it waits, where that can be: see {@link earlyFilter}. Default false. */
-  readonly filtersEarly?: boolean | undefined
+  /** Whether a parked first process does before it waits what can be done: see {@link planEarly}. Default false. */
+  readonly early?: boolean | undefined
   /** How many descriptors the program gets, from 3 on. Default 0. */
   readonly preserveFds?: number | undefined
   readonly host: Host
@@ -117,8 +117,8 @@ export interface Plan {
   readonly start: ((program: string, pid: number) => readonly Call[]) | undefined
   /** What becoming another program than that of the config takes. */
   readonly context: StartContext
-  /** Calls of `finish` that load the filter of a parked first process, when they do. */
-  readonly early: readonly Call[]
+  /** What a parked first process has done with `finish`. */
+  readonly early: Early
   /** What the monitor does from then on. */
   watch(of: Watched): Watch
   /** See `warnings` of RuntimeContainer. */
@@ -161,7 +161,7 @@ export function planContainer(options: PlanOptions): Plan {
   const lookups = lazy(() => lookupCalls(programs()))
   const context = lazy(() => startContext(options, namespaces))
   const start = lazy(() => planStart(options, context()))
-  const early = lazy(() => (options.filtersEarly === true ? earlyFilter(spec, context(), channel + 1) : []))
+  const early = lazy(() => (options.early === true ? planEarly(spec, context(), channel + 1) : nothingEarly))
   const masked = lazy(() => openTargets('masked', linux.maskedPaths ?? [], descriptor.root))
   const readonly = lazy(() => openTargets('readonly', linux.readonlyPaths ?? [], descriptor.root))
   const mounts = lazy(() => planMounts(spec.mounts ?? [], mountContext(options, namespaces, cgroup)))
@@ -230,7 +230,7 @@ export function planContainer(options: PlanOptions): Plan {
       // Before the working directory is entered: no descriptor is left that leads to the host (CVE-2024-21626).
       ...closeCalls(options),
       ...(options.parked === true
-        ? early()
+        ? early().calls
         : [
             chdir(process?.cwd ?? '/', { step: 'enter the working directory', pointer: '/process/cwd' }),
             getcwd(workingDirectory, { step: 'check the working directory', pointer: '/process/cwd' }),

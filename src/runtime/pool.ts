@@ -44,14 +44,14 @@ export class Pool implements AsyncDisposable {
   private readonly options: PoolOptions
   private readonly spares: WarmPool<ParkedContainer>
   private count = 0
-  /** Whether containers have their filter before it is known what they run: until there was one whose run does not allow it. */
-  private filtersEarly = true
+  /** Whether what can be is done before it is known what a container runs: until there was a run that this was wrong for. */
+  private early = true
 
   /** @internal */
   constructor(options: PoolOptions, id: string) {
     const { size, ...common } = options
     this.options = options
-    this.spares = new WarmPool(size, () => createParked({ ...common, id: `${id}-${++this.count}` }, this.filtersEarly))
+    this.spares = new WarmPool(size, () => createParked({ ...common, id: `${id}-${++this.count}` }, this.early))
   }
 
   /** How many containers are ready at this moment. */
@@ -78,7 +78,7 @@ export class Pool implements AsyncDisposable {
         const parked = await this.spares.take(options.signal)
         const container = await parked.run(process, options)
         if (container !== undefined) return container
-        this.filtersEarly = false
+        this.early = false
       }
     } finally {
       this.spares.refill()

@@ -67,6 +67,8 @@ export interface ProcessContext {
   readonly grantable: bigint
   /** Whether setgroups is possible: not in a user namespace with a single id. */
   readonly setgroups: boolean
+  /** Capabilities that are left in the bounding set. Default: it is as it was. */
+  readonly bounding?: bigint | undefined
 }
 
 /** What the first process needs besides. */
@@ -129,7 +131,7 @@ export function dropCalls(process: Process, context: ProcessContext): readonly C
   const sets = capabilityMasks(process.capabilities, context.grantable)
   const calls: Call[] = [
     umask(user.umask ?? 0o022),
-    ...(sets === undefined ? [] : boundingCalls(sets.bounding)),
+    ...(sets === undefined ? [] : boundingCalls(sets.bounding, context.bounding)),
     prctl(PR.SET_KEEPCAPS, 1, 0, { step: 'keep capabilities' }),
     ...userCalls(process, user.uid ?? 0, context),
   ]
@@ -247,9 +249,24 @@ export function ungrantable(capabilities: Capabilities | undefined, grantable: b
   return [...all].filter((name) => (bit(capabilityNumber(name) ?? -1) & grantable) === 0n)
 }
 
-function boundingCalls(keep: bigint): readonly Call[] {
+/** The bounding set of a process; undefined when it stays as it is. */
+export function boundingSet(
+  { capabilities }: Pick<Process, 'capabilities'>,
+  { grantable }: ProcessContext,
+): bigint | undefined {
+  return capabilityMasks(capabilities, grantable)?.bounding
+}
+
+/** Whether all that is to be in the bounding set of a process is left in it. */
+export function isBounded(process: Process, context: ProcessContext): boolean {
+  const { bounding } = context
+  return bounding === undefined || ((boundingSet(process, context) ?? ~0n) & ~bounding) === 0n
+}
+
+/** Lowers the bounding set. @param present what is left in it. Default all */
+export function boundingCalls(keep: bigint, present: bigint = ~0n): readonly Call[] {
   return capabilityNames.flatMap((name, number) => {
-    if ((keep & bit(number)) !== 0n) return []
+    if ((present & ~keep & bit(number)) === 0n) return []
     // EINVAL: the kernel is older than the capability.
     return [prctl(PR.CAPBSET_DROP, number, 0, { step: `drop ${name}`, tolerate: 'EINVAL' })]
   })

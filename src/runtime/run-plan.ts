@@ -11,6 +11,7 @@ import { receiveDescriptors } from '../linux/calls/sockets.ts'
 import { syscallError } from '../linux/errno.ts'
 import type { Results } from '../linux/runner.ts'
 import { letsThrough } from '../linux/seccomp/lets-through.ts'
+import type { Early } from './early.ts'
 import { noProgram } from './no-program.ts'
 import { openInRoot } from './paths.ts'
 import type { Plan } from './plan.ts'
@@ -21,6 +22,7 @@ import {
   enterDirectory,
   execution,
   filterCalls,
+  isBounded,
   lookupCalls,
   rlimitCalls,
 } from './process.ts'
@@ -67,8 +69,8 @@ export interface PlannedRun {
   readonly programs: readonly string[]
   readonly lookups: readonly Call[]
   readonly executions: readonly Call[]
-  /** Whether a filter that is in force before them is sure to let all of the calls through. */
-  readonly isLetThrough: boolean
+  /** Whether they can be made after what was done early. */
+  readonly isPossible: boolean
 }
 
 /** What a run depends on besides the config and the process. */
@@ -79,8 +81,7 @@ export interface RunSurroundings {
   /** Number of the socket that they come by. */
   readonly socket: number
   readonly context: Plan['context']
-  /** Whether the filter of the context is in force already. */
-  readonly isFiltered: boolean
+  readonly early: Early
   /** Of the first process; only a listener is told. */
   readonly pid: number
 }
@@ -95,8 +96,9 @@ const known = new WeakMap<Spec, Map<string, PlannedRun>>()
  * @throws InvalidArgumentError for what can't differ from run to run, and without a command.
  */
 export function plannedRun(spec: Spec, given: PoolProcess, surroundings: RunSurroundings): PlannedRun {
-  const { hostname, streams, socket, context, isFiltered, pid } = surroundings
-  const key = keyOf([given, hostname, streams, socket, isFiltered, context.listener === undefined ? 0 : pid])
+  const { hostname, streams, socket, context, early, pid } = surroundings
+  const done = [early.isFiltered, String(early.bounding)]
+  const key = keyOf([given, hostname, streams, socket, done, context.listener === undefined ? 0 : pid])
   const runs = known.get(spec) ?? new Map<string, PlannedRun>()
   known.set(spec, runs)
   const found = runs.get(key)
@@ -119,9 +121,10 @@ function keyOf(parts: readonly unknown[]): string {
 
 /** Plans the run of a program in a parked container. Pure. @throws as {@link plannedRun} does. */
 export function planRun(parked: Spec, given: PoolProcess, surroundings: RunSurroundings): PlannedRun {
-  const { pid, hostname, streams, socket, isFiltered } = surroundings
-  const { filter, ...unfiltered } = surroundings.context
-  const context = isFiltered ? unfiltered : surroundings.context
+  const { pid, hostname, streams, socket, early } = surroundings
+  const { filter } = surroundings.context
+  const left = { bounding: early.bounding, ...(early.isFiltered ? { filter: undefined } : {}) }
+  const context = { ...surroundings.context, ...left }
   const { process, spec } = specOfRun(parked, given, hostname)
   const programs = candidates(process)
   const lookups = lookupCalls(programs)
@@ -143,8 +146,8 @@ export function planRun(parked: Spec, given: PoolProcess, surroundings: RunSurro
     ...executions,
   ]
   const config = spec === parked ? undefined : stringifyJsonInt64(spec)
-  const isLetThrough = !isFiltered || filter === undefined || letsThrough(filter.program, calls, hostArchitecture())
-  return { spec, config, calls, programs, lookups, executions, isLetThrough }
+  const isAllowed = !early.isFiltered || filter === undefined || letsThrough(filter.program, calls, hostArchitecture())
+  return { spec, config, calls, programs, lookups, executions, isPossible: isAllowed && isBounded(process, context) }
 }
 
 /** Makes a directory of the root with those above it, where they are missing; entering it tells whether it is there. */
@@ -195,8 +198,10 @@ export function checkRun(spec: Spec, given: PoolProcess, hostname: string | unde
 
 function specOfRun(spec: Spec, given: PoolProcess, hostname: string | undefined): { process: Process; spec: Spec } {
   checkRun(spec, given, hostname)
-  const process = { cwd: '/', ...spec.process, ...given }
-  if (Object.keys(given).length === 0 && hostname === undefined) return { process, spec }
+  // Who does not mean it writes that, too: it must not take away what the config has.
+  const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  const process = { cwd: '/', ...spec.process, ...chosen }
+  if (Object.keys(chosen).length === 0 && hostname === undefined) return { process, spec }
   return { process, spec: { ...spec, process, ...(hostname === undefined ? {} : { hostname }) } }
 }
 

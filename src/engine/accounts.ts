@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { SyscallError } from '../errors.ts'
+import { fileError } from '../internal/file-error.ts'
 import { opaqueMark, whiteoutPrefix } from '../layer/apply/names.ts'
 import { O, openat2, RESOLVE } from '../linux/calls/files.ts'
 import { performWalk } from '../linux/walk.ts'
@@ -37,7 +38,7 @@ export function accountsOfImage(layers: readonly string[]): Accounts {
   return accounts
 }
 
-/** Reads /etc/passwd and /etc/group out of the layers of an image, topmost first. */
+/** Reads /etc/passwd and /etc/group out of the layers of an image, topmost first. @throws SyscallError when one is gone. */
 export function readAccounts(layers: readonly string[]): Accounts {
   const passwd = readFromLayers(layers, 'etc/passwd')
   const group = readFromLayers(layers, 'etc/group')
@@ -53,8 +54,16 @@ function readFromLayers(layers: readonly string[], path: string): Uint8Array | u
   return undefined
 }
 
+function openLayer(layer: string): number {
+  try {
+    return openSync(layer, constants.O_RDONLY | constants.O_DIRECTORY)
+  } catch (error) {
+    throw fileError(error, 'looking for the user in the image', layer)
+  }
+}
+
 function readInLayer(layer: string, path: string): Uint8Array | 'missing' | undefined {
-  const root = openSync(layer, constants.O_RDONLY | constants.O_DIRECTORY)
+  const root = openLayer(layer)
   try {
     const resolve = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS
     // Often none of what is looked for is there, and an error takes many times as long as a look.

@@ -3,7 +3,7 @@ import { closeSync, readFileSync, statSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { SyscallError } from '../errors.ts'
-import { hasCode } from '../internal/file-error.ts'
+import { fileError, hasCode } from '../internal/file-error.ts'
 import { ownership, spawnOwner } from '../layer/apply/target.ts'
 import { mapOwners } from '../layer/mapped-layers.ts'
 import { AT_FDCWD, chdir, lsetxattr, unlinkat } from '../linux/calls/files.ts'
@@ -42,6 +42,14 @@ const notItsFault: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EIO', 'EM
  * @throws SyscallError for a failure of another kind, such as a full disk.
  */
 export async function probeRootfs(paths: StorePaths, mapped = false): Promise<Rootfs> {
+  try {
+    return await probe(paths, mapped)
+  } catch (error) {
+    throw fileError(error, 'trying whether layers can be stacked', paths.root)
+  }
+}
+
+async function probe(paths: StorePaths, mapped: boolean): Promise<Rootfs> {
   const key = `${await currentBootId()} ${statSync(paths.containers).dev} ${process.geteuid?.()}`
   const note = join(paths.root, mapped ? 'overlay-idmapped' : 'overlay')
   if (readNote(note) === key) return { kind: 'overlay' }

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { readAccounts } from '../../src/engine/accounts.ts'
 import { NotFoundError } from '../../src/errors.ts'
 import { type TestEntry, tar } from '../layer/support/tar.ts'
 import { busyboxImage, cannotRunAsRoot } from './support/busybox.ts'
@@ -52,6 +53,11 @@ describe.skipIf(cannotRunAsRoot)(`the user of a container (${cannotRunAsRoot ?? 
       // daemon is a user of the host that runs this test.
       await expect(idOf(name, 'daemon', { name: 'etc/passwd', type: '2', linkName })).rejects.toThrow(NotFoundError)
     }
+  })
+
+  it('is told to be out of reach when a layer is gone', () => {
+    const gone = { code: 'ERR_OCI_SYSCALL', errnoName: 'ENOENT', subject: '/nowhere/layer' }
+    expect(() => readAccounts(['/nowhere/layer'])).toThrow(expect.objectContaining(gone))
   })
 
   it('is not waited for where the file is a fifo, a directory or a device', async () => {

@@ -285,6 +285,10 @@ describe.skipIf(cannotRunAsRoot)(
         expect(await (await openStore({ root: sandbox.root })).rootfs()).toEqual({ kind: 'overlay' })
         expect(readFileSync(note, 'latin1')).toBe(found)
         expect(readdirSync(join(sandbox.root, 'tmp'))).toEqual([])
+        const broken = await openStore({ root: sandbox.root })
+        rmSync(join(sandbox.root, 'containers'), { recursive: true })
+        const gone = { code: 'ERR_OCI_SYSCALL', errnoName: 'ENOENT', subject: sandbox.root }
+        await expect(broken.rootfs()).rejects.toMatchObject(gone)
       } finally {
         sandbox.remove()
       }

@@ -1,5 +1,6 @@
 import { realpath } from 'node:fs/promises'
 import { NotFoundError } from '../../errors.ts'
+import { fileError } from '../../internal/file-error.ts'
 import { type ByteString, bytesToText, opaqueMark, whiteoutPrefix } from '../apply/names.ts'
 import { baseOf, join, parentOf } from './entries.ts'
 import type { TreeNode } from './tree-node.ts'
@@ -24,6 +25,7 @@ export class LayeredTree implements Tree {
   /**
    * Takes over `process`, whose root is that of this one.
    * @param layers Directories, the highest one first; at least one.
+   * @throws SyscallError for one that is not there.
    */
   static async open(process: TreeProcess, layers: readonly string[]): Promise<LayeredTree> {
     const reader = await TreeReader.open(process)
@@ -34,7 +36,7 @@ export class LayeredTree implements Tree {
       return new LayeredTree(reader, sources)
     } catch (error) {
       await reader.close()
-      throw error
+      throw fileError(error, 'opening the layers')
     }
   }
 

@@ -35,6 +35,10 @@ async function copyOf(layers: readonly string[]): Promise<string> {
 }
 
 describe.skipIf(missing)(`layers that are copied (${missing ?? 'compared with overlayfs'})`, () => {
+  it('are told to be gone where one is', async () => {
+    await expect(copyOf(['/nowhere/layer'])).rejects.toMatchObject({ code: 'ERR_OCI_SYSCALL', errnoName: 'ENOENT' })
+  })
+
   it('make the tree that overlayfs shows, in every attribute', async () => {
     const capability = Buffer.from(`0100000200040000${'00'.repeat(12)}`, 'hex')
     const lowest = tar(

@@ -12,8 +12,8 @@ export function paddingOf(size: number): number {
 
 /** A header block, decoded; fields that only some types use are decoded by {@link HeaderBlock} readers. */
 export interface Header {
-  /** The byte at 156: `'0'`, `'5'`, `'x'`, `'L'`, … ; NUL in V7 archives. */
-  readonly typeFlag: string
+  /** The byte at 156: that of `0`, `5`, `x`, `L`, … ; 0 in V7 archives. */
+  readonly typeFlag: number
   readonly name: Buffer
   readonly linkName: Buffer
   readonly mode: number
@@ -24,7 +24,22 @@ export interface Header {
   readonly mtime: number
   readonly deviceMajor: number
   readonly deviceMinor: number
-  readonly format: 'v7' | 'ustar' | 'star' | 'gnu'
+}
+
+/** Type flags of headers that are about the entry that follows: of such a header only its name and its size count. */
+export const meta = { pax: 0x78, global: 0x67, longName: 0x4c, longLink: 0x4b } as const
+
+/** Whether a header with this flag is about the entry that follows. */
+export function isMeta(typeFlag: number): boolean {
+  return typeFlag === meta.pax || typeFlag === meta.global || typeFlag === meta.longName || typeFlag === meta.longLink
+}
+
+/** The words of four bytes of a piece of an archive; undefined where they do not lie on addresses that are. */
+export type Words = Int32Array | undefined
+
+/** See {@link Words}. */
+export function wordsOf(bytes: Buffer): Words {
+  return bytes.byteOffset % 4 === 0 ? new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2) : undefined
 }
 
 /** Whether 512 bytes at `start` are all zero. */
@@ -35,36 +50,38 @@ export function isZeroBlock(bytes: Buffer, start: number): boolean {
 
 /**
  * Decodes the header block at `start`: V7, POSIX ustar, star or GNU.
+ * @param words those of `bytes`: most of the time of reading a header is spent on adding them up.
  * @throws LayerError when the checksum is wrong or a number is none.
  */
-export function parseHeader(bytes: Buffer, start: number): Header {
+export function parseHeader(bytes: Buffer, start: number, words: Words): Header {
   const format = formatOf(bytes, start)
   const base = field(bytes, start, 100)
   const prefixLength = format === 'ustar' ? 155 : format === 'star' ? 131 : 0
   const isPrefixed = prefixLength > 0 && bytes[start + 345] !== 0
   const name = isPrefixed ? Buffer.concat([field(bytes, start + 345, prefixLength), Buffer.from('/'), base]) : base
-  checkSum(bytes, start, name)
-  const typeFlag = String.fromCharCode(bytes[start + 156] ?? 0)
-  const hasDevice = (typeFlag === '3' || typeFlag === '4') && format !== 'v7'
+  checkSum(bytes, start, words, name)
+  const typeFlag = bytes[start + 156] as number
+  // Of one object literal, because objects of one shape are made and read quicker.
+  const isEntry = !isMeta(typeFlag)
+  // Other types may have anything there, spaces for example.
+  const isDevice = (typeFlag === 0x33 || typeFlag === 0x34) && format !== 'v7'
   return {
     typeFlag,
     name,
-    linkName: bytes[start + 157] === 0 ? noName : field(bytes, start + 157, 100),
-    mode: parseNumber(bytes, start + 100, 8, 'mode', name),
-    uid: parseNumber(bytes, start + 108, 8, 'uid', name),
-    gid: parseNumber(bytes, start + 116, 8, 'gid', name),
+    linkName: isEntry && bytes[start + 157] !== 0 ? field(bytes, start + 157, 100) : noName,
+    mode: isEntry ? parseNumber(bytes, start + 100, 8, 'mode', name) : 0,
+    uid: isEntry ? parseNumber(bytes, start + 108, 8, 'uid', name) : 0,
+    gid: isEntry ? parseNumber(bytes, start + 116, 8, 'gid', name) : 0,
     size: parseNumber(bytes, start + 124, 12, 'size', name),
-    mtime: parseSeconds(bytes, start + 136, 12, 'mtime', name),
-    // Other types may have anything here, spaces for example.
-    deviceMajor: hasDevice ? parseNumber(bytes, start + 329, 8, 'device major', name) : 0,
-    deviceMinor: hasDevice ? parseNumber(bytes, start + 337, 8, 'device minor', name) : 0,
-    format,
+    mtime: isEntry ? parseSeconds(bytes, start + 136, 12, 'mtime', name) : 0,
+    deviceMajor: isDevice ? parseNumber(bytes, start + 329, 8, 'device major', name) : 0,
+    deviceMinor: isDevice ? parseNumber(bytes, start + 337, 8, 'device minor', name) : 0,
   }
 }
 
 const noName = Buffer.alloc(0)
 
-function formatOf(bytes: Buffer, start: number): Header['format'] {
+function formatOf(bytes: Buffer, start: number): 'v7' | 'ustar' | 'star' | 'gnu' {
   if (hasText(bytes, start + 257, 'ustar\0')) return hasText(bytes, start + 508, 'tar\0') ? 'star' : 'ustar'
   return hasText(bytes, start + 257, 'ustar  \0') ? 'gnu' : 'v7'
 }
@@ -84,9 +101,9 @@ function field(bytes: Buffer, start: number, length: number): Buffer {
 }
 
 /** Old archivers summed signed bytes; both sums are right. The field of the sum itself counts as blanks. */
-function checkSum(bytes: Buffer, start: number, name: Buffer): void {
+function checkSum(bytes: Buffer, start: number, words: Words, name: Buffer): void {
   const wanted = parseNumber(bytes, start + 148, 8, 'checksum', name)
-  let unsigned = 8 * 0x20 + sumOfBlock(bytes, start)
+  let unsigned = 8 * 0x20 + sumOfBlock(bytes, start, words)
   for (let i = 148; i < 156; i += 1) unsigned -= bytes[start + i] as number
   if (wanted === unsigned) return
   let high = 0
@@ -96,13 +113,17 @@ function checkSum(bytes: Buffer, start: number, name: Buffer): void {
   }
 }
 
-/** Of its bytes. Four are read and two are added at a time, because most of the time of reading a header is spent here. */
-function sumOfBlock(bytes: Buffer, start: number): number {
-  const view = new DataView(bytes.buffer, bytes.byteOffset + start, blockSize)
+/** Of its bytes. Four are read and two are added at a time. */
+function sumOfBlock(bytes: Buffer, start: number, words: Words): number {
+  if (words === undefined || start % 4 !== 0) {
+    let sum = 0
+    for (let i = start; i < start + blockSize; i += 1) sum += bytes[i] as number
+    return sum
+  }
   // Each is two sums of 128 bytes, in 16 bits each.
   let [even, odd] = [0, 0]
-  for (let at = 0; at < blockSize; at += 4) {
-    const word = view.getUint32(at, true)
+  for (let at = start >> 2; at < (start + blockSize) >> 2; at += 1) {
+    const word = words[at] as number
     even += word & 0xff00ff
     odd += (word >>> 8) & 0xff00ff
   }

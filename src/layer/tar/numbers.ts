@@ -59,23 +59,23 @@ export function parseDecimal(text: string, field: string, name: Buffer): number 
   return value
 }
 
-/** A time of a PAX record: `-12.345678901`; digits beyond nanoseconds are cut. @throws LayerError. */
-export function parsePaxTime(text: Buffer, field: string, name: Buffer): Timestamp {
-  const start = text[0] === minus ? 1 : 0
+/** A time of a PAX record, the bytes of `text` from `from` to `end`: `-12.345678901`; digits beyond nanoseconds are cut. @throws LayerError. */
+export function parsePaxTime(text: Buffer, from: number, end: number, field: string, name: Buffer): Timestamp {
+  const start = text[from] === minus ? from + 1 : from
   let at = start
   let whole = 0
-  for (; isDigit(text[at]); at += 1) whole = whole * 10 + (text[at] as number) - zero
+  for (; at < end && isDigit(text[at]); at += 1) whole = whole * 10 + (text[at] as number) - zero
   const digits = at - start
   let fraction = 0
-  if (text[at] === point) {
+  if (at < end && text[at] === point) {
     at += 1
-    for (let unit = 100_000_000; isDigit(text[at]); at += 1) {
+    for (let unit = 100_000_000; at < end && isDigit(text[at]); at += 1) {
       fraction += ((text[at] as number) - zero) * unit
       unit = Math.floor(unit / 10)
     }
   }
-  if (digits === 0 || digits > 15 || at < text.length) throw entryError(name, `its ${field} is no time`)
-  if (start === 0) return { seconds: whole, nanoseconds: fraction }
+  if (digits === 0 || digits > 15 || at < end) throw entryError(name, `its ${field} is no time`)
+  if (start === from) return { seconds: whole, nanoseconds: fraction }
   if (fraction === 0) return { seconds: whole === 0 ? 0 : -whole, nanoseconds: 0 }
   return { seconds: -whole - 1, nanoseconds: 1_000_000_000 - fraction }
 }

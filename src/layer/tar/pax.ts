@@ -63,8 +63,11 @@ export function parsePax(body: Buffer, subject: Buffer): PaxFields {
     if (split < keyStart + 1 || split >= end || end > body.length || body[end - 1] !== newline) {
       throw entryError(subject, 'its extended header has a malformed record')
     }
-    // Most records are times of access and change, which mean nothing here.
-    if (initials.has(body[keyStart] as number)) {
+    const initial = body[keyStart] as number
+    // Most records are the three times: of access and of change mean nothing here.
+    if (initial === mtimeInitial && isMtime(body, keyStart, split)) {
+      fields.mtime = split + 2 === end ? undefined : parsePaxTime(body, split + 1, end - 1, 'mtime', subject)
+    } else if (initials[initial] === 1) {
       apply(fields, pairs, body.toString('latin1', keyStart, split), body.subarray(split + 1, end - 1), subject)
     }
     at = end
@@ -96,7 +99,7 @@ function recordLength(body: Buffer, at: number, subject: Buffer): number {
 
 type Setter = (fields: PaxFields, value: Buffer, subject: Buffer) => void
 
-function setter<K extends 'path' | 'linkPath' | 'size' | 'uid' | 'gid' | 'mtime'>(
+function setter<K extends 'path' | 'linkPath' | 'size' | 'uid' | 'gid'>(
   key: K,
   parse: (value: Buffer, keyword: string, subject: Buffer) => NonNullable<PaxFields[K]>,
 ): Setter {
@@ -114,13 +117,23 @@ const setters: ReadonlyMap<string, Setter> = new Map([
   ['size', setter('size', decimal)],
   ['uid', setter('uid', decimal)],
   ['gid', setter('gid', decimal)],
-  ['mtime', setter('mtime', parsePaxTime)],
 ])
 
-/** First bytes of the keywords that mean something. */
-const initials: ReadonlySet<number> = new Set(
-  [...setters.keys(), xattrPrefix, sparsePrefix].map((key) => key.charCodeAt(0)),
+const keywords: readonly string[] = [...setters.keys(), xattrPrefix, sparsePrefix]
+
+/** 1 for the first bytes of the keywords that mean something. */
+const initials = Uint8Array.from({ length: 256 }, (_, byte) =>
+  keywords.some((key) => key.charCodeAt(0) === byte) ? 1 : 0,
 )
+
+const mtime = Buffer.from('mtime')
+const mtimeInitial = mtime[0] as number
+
+function isMtime(body: Buffer, start: number, end: number): boolean {
+  if (end - start !== mtime.length) return false
+  for (let i = 0; i < mtime.length; i += 1) if (body[start + i] !== mtime[i]) return false
+  return true
+}
 
 function apply(fields: PaxFields, pairs: string[], key: string, value: Buffer, subject: Buffer): void {
   if (key.startsWith(xattrPrefix)) setXattr(fields, key.slice(xattrPrefix.length), value, subject)

@@ -1,7 +1,17 @@
 import { type LayerError, LimitError } from '../../errors.ts'
 import { type CompleteLimits, completeLimits, type LayerLimits } from '../limits.ts'
 import { displayName, entryError, type TarEntry, type TarEntryType, type TarHandler, type Xattr } from './entry.ts'
-import { blockSize, type Header, isZeroBlock, paddingOf, parseHeader } from './header.ts'
+import {
+  blockSize,
+  type Header,
+  isMeta,
+  isZeroBlock,
+  meta,
+  paddingOf,
+  parseHeader,
+  type Words,
+  wordsOf,
+} from './header.ts'
 import { parseNumber } from './numbers.ts'
 import { type PaxFields, parsePax } from './pax.ts'
 import { checkCount, checkSparse, parseOldSparse, SparseContent, SparseMapText, type SparseSegment } from './sparse.ts'
@@ -12,7 +22,8 @@ import { checkCount, checkSparse, parseOldSparse, SparseContent, SparseMapText, 
  */
 type State = 'header' | 'meta' | 'oldSparse' | 'sparseText' | 'content' | 'padding' | 'ended'
 
-const types: Readonly<Record<string, TarEntryType>> = {
+/** The type of an entry, by its flag: V7 has none, `7` was for files of one extent, `S` is a sparse file of GNU's. */
+const types: readonly (TarEntryType | undefined)[] = typesByFlag({
   '\0': 'file',
   '0': 'file',
   '7': 'file',
@@ -23,7 +34,13 @@ const types: Readonly<Record<string, TarEntryType>> = {
   '4': 'block',
   '5': 'directory',
   '6': 'fifo',
+})
+
+function typesByFlag(types: Readonly<Record<string, TarEntryType>>): readonly (TarEntryType | undefined)[] {
+  return Array.from({ length: 256 }, (_, flag) => types[String.fromCharCode(flag)])
 }
+
+const sparseFlag = 0x53
 /** Headers about one entry that may follow each other. More is an attempt to keep us busy. */
 const maxMetaHeaders = 16
 /** Most content that is handed on at a time, in bytes. */
@@ -91,6 +108,7 @@ export class TarReader {
    */
   write(chunk: Buffer, start = 0, isEnough: () => boolean = never): number {
     let at = start
+    const words = wordsOf(chunk)
     while (at < chunk.length) {
       switch (this.#state) {
         case 'ended':
@@ -102,7 +120,7 @@ export class TarReader {
           at = this.#takeContent(chunk, at)
           break
         default:
-          at = this.#takeBlock(chunk, at)
+          at = this.#takeBlock(chunk, at, words)
       }
       if (isEnough()) break
     }
@@ -132,11 +150,11 @@ export class TarReader {
   }
 
   /** Gathers a block or the body of a meta header, then acts on it. */
-  #takeBlock(chunk: Buffer, at: number): number {
+  #takeBlock(chunk: Buffer, at: number, words: Words): number {
     const wanted = this.#state === 'meta' ? this.#remaining : blockSize
     const missing = wanted - this.#partialLength
     if (this.#partialLength === 0 && chunk.length - at >= wanted) {
-      this.#act(chunk, at, at + wanted)
+      this.#act(chunk, at, at + wanted, words)
       return at + wanted
     }
     const piece = chunk.subarray(at, at + missing)
@@ -146,19 +164,19 @@ export class TarReader {
       const whole = Buffer.concat(this.#partial, wanted)
       this.#partial = []
       this.#partialLength = 0
-      this.#act(whole, 0, wanted)
+      this.#act(whole, 0, wanted, wordsOf(whole))
     }
     return at + piece.length
   }
 
-  #act(bytes: Buffer, start: number, end: number): void {
-    if (this.#state === 'header') this.#header(bytes, start)
+  #act(bytes: Buffer, start: number, end: number, words: Words): void {
+    if (this.#state === 'header') this.#header(bytes, start, words)
     else if (this.#state === 'meta') this.#metaBody(bytes.subarray(start, end))
     else if (this.#state === 'oldSparse') this.#oldSparse(bytes.subarray(start, end))
     else this.#sparseMapBlock(bytes.subarray(start, end))
   }
 
-  #header(bytes: Buffer, start: number): void {
+  #header(bytes: Buffer, start: number, words: Words): void {
     if (isZeroBlock(bytes, start)) {
       if (this.#metaCount > 0) throw this.#malformed('no entry follows its extended header')
       if (this.#sawZeroBlock) this.#state = 'ended'
@@ -166,16 +184,9 @@ export class TarReader {
       return
     }
     if (this.#sawZeroBlock) throw this.#malformed('a block of zeros is followed by more entries')
-    const header = parseHeader(bytes, start)
-    switch (header.typeFlag) {
-      case 'x':
-      case 'g':
-      case 'L':
-      case 'K':
-        this.#beginMeta(header)
-        return
-    }
-    this.#beginEntry(header, bytes, start)
+    const header = parseHeader(bytes, start, words)
+    if (isMeta(header.typeFlag)) this.#beginMeta(header)
+    else this.#beginEntry(header, bytes, start)
   }
 
   #beginMeta(header: Header): void {
@@ -196,16 +207,16 @@ export class TarReader {
   #metaBody(body: Buffer): void {
     const header = this.#meta as Header
     switch (header.typeFlag) {
-      case 'x':
+      case meta.pax:
         this.#pax = parsePax(body, header.name)
         break
-      case 'L':
+      case meta.longName:
         this.#longName = untilNul(body)
         break
-      case 'K':
+      case meta.longLink:
         this.#longLink = untilNul(body)
         break
-      case 'g':
+      case meta.global:
         // It is about no entry in particular, so the archive may end behind it.
         this.#metaCount -= 1
         break
@@ -220,12 +231,12 @@ export class TarReader {
     if (this.#entries > this.#limits.maxEntries) throw new LimitError('layer', this.#limits.maxEntries, 'entries')
     let type = types[header.typeFlag]
     if (type === undefined) {
-      throw entryError(name, `it has the unknown type ${JSON.stringify(header.typeFlag)}`)
+      throw entryError(name, `it has the unknown type ${JSON.stringify(String.fromCharCode(header.typeFlag))}`)
     }
     // Before there was a type for directories, a slash at the end marked them.
-    if (header.typeFlag === '\0' && name[name.length - 1] === 0x2f) type = 'directory'
+    if (header.typeFlag === 0 && name[name.length - 1] === 0x2f) type = 'directory'
     const stored = type === 'file' ? (pax?.size ?? header.size) : 0
-    const sparse = type === 'file' && (header.typeFlag === 'S' || pax?.sparse !== undefined)
+    const sparse = type === 'file' && (header.typeFlag === sparseFlag || pax?.sparse !== undefined)
     this.#entry = {
       type,
       name,

@@ -3,7 +3,7 @@
  * `--only=runtime|engines|pull|unpack|copy|import`, `--image=<reference>` (what to pull, of a registry on this machine).
  * Prints a table, and writes it as JSON to bench/results/.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, loadavg, release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -52,8 +52,8 @@ try {
 
 const missed = results.flatMap(({ rows }) => rows).filter((row) => verdict(row) === false)
 console.log(`\n${missed.length === 0 ? 'Every target is met.' : `Targets missed: ${missed.length}.`}`)
-const output = fileURLToPath(new URL('results/', import.meta.url))
-mkdirSync(output, { recursive: true })
+// Beside the program: built and run by Node alone, because what tsx does in a thread of its own would count as this process's.
+const output = fileURLToPath(new URL('.', import.meta.url))
 const file = join(output, `${new Date().toISOString().replaceAll(':', '-')}.json`)
 const host = { node: process.versions.node, kernel: release(), cpus: availableParallelism(), load }
 writeFileSync(file, `${JSON.stringify({ host, quick: values.quick, parts: results }, null, 2)}\n`)

@@ -136,7 +136,9 @@ function contestant(name: string, script: string, reference: string, place: Plac
     mkdirSync(path, { recursive: true })
     return path
   }
-  return new Peer(name, ['env', `reference=${reference}`, 'sh', '-c', script, 'sh'], `${base}.err`, fresh)
+  // With certificates of its own Node takes 40 ms longer to start, for a registry that is asked for none.
+  const environment = ['-u', 'NODE_EXTRA_CA_CERTS', `reference=${reference}`]
+  return new Peer(name, ['env', ...environment, 'sh', '-c', script, 'sh'], `${base}.err`, fresh)
 }
 
 /** Rows of wall and CPU time against each peer. */

@@ -262,7 +262,10 @@ function writeText(path: string, text: string): void {
 /** Reads the record of a container. @throws NotFoundError when there is none. */
 export async function readRecord(root: string, id: string): Promise<ContainerRecord> {
   const { facts } = await readState(root, id, (raw) => JSON.parse(raw.toString()) as StateFile)
-  return { ...facts, ...recordedProcess(join(root, id)) }
+  const process = recordedProcess(join(root, id))
+  // Of one that is removed the file goes first: without it, that nothing is told of the process does not mean that it is made.
+  if (process.pid === 0 && !existsSync(join(root, id, 'state.json'))) throw notFound(id)
+  return { ...facts, ...process }
 }
 
 /** Reads the config that the container was made with. @throws NotFoundError when there is none. */
@@ -281,8 +284,12 @@ async function readState(root: string, id: string, parse: (raw: Buffer) => State
   } catch (cause) {
     // A part of it is as good as nothing: see StateDirectory.write.
     if (!hasCode(cause, 'ENOENT') && !(cause instanceof SyntaxError) && !(cause instanceof SpecError)) throw cause
-    throw new NotFoundError(id, `container ${id} does not exist`, { cause })
+    throw notFound(id, cause)
   }
+}
+
+function notFound(id: string, cause?: unknown): NotFoundError {
+  return new NotFoundError(id, `container ${id} does not exist`, { cause })
 }
 
 function recordedProcess(directory: string): RecordedProcess {
@@ -316,5 +323,6 @@ export async function listIds(root: string): Promise<readonly string[]> {
 
 /** Removes the directory of a container that nobody holds any more. */
 export async function removeStateDirectory(root: string, id: string): Promise<void> {
+  await rm(join(root, id, 'state.json'), { force: true })
   await rm(join(root, id), { recursive: true, force: true })
 }

@@ -7,6 +7,7 @@ import { hostHierarchies, v1MountPoint } from '../../src/runtime/cgroups/hierarc
 import {
   type ContainerEvent,
   containerSpec,
+  deleteContainer,
   events,
   killAll,
   listContainers,
@@ -284,6 +285,33 @@ describe.skipIf(cannotRun)(`the verbs of a running container (${cannotRun ?? 're
       writeFileSync(file, whole)
       expect((await state(container.id, sandbox)).pid).toBe(container.pid)
       await container.delete()
+    })
+  })
+
+  describe('a container that is removed', () => {
+    it('is there or not, and never one that is still being made', async () => {
+      const told = new Set<string>()
+      for (let round = 0; round < 20; round++) {
+        const container = await running('exit 0')
+        await container.exited
+        let isThere = true
+        const looking = (async () => {
+          while (isThere) {
+            told.add(
+              await state(container.id, sandbox).then(
+                ({ status }) => status,
+                (error) => error.code,
+              ),
+            )
+          }
+        })()
+        await deleteContainer(container.id, sandbox)
+        isThere = false
+        await looking
+        await container.delete()
+      }
+      expect(told).toContain('stopped')
+      for (const each of told) expect(['ERR_OCI_NOT_FOUND', 'stopped']).toContain(each)
     })
   })
 

@@ -2,15 +2,11 @@ import { existsSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { LinuxResources } from '../../src/bundle/index.ts'
-import { NotFoundError } from '../../src/errors.ts'
 import { hostHierarchies, v1MountPoint } from '../../src/runtime/cgroups/hierarchies.ts'
 import {
   type ContainerEvent,
-  containerSpec,
-  deleteContainer,
   events,
   killAll,
-  listContainers,
   pause,
   type RuntimeContainer,
   resume,
@@ -268,50 +264,6 @@ describe.skipIf(cannotRun)(`the verbs of a running container (${cannotRun ?? 're
       expect(used?.maxResident).toBeGreaterThan(100_000)
       await container.delete()
       await expect(usage(container.id, sandbox)).rejects.toMatchObject({ code: 'ERR_OCI_NOT_FOUND' })
-    })
-  })
-
-  describe('a state of which a part is written', () => {
-    it('is of a container that is not there yet, and goes with its maker', async () => {
-      const container = await sandbox.create(specOf(['true']))
-      const file = join(sandbox.stateRoot, container.id, 'state.json')
-      const whole = readFileSync(file)
-      for (const length of [0, 1, whole.length >> 1, whole.length - 1]) {
-        writeFileSync(file, whole.subarray(0, length))
-        await expect(state(container.id, sandbox)).rejects.toThrow(NotFoundError)
-        await expect(containerSpec(container.id, sandbox)).rejects.toThrow(NotFoundError)
-        expect(await listContainers(sandbox)).toEqual([])
-      }
-      writeFileSync(file, whole)
-      expect((await state(container.id, sandbox)).pid).toBe(container.pid)
-      await container.delete()
-    })
-  })
-
-  describe('a container that is removed', () => {
-    it('is there or not, and never one that is still being made', async () => {
-      const told = new Set<string>()
-      for (let round = 0; round < 20; round++) {
-        const container = await running('exit 0')
-        await container.exited
-        let isThere = true
-        const looking = (async () => {
-          while (isThere) {
-            told.add(
-              await state(container.id, sandbox).then(
-                ({ status }) => status,
-                (error) => error.code,
-              ),
-            )
-          }
-        })()
-        await deleteContainer(container.id, sandbox)
-        isThere = false
-        await looking
-        await container.delete()
-      }
-      expect(told).toContain('stopped')
-      for (const each of told) expect(['ERR_OCI_NOT_FOUND', 'stopped']).toContain(each)
     })
   })
 

@@ -151,12 +151,11 @@ export class Creation {
       await this.devices.move(init)
     }
     const record = { ...facts, pid, startTime, started: false }
+    // Whoever finds the directory after a crash must be able to tell that hooks have run.
+    directory.tellCreated(record)
     await this.runHooks(record)
-    const finishing = settled(this.finish(init, setup, isSteady))
-    // While the kernel is at it. If it fails, what is told goes with the directory.
-    if (this.hooked === undefined) directory.tellCreated(record)
+    const program = await this.finish(init, setup, isSteady)
     const warnings = plan.warnings.map((each) => filled(each, options.id))
-    const program = unsettled(await finishing)
     signal?.throwIfAborted()
     if (options.pidFile !== undefined) writePidFile(options.pidFile, pid)
     if (options.pidfdSocket !== undefined) sendPidfd(options.pidfdSocket, this.hold(pid), 'standard')
@@ -218,8 +217,6 @@ export class Creation {
     const { spec, hooks, signal } = this.options
     for (const kind of createHooks) {
       if (!hasHooks(kind, spec, hooks)) continue
-      // Whoever finds the directory after a crash must be able to tell that they have run.
-      if (this.hooked === undefined) this.directory.tellCreated(record)
       this.hooked = record
       await runHooks(kind, { record, spec, pidfd: this.hold(record.pid) }, hooks, signal)
     }

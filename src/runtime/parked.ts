@@ -1,5 +1,6 @@
 import { closeSync } from 'node:fs'
 import type { ExitStatus } from '../errors.ts'
+import { onAbort } from '../internal/abort.ts'
 import { sendDescriptors } from '../linux/calls/sockets.ts'
 import { perform } from '../linux/local.ts'
 import type { RuntimeContainer } from './container.ts'
@@ -34,7 +35,7 @@ export class ParkedContainer {
   async run(given: PoolProcess, options: PoolRunOptions): Promise<RuntimeContainer | undefined> {
     const { container } = this
     const { signal, hostname, stdio = [] } = options
-    const interrupt = (): void => void container.delete({ force: true }).catch(() => {})
+    const unlink = onAbort(signal, () => void container.delete({ force: true }).catch(() => {}))
     try {
       const streams = stdio.flatMap((fd, stream) => (fd === undefined ? [] : [{ fd, stream }]))
       const run = plannedRun(container.config, given, {
@@ -50,7 +51,6 @@ export class ParkedContainer {
         return undefined
       }
       signal?.throwIfAborted()
-      signal?.addEventListener('abort', interrupt, { once: true })
       if (streams.length > 0) {
         const descriptors = streams.map(({ fd }) => fd)
         perform(sendDescriptors(this.socket, ' ', descriptors, { step: 'hand over the standard streams' }))
@@ -68,7 +68,7 @@ export class ParkedContainer {
       signal?.throwIfAborted()
       throw cause
     } finally {
-      signal?.removeEventListener('abort', interrupt)
+      unlink()
     }
   }
 

@@ -89,8 +89,9 @@ export class Layers {
     if (known !== undefined && existsSync(this.diffPath(chainId))) return known
     const directory = layerPath(this.#paths, chainId)
     const record = await readRecord(directory)
-    const good = record?.bootId === (await currentBootId()) || (await isSynced(directory))
-    if (record === undefined || !good) return undefined
+    if (record === undefined) return undefined
+    const good = record.bootId === (await currentBootId()) || (await isSynced(directory))
+    if (!good) return undefined
     if (record.marks === 'files') {
       if (toCopy) return record
       if ((await this.#rootfs()).kind === 'overlay') return undefined

@@ -32,6 +32,7 @@ const symbols = {
   syscall: 7,
   memset: 3,
   flock: 2,
+  ioctl: 3,
   socketpair: 4,
   sendmsg: 3,
   posix_spawn: 6,

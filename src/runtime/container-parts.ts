@@ -19,9 +19,12 @@ export interface ContainerParts {
   readonly plan: Plan
   readonly program: string
   readonly monitor: Remote
-  /** The wait that the monitor was given with its first batch, if it was, and its answer when the container has ended. */
+  /**
+   * The wait that the monitor was given with its first batch, if it was, and its answer when the container has ended. It has
+   * kept the socket of the first process then.
+   */
   readonly watching: { readonly watch: Watch; readonly ended: Promise<Results> } | undefined
-  /** What the monitor was made with, when it can be another's afterwards. */
+  /** What the monitor was made with, when it can be another's afterwards: without the socket of the first process when it keeps that. */
   readonly lent: Descriptors | undefined
   readonly init: Channel
   /** Descriptor that stands for the first process, where there is one already. */

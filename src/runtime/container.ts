@@ -311,7 +311,7 @@ export class RuntimeContainer implements AsyncDisposable {
   }
 
   private async remove(): Promise<void> {
-    const { record, directory, monitor, lent, init } = this.parts
+    const { record, directory, monitor, lent, init, watching } = this.parts
     if (this.status !== 'stopped') {
       this.first.signal(SIGKILL)
       await thawV1(locateCgroup(this.cgroups))
@@ -320,11 +320,12 @@ export class RuntimeContainer implements AsyncDisposable {
     monitor.hold()
     await this.exited
     monitor.hold()
-    await Promise.all([init.close(), this.cgroupsRemoved, this.parts.supervision?.close()])
+    const isKept = lent !== undefined && watching !== undefined
+    await Promise.all([isKept || init.close(), this.cgroupsRemoved, this.parts.supervision?.close()])
     this.terminal?.destroy()
     // At once and before its socket is closed: it must not take that for the end of this process.
     if (lent === undefined) monitor.dismiss()
-    else giveBack(monitor, lent)
+    else giveBack(monitor, lent, isKept ? init : undefined)
     const cgroups = [...this.cgroups, ...joinedByOthers(record, directory, this.cgroups)]
     if (cgroups.length > 0) await removeCgroup(cgroups)
     await removeResctrl(record.resctrl)

@@ -8,8 +8,7 @@ import { kill, pidfdOpen, SIGKILL, siginfoSize, waitForAnyExit, waitForExit } fr
 import { writeIdMaps } from '../linux/id-maps.ts'
 import { perform } from '../linux/local.ts'
 import { Channel } from '../linux/remote/channel.ts'
-import { Remote, socketPair } from '../linux/remote/remote.ts'
-import { borrowSpare } from '../linux/remote/spares.ts'
+import { type Remote, socketPair } from '../linux/remote/remote.ts'
 import type { Descriptors } from '../linux/remote/spawn.ts'
 import type { Results } from '../linux/runner.ts'
 import { directoriesOf, type Placement } from './cgroups/plan.ts'
@@ -21,8 +20,9 @@ import { descriptor } from './descriptors.ts'
 import { outlives } from './exec.ts'
 import { plannedFacts, rootfsOf } from './facts.ts'
 import {
+  aloneBatchOf,
   foresee,
-  foreseenCalls,
+  foresightOf,
   forgetForesight,
   isAsForeseen,
   isAwaited,
@@ -30,13 +30,13 @@ import {
   needsNothing,
   nobody,
   otherwise,
-  wholeOf,
 } from './foresight.ts'
 import { listenForStart } from './handover.ts'
 import { createHooks, hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { foundTargets } from './masks.ts'
 import { withMissingTargets } from './missing-targets.ts'
 import { type Watch, watcherCalls } from './monitor.ts'
+import { monitorProcess } from './monitor-process.ts'
 import type { Stage } from './namespaces.ts'
 import { NetDeviceMoves } from './net-devices.ts'
 import { checkWorkingDirectory, chooseProgram } from './no-program.ts'
@@ -122,15 +122,17 @@ export class Creation {
     const facts = this.facts()
     directory.write(facts, options.config)
     if (plan.idMaps.length > 0) this.userNamespaces = await openUserNamespaces(plan.idMaps)
-    const foreseen = isUninterrupted(options, plan) ? foreseenCalls(plan) : undefined
-    this.foreseen = foreseen !== undefined
-    const isAlone = foreseen !== undefined && needsNothing(options, plan)
+    const foresight = isUninterrupted(options, plan) ? foresightOf(plan) : undefined
+    this.foreseen = foresight !== undefined
+    const isAlone = foresight !== undefined && needsNothing(options, plan)
     const of = { stateRoot: dirname(directory.path), pid: 0, rootMount: this.rootMount }
     this.watch = isAlone ? plan.watch(of) : undefined
-    const { monitor, init, making } = this.spawn(this.watch === undefined ? plan.monitor : wholeOf(plan, this.watch))
+    const alone = this.watch === undefined ? undefined : aloneBatchOf(plan, this.watch)
+    const { monitor, init, making } = this.spawn(alone)
     const made = settled(making)
+    const first = (alone === undefined ? foresight?.calls : foresight?.aloneCalls) ?? plan.setup
     // Handed over before there is anybody to read it: the first process finds it when it is born.
-    const early = isAwaited(plan) ? undefined : settled(init.run(foreseen ?? plan.setup, { again: true }))
+    const early = isAwaited(plan) ? undefined : settled(init.run(first, { again: true }))
     this.planAhead()
     if (this.watch === undefined) await this.passOn(unsettled(await made), monitor)
     signal?.throwIfAborted()
@@ -170,7 +172,7 @@ export class Creation {
       plan,
       program,
       monitor,
-      watching: this.watch === undefined ? undefined : { watch: this.watch, ended: making },
+      watching: this.watch && { watch: this.watch, ended: making },
       lent,
       init,
       pidfd,
@@ -297,26 +299,21 @@ export class Creation {
   }
 
   /** Starts the monitor, which then makes the first process. */
-  private spawn(calls: readonly Call[]): {
+  private spawn(alone: readonly Call[] | undefined): {
     readonly monitor: Remote
     readonly init: Channel
     readonly making: Promise<Results>
   } {
     const { options, plan, directory } = this
-    const pair = socketPair()
     const { id: text } = options
-    const init = new Channel(pair.here, { architecture: hostArchitecture(), outlive: this.outlive, text })
-    this.init = init
     const between = plan.namespaces.stage === undefined ? undefined : socketPair()
     if (between !== undefined) this.stage = new Channel(between.here, { architecture: hostArchitecture(), text })
     let listener: number | undefined
     let agent: number | undefined
     let theirs: number | undefined
+    let child: number | undefined
     try {
-      const descriptors = new Map<number, number>([
-        [plan.channel, pair.there],
-        [descriptor.lock, directory.lock],
-      ])
+      const descriptors = new Map<number, number>([[descriptor.lock, directory.lock]])
       this.userNamespaces.forEach((fd, index) => {
         descriptors.set(descriptor.userNamespaces + index, fd)
       })
@@ -348,13 +345,20 @@ export class Creation {
       // The id maps of an ordinary user's namespace are written by way of /proc, which must show the process.
       const dumpable = plan.namespaces.isNew('user')
       const staysAsItIs = !dumpable && between === undefined && plan.namespaces.monitorCalls.length === 0
-      if (staysAsItIs && !this.outlive) this.lent = descriptors
-      // It outlives this process always: by as long as it takes to end the container and to clean up.
-      const spare = this.lent === undefined ? undefined : borrowSpare(descriptors, text)
-      this.monitor = spare ?? Remote.spawn({ descriptors, outlive: true, dumpable, text })
-      return { monitor: this.monitor, init, making: this.monitor.run(calls, { again: true }) }
+      const { outlive } = this
+      const isLent = staysAsItIs && !outlive
+      const { channel } = plan
+      const isAlone = alone !== undefined
+      const got = monitorProcess(descriptors, { channel, text, outlive, dumpable, isLent, isAlone })
+      const { remote: monitor, children: init } = got
+      this.monitor = monitor
+      this.init = init
+      if (isLent) this.lent = got.descriptors
+      child = got.handed
+      if (alone === undefined) return { monitor, init, making: monitor.run(plan.monitor, { again: true }) }
+      return { monitor, init, making: monitor.run(alone, { again: true, notice: () => init.leave() }) }
     } finally {
-      closeSync(pair.there)
+      if (child !== undefined) closeSync(child)
       if (between !== undefined) closeSync(between.there)
       if (listener !== undefined) closeSync(listener)
       if (theirs !== undefined) closeSync(theirs)

@@ -5,7 +5,7 @@
 export const descriptor = {
   /** The monitor's socket. */
   monitor: 3,
-  /** The first process's socket … */
+  /** The first process's socket (childSocket of the spare remote processes) … */
   init: 4,
   /** … which is out of the way where the program is to get descriptors of such numbers. */
   initAbove: 250,
@@ -15,6 +15,10 @@ export const descriptor = {
   root: 100,
   /** The socket of a process between monitor and first process. */
   stage: 7,
+  /** The monitor: the end of a pipe which tells that nobody has the other one any more, … */
+  begun: 5,
+  /** … and the other one, which the first process has until it is the program. */
+  beginning: 7,
   /** The monitor: the lock of the state directory, held as long as it lives. */
   lock: 6,
   /** The monitor: the first process (pidfd). */

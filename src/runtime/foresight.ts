@@ -3,11 +3,13 @@ import type { Call } from '../linux/call.ts'
 import type { CallRunner, Results } from '../linux/runner.ts'
 import type { CreateOptions } from './create.ts'
 import type { InternalCreateOptions } from './creation.ts'
+import { descriptor } from './descriptors.ts'
 import { outlives } from './exec.ts'
 import { createHooks, hasHooks } from './hooks.ts'
 import type { FoundTarget, Target } from './masks.ts'
-import type { Watch } from './monitor.ts'
+import { aloneBatch, type Watch } from './monitor.ts'
 import type { Plan } from './plan.ts'
+import { keepingPipe } from './plan-descriptors.ts'
 import { isOwnProc } from './processes.ts'
 
 /**
@@ -15,18 +17,21 @@ import { isOwnProc } from './processes.ts'
  * with the same plan have found: its two batches can be one. The kernel refuses to put a file over a directory, and the
  * other way round, and paths that were not there before are looked for: see {@link isAsForeseen}.
  */
-interface Foresight {
+export interface Foresight {
   /** Paths that are expected not to be there. */
   readonly missing: readonly Target[]
+  /** The calls of both batches. */
   readonly calls: readonly Call[]
+  /** As `calls`, for a first process whose start a pipe tells of. */
+  readonly aloneCalls: readonly Call[]
 }
 
 /** None for a plan of which something was otherwise once. */
 const known = new WeakMap<Plan, Foresight | undefined>()
 
-/** The calls of both batches of the first process, where it is known what they find. */
-export function foreseenCalls(plan: Plan): readonly Call[] | undefined {
-  return known.get(plan)?.calls
+/** Undefined where it is not known what the first process finds. */
+export function foresightOf(plan: Plan): Foresight | undefined {
+  return known.get(plan)
 }
 
 /** Remembers what a first process has found. */
@@ -34,13 +39,12 @@ export function foresee(plan: Plan, found: readonly FoundTarget[]): void {
   if (known.has(plan)) return
   const there = new Set(found.map(({ target }) => target))
   const looks = new Set(plan.targets.map(({ look }) => look))
-  known.set(plan, {
-    missing: plan.targets.filter((target) => !there.has(target)),
-    calls: [
-      ...plan.setup.filter((call) => !looks.has(call)),
-      ...plan.finish(found.map((each) => ({ ...each, descriptor: each.target.handle }))),
-    ],
-  })
+  const calls = [
+    ...plan.setup.filter((call) => !looks.has(call)),
+    ...plan.finish(found.map((each) => ({ ...each, descriptor: each.target.handle }))),
+  ]
+  const missing = plan.targets.filter((target) => !there.has(target))
+  known.set(plan, { missing, calls, aloneCalls: keepingPipe(calls) })
 }
 
 /** From now on the batches of the plan are made one after the other. */
@@ -71,24 +75,27 @@ export function isUninterrupted({ spec, hooks, rootTree }: CreateOptions, plan: 
  * ended: also its wait can be handed over at once. The first process tells its pid itself, and nobody needs hold of it
  * while it may be another's.
  */
-export function needsNothing(options: InternalCreateOptions, { cgroup, namespaces, stat }: Plan): boolean {
+export function needsNothing(options: InternalCreateOptions, plan: Plan): boolean {
+  const { cgroup, namespaces, stat } = plan
   // One that outlives this process is not ended by being hung up on.
   if (options.parked || outlives(options) || options.pidfdSocket !== undefined) return false
+  // The numbers of a pipe are free then.
+  if (plan.channel !== descriptor.init) return false
   // In a joined user namespace its score is set from outside.
   const isPlain = namespaces.stage === undefined && !namespaces.has('user')
   return isPlain && cgroup.placement === undefined && cgroup.verify === undefined && stat !== undefined && isOwnProc()
 }
 
-const wholes = new WeakMap<Watch, readonly Call[]>()
+const batches = new WeakMap<Watch, readonly Call[]>()
 
-/** The batches with which a monitor makes the first process and waits for its end, as one. */
-export function wholeOf({ monitor }: Plan, watch: Watch): readonly Call[] {
-  let whole = wholes.get(watch)
-  if (whole === undefined) {
-    whole = [...monitor, ...watch.calls]
-    wholes.set(watch, whole)
+/** The batch of a monitor that needs nothing. */
+export function aloneBatchOf(plan: Plan, watch: Watch): readonly Call[] {
+  let batch = batches.get(watch)
+  if (batch === undefined) {
+    batch = aloneBatch(plan, watch)
+    batches.set(watch, batch)
   }
-  return whole
+  return batch
 }
 
 /** There is nobody any more who could do what an examination asks for. */

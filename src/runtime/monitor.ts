@@ -8,6 +8,7 @@ import {
   dup3,
   O,
   openat,
+  pipe2,
   read,
   unlinkat,
   writev,
@@ -28,8 +29,10 @@ import {
 } from '../linux/calls/processes.ts'
 import { schedSetattr } from '../linux/calls/scheduling.ts'
 import { peek } from '../linux/calls/sockets.ts'
+import { sendNotice } from '../linux/remote/answer.ts'
 import type { Results } from '../linux/runner.ts'
 import { descriptor } from './descriptors.ts'
+import type { Plan } from './plan.ts'
 import type { RootMount } from './root-mount.ts'
 import { stateFiles } from './state-directory.ts'
 
@@ -39,6 +42,8 @@ export const oomTextSize = 512
 const any = { tolerate: 'any' } as const
 
 const SCHED_FIFO = 1
+
+const letGo = closeRange(descriptor.init, descriptor.lock - 1, 0, { step: 'detach the monitor' })
 
 /**
  * What the monitor does right after it made the container's first process: it lets go of what is the
@@ -51,9 +56,38 @@ export function watcherCalls(cloned: Call | number): readonly Call[] {
     pidfd,
     dup3(pidfd, descriptor.process, O.CLOEXEC, why),
     closeRange(0, 2, 0, why),
-    closeRange(descriptor.init, descriptor.lock - 1, 0, why),
+    letGo,
     closeRange(descriptor.process + 1, 0xffffffff, 0, why),
     chdir('/', why),
+  ]
+}
+
+/**
+ * The batch of a monitor that needs nothing from its maker: it makes the first process, sends a notice when this is its program or has ended, and waits for
+ * its end. The socket of the first process stays open, for the next one, and so can't tell of the start: a pipe does, of
+ * which nobody else has the other end.
+ * @param plan of a monitor that makes a first process with a socket for itself
+ */
+export function aloneBatch({ monitor, clone }: Pick<Plan, 'monitor' | 'clone'>, watch: Watch): readonly Call[] {
+  const why = { step: 'wait for the start' }
+  const closeBeginning = close(descriptor.beginning, why)
+  const events = [
+    { fd: descriptor.begun, events: 0 },
+    { fd: descriptor.process, events: POLLIN },
+    { fd: descriptor.monitor, events: POLLRDHUP },
+  ]
+  return [
+    // They get the lowest numbers that are free, which are these.
+    pipe2(out(8), O.CLOEXEC, why),
+    ...monitor.flatMap((call) => {
+      if (call === clone) return [call, closeBeginning]
+      // The number is that of what stands for the process now, until it has another one.
+      return call === letGo ? [closeBeginning] : [call]
+    }),
+    waitForEvent(events, why),
+    sendNotice(descriptor.monitor, why),
+    close(descriptor.begun, why),
+    ...watch.calls,
   ]
 }
 

@@ -7,6 +7,7 @@ import type { PlanOptions } from './plan.ts'
 const lastDescriptor = 0xffffffff
 /** Most descriptors that fit below the numbers that the runtime's own have. */
 const maxPreserved = descriptor.initAbove - 10
+const step = "close what is not the container's"
 
 /** Number of the socket of the first process. @throws InvalidArgumentError for descriptors that can not be preserved. */
 export function channelOf(options: PlanOptions): number {
@@ -28,20 +29,33 @@ export function lastSocket(options: PlanOptions): number {
   return channelOf(options) + (options.handOver === true || options.parked === true ? 1 : 0)
 }
 
+/** Where the first process has one socket, and the program gets no descriptors. */
+const closeOthers = closeRange(descriptor.init + 1, lastDescriptor, 0, { step })
+
+/** The calls of {@link closeCalls} for a first process whose start a pipe tells of: see {@link aloneBatch}. */
+export function keepingPipe(calls: readonly Call[]): readonly Call[] {
+  const { beginning, init } = descriptor
+  const instead = [
+    closeRange(init + 1, beginning - 1, 0, { step }),
+    closeRange(beginning + 1, lastDescriptor, 0, { step }),
+  ]
+  return calls.flatMap((call) => (call === closeOthers ? instead : [call]))
+}
+
 /** Closes what is open besides the standard streams and the sockets, and puts in place what the program gets. */
 export function closeCalls(options: PlanOptions): readonly Call[] {
-  const why = { step: "close what is not the container's" }
   const first = channelOf(options)
   const last = listenerSocket(options) ?? lastSocket(options)
   const { preserveFds = 0 } = options
-  if (preserveFds === 0) return [closeRange(last + 1, lastDescriptor, 0, why)]
+  if (preserveFds === 0 && last === descriptor.init) return [closeOthers]
+  if (preserveFds === 0) return [closeRange(last + 1, lastDescriptor, 0, { step })]
   const moved = Array.from({ length: preserveFds }, (_, index) =>
     dup3(descriptor.preserved + index, 3 + index, 0, { step: 'hand on the descriptors that are to be preserved' }),
   )
   return [
-    closeRange(3, first - 1, 0, why),
-    closeRange(last + 1, descriptor.preserved - 1, 0, why),
+    closeRange(3, first - 1, 0, { step }),
+    closeRange(last + 1, descriptor.preserved - 1, 0, { step }),
     ...moved,
-    closeRange(descriptor.preserved, lastDescriptor, 0, why),
+    closeRange(descriptor.preserved, lastDescriptor, 0, { step }),
   ]
 }

@@ -1,8 +1,9 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { type Call, call } from '../../src/linux/call.ts'
 import { Channel } from '../../src/linux/remote/channel.ts'
+import { dismissSpares } from '../../src/linux/remote/spares.ts'
 import { RuntimeContainer } from '../../src/runtime/container.ts'
 import { cannotRun, Sandbox, specOf } from './support.ts'
 
@@ -86,6 +87,64 @@ describe.skipIf(cannotRun)(`containers that are made one like the other (${canno
       run.mockRestore()
     }
     expect((await sandbox.run(spec)).status.code).toBe(0)
+  })
+
+  it('have one socket for their first processes, of which a program gets nothing', async () => {
+    const spec = specOf(['sh', '-c', 'ls -l /proc/self/fd | grep -c socket; ls -l /proc/self/fd | grep -c pipe'])
+    dismissSpares(0)
+    const welcome = vi.spyOn(Channel.prototype, 'welcome')
+    try {
+      const outputs: string[] = []
+      for (let i = 0; i < 6; i++) outputs.push((await sandbox.run(spec)).stdout)
+      // The pipe of ls and grep.
+      expect(outputs).toEqual(Array(6).fill('0\n1\n'))
+      expect(welcome.mock.results.map(({ value }) => value)).toEqual([true, true, true])
+    } finally {
+      welcome.mockRestore()
+    }
+  })
+
+  it.each([
+    ['that was killed before its start', false],
+    ['that was killed before it had read what it was to start', true],
+  ])('have nothing to do with a first process %s', async (what, isTold) => {
+    const spec = specOf(['sh', '-c', 'echo $CASE'], { process: { env: ['PATH=/bin', `CASE=${what}`] } })
+    const path = join(sandbox.directory, 'stdout')
+    const stdout = openSync(path, 'w+')
+    const stdio = [undefined, stdout, stdout] as const
+    /** All of them have as many descriptors, so that they have one monitor. */
+    const create = (): Promise<RuntimeContainer> => sandbox.create(spec, { stdio })
+    const run = async (): Promise<void> => {
+      const container = await create()
+      await container.start()
+      expect(await container.exited).toMatchObject({ code: 0 })
+      await container.delete()
+    }
+    for (let i = 0; i < 3; i++) await run()
+    const welcome = vi.spyOn(Channel.prototype, 'welcome')
+    for (let i = 0; i < 3; i++) {
+      const container = await create()
+      process.kill(container.pid, isTold ? 'SIGSTOP' : 'SIGKILL')
+      if (isTold) {
+        const started = container.start()
+        process.kill(container.pid, 'SIGKILL')
+        await started
+      } else {
+        await container.exited
+        await expect(container.start()).rejects.toMatchObject({ code: 'ERR_OCI_CONFLICT' })
+      }
+      expect(await container.exited).toMatchObject({ code: 137, signal: 'SIGKILL' })
+      await container.delete()
+      await run()
+    }
+    const welcomed = welcome.mock.results.map(({ value }) => value as boolean)
+    welcome.mockRestore()
+    closeSync(stdout)
+    await sandbox.expectNothingLeft()
+    // What the killed one had not read goes with its socket; a new one is made then.
+    expect(welcomed.filter((value) => !value)).toHaveLength(isTold ? 3 : 0)
+    expect(welcomed.length).toBeGreaterThanOrEqual(6)
+    expect(readFileSync(path, 'utf8')).toBe(`${what}\n`.repeat(6))
   })
 
   it('leave nothing behind when they are aborted while they are made', async () => {

@@ -2,28 +2,16 @@ import { writeSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { InvalidArgumentError, RemoteExitError } from '../../errors.ts'
 import type { Architecture } from '../architecture.ts'
-import { type Call, filled } from '../call.ts'
-import { encode, type Layout, silence, type Target } from '../encode.ts'
-import { syscallError } from '../errno.ts'
-import { interrupted } from '../resume.ts'
+import type { Call } from '../call.ts'
+import { encode, silence, type Target } from '../encode.ts'
 import type { CallRunner, Results } from '../runner.ts'
+import { type Batch, isNotice, noticeSize, settle } from './answer.ts'
 import { handOver } from './hand-over.ts'
+import { isDrained } from './is-drained.ts'
 import { headerSize, messageAddress, messageCapacity } from './memory.ts'
 import { RepeatedBatch } from './repeated.ts'
 
 export type { Results } from '../runner.ts'
-
-interface Batch {
-  readonly calls: readonly Call[]
-  readonly layout: Pick<Layout, 'replySize' | 'outs'>
-  /** Whether its answer keeps this process alive. */
-  holds: boolean
-  /** Undefined when nobody asks for the answer. */
-  readonly resolve?: (results: Results) => void
-  readonly reject?: (error: unknown) => void
-  /** What is done instead of `reject` when the other end is closed. */
-  ended?: (() => void) | undefined
-}
 
 /** How a channel treats its process. */
 export interface ChannelOptions {
@@ -44,6 +32,8 @@ export interface RunOptions {
   readonly background?: boolean | undefined
   /** Whether the same array of calls is made often, and so is to be encoded once. It must not change. Default false. */
   readonly again?: boolean | undefined
+  /** What is done when the process has made the {@link sendNotice} of the batch. */
+  readonly notice?: (() => void) | undefined
 }
 
 /** How a batch is made that nobody asks about. */
@@ -51,14 +41,6 @@ export interface PostOptions extends Pick<RunOptions, 'again'> {
   /** Whether a process that may outlive this one sends no answer either. Default false. */
   readonly silent?: boolean | undefined
 }
-
-/** Bytes of the answer to a batch of `calls` calls that write to no memory. */
-export function replySize(calls: number): number {
-  return headerSize + calls * 8
-}
-
-/** Largest errno; results from -4095 to -1 are failures. */
-const maxErrno = 4095
 
 const nothing: readonly Call[] = []
 
@@ -88,6 +70,7 @@ export class Channel implements CallRunner {
   private received: Buffer[] = []
   private receivedSize = 0
   private started = false
+  private isLeft = false
 
   /** Takes over `fd`, a stream socket. */
   constructor(fd: number, options: ChannelOptions) {
@@ -119,7 +102,7 @@ export class Channel implements CallRunner {
 
   /** Whether a batch may still be handed over. */
   get isOpen(): boolean {
-    return !this.socket.destroyed
+    return !this.socket.destroyed && !this.isLeft
   }
 
   /**
@@ -133,8 +116,9 @@ export class Channel implements CallRunner {
       if (!this.isOpen) throw new RemoteExitError('the remote process has ended')
       if (calls.length === 0) throw new InvalidArgumentError('a batch must have at least one call')
       const holds = options.background !== true
+      const { notice } = options
       this.write(calls, options.again === true, false, (all, layout) => {
-        this.waiting.push({ calls: all, layout, holds, resolve, reject })
+        this.waiting.push({ calls: all, layout, holds, resolve, reject, notice })
       })
       this.started = true
       if (holds) this.socket.ref() // an answer is on its way
@@ -183,6 +167,29 @@ export class Channel implements CallRunner {
     if (batch === undefined) return
     batch.holds = true
     this.socket.ref()
+  }
+
+  /**
+   * Takes it from somebody who can tell that the process has ended or is another program, where a copy of its end of the
+   * socket is kept open by who makes the next one: what waits ends as if it were closed.
+   */
+  leave(): void {
+    this.isLeft = true
+    this.socket.unref()
+    this.abandon()
+  }
+
+  /**
+   * Is there for the next process at the other end, when this one has been {@link leave}d with nothing left of it in either direction.
+   * @param text see `text` of ChannelOptions. @returns whether it can be.
+   */
+  welcome(text: string): boolean {
+    const isIdle = this.waiting.length === 0 && this.receivedSize === 0 && this.socket.writableLength === 0
+    // What the last one has not read, the next one would do.
+    if (!this.isLeft || !isIdle || this.socket.destroyed || !isDrained(this.fd)) return false
+    this.isLeft = false
+    this.text = text
+    return true
   }
 
   /** Takes no more batches: the process sees that (POLLRDHUP), and ends when it has answered those that it has. */
@@ -275,17 +282,37 @@ export class Channel implements CallRunner {
         this.socket.destroy()
         return false
       }
+      if (batch.notice !== undefined && this.takeNotice()) {
+        const { notice } = batch
+        batch.notice = undefined
+        notice()
+        continue
+      }
       if (this.receivedSize < batch.layout.replySize) return true
-      const all = this.received.length === 1 ? (this.received[0] as Buffer) : Buffer.concat(this.received)
-      const reply = all.subarray(0, batch.layout.replySize)
-      const rest = all.subarray(batch.layout.replySize)
-      this.received = rest.length === 0 ? [] : [rest]
-      this.receivedSize = rest.length
+      const reply = this.take(batch.layout.replySize)
       this.waiting.shift()
       if (!this.waiting.some((each) => each.holds)) this.socket.unref()
       if (!this.settle(batch, reply)) this.socket.destroy()
     }
     return true
+  }
+
+  private takeNotice(): boolean {
+    if (this.receivedSize < noticeSize) return false
+    const start = this.take(noticeSize)
+    if (isNotice(start)) return true
+    this.received.unshift(start)
+    this.receivedSize += noticeSize
+    return false
+  }
+
+  /** The next `size` bytes, of those that have come. */
+  private take(size: number): Buffer {
+    const all = this.received.length === 1 ? (this.received[0] as Buffer) : Buffer.concat(this.received)
+    const rest = all.subarray(size)
+    this.received = rest.length === 0 ? [] : [rest]
+    this.receivedSize = rest.length
+    return all.subarray(0, size)
   }
 
   private settle(batch: Batch, reply: Buffer): boolean {
@@ -304,59 +331,4 @@ export class Channel implements CallRunner {
       else batch.reject?.(new RemoteExitError('the remote process ended before it had answered'))
     }
   }
-}
-
-/** Hands the answer over. @returns false when it is none: then the other end is no longer our program. */
-function settle(batch: Batch, reply: Buffer, text: string | undefined): boolean {
-  const { calls, layout } = batch
-  const notMade = reply.readInt32LE(12)
-  if (notMade !== -1) {
-    const index = calls.length - 1 - notMade
-    const failed = calls[index]
-    const errno = failed === undefined ? 0 : -resultAt(reply, index)
-    if (failed === undefined || errno <= 0 || errno > maxErrno) {
-      batch.reject?.(new RemoteExitError('the remote process gave an answer that makes no sense'))
-      return false
-    }
-    if (batch.reject === undefined) return true
-    const results = resultsOf(calls, layout, reply)
-    const error = syscallError(text === undefined ? failed : named(failed, text), errno)
-    batch.reject(interrupted(error, { calls, position: index, results }))
-    return true
-  }
-  batch.resolve?.(resultsOf(calls, layout, reply))
-  return true
-}
-
-/** A call as errors tell of it: with what stood for its blanks. */
-function named(call: Call, text: string): Call {
-  const { path, step } = call
-  return {
-    ...call,
-    ...(path === undefined ? {} : { path: filled(path, text) }),
-    ...(step === undefined ? {} : { step: filled(step, text) }),
-  }
-}
-
-function resultsOf(calls: readonly Call[], layout: Batch['layout'], reply: Buffer): Results {
-  // Whoever asks for several results mostly does so in their order.
-  let next = 0
-  return {
-    value(call) {
-      let index = calls.indexOf(call, next)
-      if (index === -1) index = calls.indexOf(call)
-      if (index === -1) throw new InvalidArgumentError(`${call.name} is not part of the batch`)
-      next = index + 1
-      return resultAt(reply, index)
-    },
-    bytes(out) {
-      const at = layout.outs.get(out)
-      if (at === undefined) throw new InvalidArgumentError('no call of the batch writes to that memory')
-      return reply.subarray(at, at + out.size)
-    },
-  }
-}
-
-function resultAt(reply: Buffer, index: number): number {
-  return Number(reply.readBigInt64LE(headerSize + index * 8))
 }

@@ -137,6 +137,57 @@ describe('a channel whose other end is not the program', () => {
     expect(await channel.become([getpid])).toBeUndefined()
   })
 
+  it('tells of a notice when it comes, before the answer, and needs none', async () => {
+    const { channel, other } = start()
+    const getpid = call('getpid', [])
+    const told: string[] = []
+    const ask = (name: string): Promise<unknown> =>
+      channel.run([getpid], { notice: () => told.push(name) }).then(
+        (results) => told.push(`${name} ${results.value(getpid)}`),
+        (error: unknown) => told.push(`${name} ${String(error)}`),
+      )
+    const notice = reply(-2).subarray(0, 16)
+    const first = ask('first')
+    for (const byte of notice) {
+      expect(told).toEqual([])
+      writeSync(other, Uint8Array.of(byte))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await until('it was told', () => told.length > 0)
+    expect(told).toEqual(['first'])
+    const others = ['second', 'third'].map(ask)
+    writeSync(other, Buffer.concat([reply(-1, 1n), notice, reply(-1, 2n), reply(0, -2n)]))
+    await Promise.all([first, ...others])
+    expect(told.slice(1)).toEqual(['second', 'first 1', 'second 2', expect.stringMatching(/^third .*ENOENT/)])
+  })
+
+  it('is there for the next process when it was left, with nothing left in it', async () => {
+    const getpid = call('getpid', [])
+    const { channel, other } = start()
+    expect(channel.welcome('next')).toBe(false)
+    const [became, ran] = [channel.become([getpid]), channel.run([getpid])]
+    channel.leave()
+    expect(await became).toBeUndefined()
+    await expect(ran).rejects.toBeInstanceOf(RemoteExitError)
+    expect(channel.isOpen).toBe(false)
+    await expect(channel.run([getpid])).rejects.toBeInstanceOf(RemoteExitError)
+    // Whoever comes next would be given what is left for this one.
+    expect(channel.welcome('next')).toBe(false)
+    readSync(other, Buffer.alloc(1000))
+    expect(channel.welcome('next')).toBe(true)
+    const result = channel.run([getpid])
+    writeSync(other, reply(-1, 7n))
+    expect((await result).value(getpid)).toBe(7)
+    // An answer that nobody waits for any more: whoever comes next must not get it.
+    channel.run([getpid]).catch(() => {})
+    readSync(other, Buffer.alloc(1000))
+    channel.leave()
+    writeSync(other, reply(-1, 8n))
+    expect(channel.welcome('next')).toBe(false)
+    await channel.closed
+    expect(channel.welcome('next')).toBe(false)
+  })
+
   it('is closed when it says more than it was asked', async () => {
     const { channel, other } = start()
     const result = channel.run([call('getpid', [])])

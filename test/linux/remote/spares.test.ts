@@ -1,11 +1,14 @@
 import { closeSync, openSync } from 'node:fs'
 import { afterEach, describe, expect, it } from 'vitest'
 import { RemoteExitError } from '../../../src/errors.ts'
+import { hostArchitecture } from '../../../src/linux/architecture.ts'
 import { call, type Out, out } from '../../../src/linux/call.ts'
 import { close } from '../../../src/linux/calls/files.ts'
+import { clone, exitGroup, siginfoSize, waitForExit } from '../../../src/linux/calls/processes.ts'
 import { perform } from '../../../src/linux/local.ts'
+import { Channel } from '../../../src/linux/remote/channel.ts'
 import { Remote, socketPair } from '../../../src/linux/remote/remote.ts'
-import { borrowSpare, giveBack } from '../../../src/linux/remote/spares.ts'
+import { borrowParent, borrowSpare, childSocket, giveBack } from '../../../src/linux/remote/spares.ts'
 import { children, isGone, until } from '../support.ts'
 
 const text = 'box'
@@ -79,6 +82,32 @@ describe('a remote process that is given back', () => {
     await remote.closed
     expect(borrowSpare(new Map(), text)).toBeUndefined()
     await expect(remote.run([call('getpid', [])])).rejects.toThrow(RemoteExitError)
+  })
+
+  it('keeps the socket of those that it makes, for one after the other', async () => {
+    const { here, there } = socketPair()
+    const remote = made(new Map([[childSocket, there]]))
+    let children = new Channel(here, { architecture: hostArchitecture() })
+    for (let i = 0; i < 3; i++) {
+      const cloned = clone({ flags: 0, childSocket })
+      const pid = (await remote.run([cloned])).value(cloned)
+      const getpid = call('getpid', [])
+      expect((await children.run([getpid])).value(getpid)).toBe(pid)
+      children.post([exitGroup(0)])
+      await remote.run([waitForExit(pid, out(siginfoSize))])
+      children.leave()
+      giveBack(remote, new Map(), children)
+      expect(borrowSpare(new Map(), text)).toBeUndefined()
+      const again = borrowParent(new Map(), text)
+      expect(again).toEqual({ remote, children })
+      children = again?.children as Channel
+      expect(borrowParent(new Map(), text)).toBeUndefined()
+    }
+    // One that was not left may have somebody at its other end.
+    giveBack(remote, new Map(), children)
+    expect(borrowParent(new Map(), text)).toBeUndefined()
+    expect(children.isOpen).toBe(false)
+    closeSync(there)
   })
 
   it('is not kept when it has ended already', async () => {

@@ -24,7 +24,10 @@ export interface ContainerParts {
    * kept the socket of the first process then.
    */
   readonly watching: { readonly watch: Watch; readonly ended: Promise<Results> } | undefined
-  /** What the monitor was made with, when it can be another's afterwards: without the socket of the first process when it keeps that. */
+  /**
+   * What the monitor was made with, when it can be another's afterwards; without the socket of the first process when it keeps
+   * that.
+   */
   readonly lent: Descriptors | undefined
   readonly init: Channel
   /** Descriptor that stands for the first process, where there is one already. */

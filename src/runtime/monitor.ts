@@ -63,10 +63,9 @@ export function watcherCalls(cloned: Call | number): readonly Call[] {
 }
 
 /**
- * The batch of a monitor that needs nothing from its maker: it makes the first process, sends a notice when this is its program or has ended, and waits for
- * its end. The socket of the first process stays open, for the next one, and so can't tell of the start: a pipe does, of
- * which nobody else has the other end.
- * @param plan of a monitor that makes a first process with a socket for itself
+ * The batch of a monitor that needs nothing from its maker: it makes the first process, sends a notice when this has become
+ * its program or has ended, and waits for its end. The socket of the first process stays open for the next one, so that its
+ * end does not tell of the start. A pipe does, whose other end the first process alone has, until execve(2) closes it.
  */
 export function aloneBatch({ monitor, clone }: Pick<Plan, 'monitor' | 'clone'>, watch: Watch): readonly Call[] {
   const why = { step: 'wait for the start' }

@@ -170,8 +170,8 @@ export class Channel implements CallRunner {
   }
 
   /**
-   * Takes it from somebody who can tell that the process has ended or is another program, where a copy of its end of the
-   * socket is kept open by who makes the next one: what waits ends as if it were closed.
+   * To be called when the process has ended or is another program, by whoever knows: the socket does not tell where the maker
+   * of the next process has a copy of the other end. What waits ends as if it were closed.
    */
   leave(): void {
     this.isLeft = true
@@ -180,8 +180,9 @@ export class Channel implements CallRunner {
   }
 
   /**
-   * Is there for the next process at the other end, when this one has been {@link leave}d with nothing left of it in either direction.
-   * @param text see `text` of ChannelOptions. @returns whether it can be.
+   * Takes the next process at the other end for its own, unless it was not told to {@link leave} the last one or something
+   * of that is still under way, in either direction. @param text see `text` of ChannelOptions
+   * @returns whether it has. Otherwise it is to be closed.
    */
   welcome(text: string): boolean {
     const isIdle = this.waiting.length === 0 && this.receivedSize === 0 && this.socket.writableLength === 0

@@ -1,5 +1,5 @@
 import { posix } from 'node:path'
-import type { Mount } from '../bundle/spec.ts'
+import type { Mount, Spec } from '../bundle/spec.ts'
 import type { LinuxDevice } from '../bundle/spec-linux.ts'
 import { type Call, type CallOptions, type Out, out } from '../linux/call.ts'
 import {
@@ -34,6 +34,11 @@ const defaultDevices: readonly LinuxDevice[] = [
   { path: '/dev/urandom', type: 'c', major: 1, minor: 9 },
   { path: '/dev/tty', type: 'c', major: 5, minor: 0 },
 ]
+
+/** Whether a container has a device at that path. */
+export function isDevice(path: string, { linux }: Pick<Spec, 'linux'>): boolean {
+  return [...defaultDevices, ...(linux?.devices ?? [])].some((device) => posix.normalize(device.path) === path)
+}
 
 /** Symlinks that every container has (config-linux.md, "Default Devices", runtime-linux.md, "Dev symbolic links"). */
 const links: readonly (readonly [name: string, target: string])[] = [

@@ -121,7 +121,7 @@ describe.skipIf(missing)(`an ordinary user (${missing ?? 'real ones'})`, () => {
     expect(learned).toMatchObject({ capabilitiesUnknown: expect.stringMatching(/tracefs can't be used.*root/) })
     const { capabilities, seccomp } = learned as LearnReport
     expect(capabilities).toBeUndefined()
-    const again = await pullAndRun(`${script}; rmdir /yes`, undefined, JSON.stringify({ seccomp }))
+    const again = await pullAndRun(`${script}; rmdir /yes 2>&1`, undefined, JSON.stringify({ seccomp }))
     expect(again.lines).toEqual(['/yes', expect.stringContaining('not permitted')])
   })
 

@@ -1,8 +1,9 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Mount } from '../../src/bundle/index.ts'
+import { thisHost } from '../../src/runtime/host.ts'
 import { checkpoint, deleteContainer, type RuntimeContainer, restore, Terminal } from '../../src/runtime/index.ts'
 import { cannotRun, descriptorSentTo, dockerMounts, Sandbox, specOf, until } from './support.ts'
 
@@ -44,6 +45,14 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
     const path = join(sandbox.directory, `criu-${++count}`)
     writeFileSync(path, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
     return path
+  }
+
+  /** A checkpoint with this note. */
+  const noted = (note: string | Buffer): string => {
+    const imagePath = newImages()
+    mkdirSync(imagePath)
+    writeFileSync(join(imagePath, 'oci-ts.json'), note)
+    return imagePath
   }
 
   describe.skipIf(noCriu)(`with CRIU (${noCriu ?? 'which works'})`, () => {
@@ -279,10 +288,7 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
 
   it('leave nothing of a container that could not be restored', async () => {
     const { bundle, stateRoot } = sandbox
-    const imagePath = newImages()
-    mkdirSync(imagePath)
-    const note = { streams: [], mounts: [{ point: '/data', destination: '/data' }] }
-    writeFileSync(join(imagePath, 'oci-ts.json'), JSON.stringify(note))
+    const imagePath = noted(JSON.stringify({ streams: [], mounts: [{ point: '/data', destination: '/data' }] }))
     const criu = fake('[ "$1" = check ] && exit 0; exit 1')
     const common = { id: sandbox.id(), bundle, stateRoot, imagePath, criu }
     const without = restore({ ...common, spec: specOf(['true']) })
@@ -291,5 +297,90 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
     const failed = restore({ ...common, spec: specOf(['true'], { mounts: [...dockerMounts, bound] }) })
     await expect(failed).rejects.toMatchObject({ code: 'ERR_OCI_RUNTIME', step: 'restore the container' })
     expect(execFileSync('mount', { encoding: 'utf8' })).not.toContain(sandbox.rootfs)
+  })
+
+  describe('what was noted by nobody who has made a checkpoint', () => {
+    const modes = Buffer.alloc(36).toString('base64')
+    const terminal = { name: 'tty[8803:19]', modes, columns: 80, rows: 24 }
+    const whole = { streams: [null, 'pipe:[17]', 'file[1a:2b]'], mounts: [], terminal }
+    const other = (changes: object): string => JSON.stringify({ ...whole, ...changes })
+    const mount = (point: unknown, destination?: unknown): string => other({ mounts: [{ point, destination }] })
+
+    it.each([
+      ['a part', other({}).slice(0, 40), ''],
+      ['no text', Buffer.from([0xff, 0xfe]), ''],
+      ['null', 'null', ''],
+      ['a list', '[]', ''],
+      ['no streams', other({ streams: undefined }), '/streams'],
+      ['four streams', other({ streams: [null, null, null, null] }), '/streams'],
+      ['a number as stream', other({ streams: [1] }), '/streams'],
+      ['a file by name as stream', other({ streams: ['/etc/shadow'] }), '/streams'],
+      ['no mounts', other({ mounts: { length: 1 } }), '/mounts'],
+      ['a mount of nothing', other({ mounts: [null] }), '/mounts/0'],
+      ['a mount on a relative path', mount('data'), '/mounts/0'],
+      ['a mount by a way around', mount('/dev/../etc'), '/mounts/0'],
+      ['a mount on a path with NUL', mount('/data\0'), '/mounts/0'],
+      ['a mount on a long path', mount(`/${'a'.repeat(5000)}`), '/mounts/0'],
+      ['a destination that is none', mount('/data', 1), '/mounts/0'],
+      ['a terminal that is none', other({ terminal: true }), '/terminal'],
+      ['a terminal of another name', other({ terminal: { ...terminal, name: 'x]:y' } }), '/terminal'],
+      ['modes of a part', other({ terminal: { ...terminal, modes: 'AAAA' } }), '/terminal'],
+      ['columns that are none', other({ terminal: { ...terminal, columns: '80' } }), '/terminal'],
+      ['rows of more than 16 bits', other({ terminal: { ...terminal, rows: 65_536 } }), '/terminal'],
+    ])('is told where: %s', async (_, note, pointer) => {
+      const { bundle, stateRoot } = sandbox
+      const restored = restore({
+        ...{ id: sandbox.id(), spec: specOf(['true']), bundle, stateRoot },
+        ...{ imagePath: noted(note), criu: fake('[ "$1" = check ]') },
+      })
+      const issues = [{ pointer, message: expect.any(String) }]
+      await expect(restored).rejects.toMatchObject({ code: 'ERR_OCI_SPEC', issues })
+    })
+
+    it('is not read to its end when it has none, nor waited for', async () => {
+      const { bundle, stateRoot } = sandbox
+      const common = { id: sandbox.id(), spec: specOf(['true']), bundle, stateRoot, criu: fake('[ "$1" = check ]') }
+      const large = noted('')
+      truncateSync(join(large, 'oci-ts.json'), 1 << 30)
+      await expect(restore({ ...common, imagePath: large })).rejects.toMatchObject({ code: 'ERR_OCI_LIMIT' })
+      const fifo = newImages()
+      mkdirSync(fifo)
+      execFileSync('mkfifo', [join(fifo, 'oci-ts.json')])
+      await expect(restore({ ...common, imagePath: fifo })).rejects.toMatchObject({ code: 'ERR_OCI_SPEC' })
+    })
+
+    it('gets no device of the host that the config does not name', async () => {
+      const { bundle, stateRoot } = sandbox
+      const common = { id: sandbox.id(), spec: specOf(['true']), bundle, stateRoot, criu: fake('[ "$1" = check ]') }
+      const mounts = [{ point: '/dev/sda' }]
+      const restored = restore({ ...common, imagePath: noted(JSON.stringify({ streams: [], mounts })) })
+      await expect(restored).rejects.toMatchObject({ code: 'ERR_OCI_UNSUPPORTED', subject: 'the mount on /dev/sda' })
+    })
+  })
+
+  it('make a container in the class of service of its config', async () => {
+    // No processor here has RDT: a directory stands for resctrl.
+    const classes = join(sandbox.directory, 'resctrl')
+    const tasks = join(classes, 'gold/tasks')
+    mkdirSync(join(classes, 'gold'), { recursive: true })
+    writeFileSync(tasks, '')
+    const { read } = thisHost()
+    const told = vi.spyOn(thisHost(), 'read').mockImplementation((path) => {
+      const mounted = path === '/proc/self/mountinfo' ? `30 25 0:26 / ${classes} rw - resctrl resctrl rw\n` : ''
+      return mounted + (read(path) ?? '')
+    })
+    try {
+      const { bundle, stateRoot } = sandbox
+      const spec = specOf(['true'], { linux: { ...specOf([]).linux, intelRdt: { closID: 'gold' } } })
+      const joined = join(sandbox.directory, 'joined')
+      const failed = restore({
+        ...{ id: sandbox.id(), spec, bundle, stateRoot, imagePath: noted('{"streams":[],"mounts":[]}') },
+        criu: fake(`[ "$1" = check ] && exit 0; cp ${tasks} ${joined}; exit 1`),
+      })
+      await expect(failed).rejects.toMatchObject({ code: 'ERR_OCI_RUNTIME', step: 'restore the container' })
+      expect(readFileSync(joined, 'utf8')).toBe('0')
+    } finally {
+      told.mockRestore()
+    }
   })
 })

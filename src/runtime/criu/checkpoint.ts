@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Spec } from '../../bundle/spec.ts'
 import { ConflictError, UnsupportedError } from '../../errors.ts'
@@ -8,7 +8,8 @@ import { type ContainerRecord, defaultStateRoot, readConfig, readRecord } from '
 import { untilEnded } from '../wait.ts'
 import { externalMounts, externalStreams, externalTerminal } from './external.ts'
 import { forgetExternalFiles, forgetParent } from './images.ts'
-import { type CheckpointNote, type CriuOptions, commonArguments, namespaceKeys, noteName } from './options.ts'
+import { type CheckpointNote, writeNote } from './note.ts'
+import { type CriuOptions, commonArguments, namespaceKeys } from './options.ts'
 import { criuFailed, findCriu, runCriu } from './program.ts'
 
 /** Options of {@link checkpoint}. */
@@ -63,7 +64,7 @@ export async function checkpointRecord(record: ContainerRecord, spec: Spec, opti
   if (preDump) return
   if (note.streams.some((stream) => stream?.startsWith('file[') === true)) forgetExternalFiles(imagePath)
   forgetParent(imagePath, innerPid)
-  writeFileSync(join(imagePath, noteName), JSON.stringify(note), { mode: 0o600 })
+  writeNote(imagePath, note)
   if (options.leaveRunning !== true) await untilEnded(record, undefined)
 }
 

@@ -13,7 +13,8 @@ import { perform, performFor } from '../../linux/local.ts'
 import { type MountLine, mountIdOf, parseMountInfo } from '../mount-info.ts'
 import { parseMountOptions } from '../mount-options.ts'
 import { openInRoot } from '../paths.ts'
-import { consolePoint, type ExternalMount, type TerminalNote } from './options.ts'
+import type { ExternalMount, TerminalNote } from './note.ts'
+import { consolePoint } from './options.ts'
 
 /**
  * The mounts of a container whose content comes from outside.
@@ -78,8 +79,8 @@ function resolved(root: number, path: string): string {
   }
 }
 
-/** How CRIU names the standard streams of a process that lead out of the container; undefined for those that do not. */
-export function externalStreams(pid: number): readonly (string | undefined)[] {
+/** How CRIU names the standard streams of a process that lead out of the container; null for those that do not. */
+export function externalStreams(pid: number): readonly (string | null)[] {
   const inside = new Set(mountsOf(pid).map(({ id }) => id))
   return [0, 1, 2].map((number) => {
     const path = `/proc/${pid}/fd/${number}`
@@ -87,11 +88,11 @@ export function externalStreams(pid: number): readonly (string | undefined)[] {
     try {
       link = readlinkSync(path)
     } catch {
-      return undefined // it has closed it
+      return null // it has closed it
     }
     if (/^(pipe|socket):/.test(link)) return link
     const mount = mountIdOf(pid, number)
-    if (!link.startsWith('/') || inside.has(mount)) return undefined
+    if (!link.startsWith('/') || inside.has(mount)) return null
     return `file[${Number(mount).toString(16)}:${statSync(path, { bigint: true }).ino.toString(16)}]`
   })
 }

@@ -11,7 +11,7 @@ import {
 import { perform } from '../../linux/local.ts'
 import { hostUid } from '../host-uid.ts'
 import { keepGroup } from '../terminal-calls.ts'
-import type { TerminalNote } from './options.ts'
+import type { TerminalNote } from './note.ts'
 
 const why = { step: 'make the terminal', pointer: '/process/terminal' }
 

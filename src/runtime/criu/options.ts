@@ -30,39 +30,8 @@ export interface CriuOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** File of the images in which is what CRIU does not keep. */
-export const noteName = 'oci-ts.json'
-
 /** Where the terminal of a container is bound. */
 export const consolePoint = '/dev/console'
-
-/** A mount whose content is not part of the images. */
-export interface ExternalMount {
-  /** Where it is in the container, by no symlink. */
-  readonly point: string
-  /** What config.json calls that; undefined for masks, devices and cgroups. */
-  readonly destination?: string | undefined
-}
-
-/** A terminal as it was. */
-export interface TerminalNote {
-  /** How CRIU names it. */
-  readonly name: string
-  /** The kernel's `struct termios`, in Base64. */
-  readonly modes: string
-  /** Characters. */
-  readonly columns: number
-  readonly rows: number
-}
-
-/** What is kept beside the images of CRIU. */
-export interface CheckpointNote {
-  /** How CRIU names the standard streams that lead out of the container. */
-  readonly streams: readonly (string | undefined)[]
-  readonly mounts: readonly ExternalMount[]
-  /** The terminal of the container, whose other side is outside of it. */
-  readonly terminal?: TerminalNote | undefined
-}
 
 /** Names under which namespaces are known that the container has joined. */
 export const namespaceKeys: Readonly<Record<string, string>> = { network: 'extRootNetNS', pid: 'extRootPidNS' }

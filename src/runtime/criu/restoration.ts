@@ -90,13 +90,22 @@ export class Restoration {
   async run(): Promise<RuntimeContainer> {
     const { options, plan, directory, criu } = this
     const { id, spec, hooks } = options
-    const facts = plannedFacts(options, plan.cgroup, { cgroups: directoriesOf(plan.cgroup) })
+    const facts = plannedFacts(options, plan.cgroup, {
+      cgroups: directoriesOf(plan.cgroup),
+      resctrl: plan.intelRdt.directories,
+    })
     directory.write(facts, stringifyJsonInt64(spec))
     const { monitor, channel } = this.spawn()
     const born = this.cloneCall()
     // Its end of the channel is closed, so that the other one is the only one.
     const inner = criu.terminal === undefined ? [] : [close(descriptor.terminal)]
-    const made = await monitor.run([...plan.cgroup.create, born, close(descriptor.init), ...inner])
+    const made = await monitor.run([
+      ...plan.cgroup.create,
+      ...plan.intelRdt.create,
+      born,
+      close(descriptor.init),
+      ...inner,
+    ])
     const placed = await this.place(made.value(born), monitor)
     plan.cgroup.verify?.(placed ?? made)
     if (plan.cgroup.late.length > 0) await monitor.run(plan.cgroup.late)
@@ -207,6 +216,8 @@ export class Restoration {
       close(descriptor.monitor),
       setsid(),
       ...plan.cgroup.join,
+      // What CRIU makes is in the class that it is in.
+      ...plan.intelRdt.join,
       ...rootfsCalls({
         ...where,
         overlay,

@@ -1,12 +1,13 @@
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { basename, isAbsolute, join } from 'node:path'
 import type { Spec } from '../../bundle/spec.ts'
-import { NotFoundError, UnsupportedError } from '../../errors.ts'
+import { UnsupportedError } from '../../errors.ts'
 import { hostHierarchies } from '../cgroups/hierarchies.ts'
 import { locateCgroup } from '../cgroups/location.ts'
 import { directoriesOf } from '../cgroups/plan.ts'
 import type { RuntimeContainer } from '../container.ts'
 import type { CreateOptions } from '../create.ts'
+import { isDevice } from '../devices.ts'
 import { outlives } from '../exec.ts'
 import { rootfsOf } from '../facts.ts'
 import { thisHost } from '../host.ts'
@@ -17,15 +18,8 @@ import { claim, sweep } from '../sweep.ts'
 import { type Scope, scopeOf } from '../systemd/scope.ts'
 import { refuseUnsupported } from './checkpoint.ts'
 import { HostTerminal } from './host-terminal.ts'
-import {
-  type CheckpointNote,
-  type CriuOptions,
-  commonArguments,
-  consolePoint,
-  type ExternalMount,
-  namespaceKeys,
-  noteName,
-} from './options.ts'
+import { type CheckpointNote, type ExternalMount, readNote } from './note.ts'
+import { type CriuOptions, commonArguments, consolePoint, namespaceKeys } from './options.ts'
 import { findCriu } from './program.ts'
 import { Restoration, terminalNumber } from './restoration.ts'
 
@@ -63,7 +57,8 @@ const firstNamespace = 410
  * Makes a container of a checkpoint, by way of CRIU: it goes on where it was. Its root and its bind mounts must have the
  * same files; pipes and files that its standard streams led to are replaced by `stdio`, its terminal by a new one. Of the
  * hooks those of `poststart` and `poststop` are run.
- * @throws NotFoundError for a directory that is no checkpoint. @throws ConflictError when the id is in use.
+ * @throws NotFoundError for a directory that is no checkpoint. @throws SpecError, LimitError for one whose oci-ts.json is
+ * malformed. @throws ConflictError when the id is in use.
  * @throws UnsupportedError where CRIU is missing or does not work. @throws RuntimeError for what it can't restore; nothing
  * is left behind.
  */
@@ -86,7 +81,7 @@ export async function restore(options: RestoreOptions): Promise<RuntimeContainer
     mkdirSync(workPath, { recursive: true, mode: 0o700 })
     const pidFile = join(directory.path, 'criu.pid')
     const args = [program, ...restoreArguments(options, plan, note, terminal), '--pidfile', pidFile]
-    const streams = note.streams.map((stream, index) => (stream === undefined ? undefined : firstStream + index))
+    const streams = note.streams.map((stream, index) => (stream === null ? undefined : firstStream + index))
     const namespaces = joinedNamespaces(spec).map(({ path }, index) => ({ path, number: firstNamespace + index }))
     restoration = new Restoration(options, plan, directory, {
       program,
@@ -115,15 +110,6 @@ export async function restore(options: RestoreOptions): Promise<RuntimeContainer
 
 const logName = 'restore.log'
 
-function readNote(imagePath: string): CheckpointNote {
-  try {
-    return JSON.parse(readFileSync(join(imagePath, noteName), 'utf8')) as CheckpointNote
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause
-    throw new NotFoundError(imagePath, `${imagePath} is no checkpoint of oci-ts: it has no ${noteName}`, { cause })
-  }
-}
-
 function planOf(options: RestoreOptions, scope: Scope | undefined): Plan {
   const { id, spec, bundle, overlay, accounting, cgroup } = options
   const own = { outlive: outlives(options), host: thisHost(), scope }
@@ -140,7 +126,7 @@ function restoreArguments(
   const cgroups = directoriesOf(plan.cgroup)
   const streams = note.streams.flatMap((stream, index) => {
     // As CRIU writes them: `pipe:[1]`, `file[1:2]`.
-    return stream === undefined ? [] : ['--inherit-fd', `fd[${firstStream + index}]:${stream}`]
+    return stream === null ? [] : ['--inherit-fd', `fd[${firstStream + index}]:${stream}`]
   })
   const namespaces = joinedNamespaces(spec).flatMap(({ type }, index) => [
     ...['--inherit-fd', `fd[${firstNamespace + index}]:${namespaceKeys[type]}`],
@@ -197,7 +183,7 @@ function sourceOf(mount: ExternalMount, { spec, bundle }: RestoreOptions, cgroup
   })
   if (cgroup !== undefined) return cgroupSource(point, cgroup.destination, cgroups)
   if (spec.linux?.maskedPaths?.includes(point) === true) return '/dev/null'
-  if (point.startsWith('/dev/')) return point
+  if (isDevice(point, spec)) return point
   throw notInConfig(point)
 }
 

@@ -3,7 +3,7 @@ import { pipeline } from 'node:stream/promises'
 import { ConflictError, ExecError, InvalidArgumentError, LimitError, type OciErrorOptions } from '../errors.ts'
 import { deadline, onAbort } from '../internal/abort.ts'
 import { toBytes, toMilliseconds } from '../internal/units.ts'
-import { readAccounts } from './accounts.ts'
+import { accountsInRoot } from './accounts.ts'
 import type { ExecOptions, ExecResult, SpawnOptions } from './exec-options.ts'
 import { execProcess } from './exec-process.ts'
 import { ContainerProcess } from './process.ts'
@@ -23,7 +23,7 @@ export async function spawnIn(
     throw new InvalidArgumentError('input and stdin exclude each other', { subject: 'input' })
   }
   const spec = await runner.config()
-  const process = execProcess(spec, argv, options, () => readAccounts([`/proc/${runner.pid}/root`]))
+  const process = execProcess(spec, argv, options, () => accountsInRoot(`/proc/${runner.pid}/root`))
   if (process.terminal === true) {
     const runtime = await runner.exec(process, { signal })
     const started = new ContainerProcess(runtime, undefined)

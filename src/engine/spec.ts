@@ -35,7 +35,7 @@ export async function buildSpec(
     ...(privileged ? {} : { userNamespace: options.userNamespace ?? ownIdMaps() }),
     id,
     rootfs: 'upper',
-    accounts: accountsOfImage(layers),
+    accounts: await accountsOfImage(layers),
     host: { maskedPaths: await maskedPaths, ...options.host },
   })
   const possible = privileged ? spec : forOrdinaryUser(spec)

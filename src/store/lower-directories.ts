@@ -13,6 +13,14 @@ import { call, out } from '../linux/call.ts'
 import { makeDevice } from '../linux/calls/files.ts'
 import { performFor } from '../linux/local.ts'
 
+/** Where something is. */
+export interface Place {
+  readonly layer: Buffer
+  /** Absolute, with no symlink below the layer but perhaps itself. */
+  readonly path: Buffer
+  readonly found: BigIntStats
+}
+
 /** Looks names up in unpacked layers, as overlayfs would show them. To be closed. */
 export class LowerDirectories {
   readonly #visible: () => Promise<readonly string[]>
@@ -33,13 +41,13 @@ export class LowerDirectories {
    * it; undefined when no layer has a directory there.
    */
   async lookup(path: Buffer): Promise<DirectoryAttributes | undefined> {
-    const found = (await this.#find(path))?.found
+    const found = (await this.find(path))?.found
     return found?.isDirectory() === true ? attributesOf(found) : undefined
   }
 
   /** What is at `path` in the highest layer that has it, if it is no directory. */
   async file(path: Buffer): Promise<LowerFile | undefined> {
-    const place = await this.#find(path)
+    const place = await this.find(path)
     if (place === undefined || place.found.isDirectory()) return undefined
     const reader = this.#readers.get(place.layer) ?? openTree(place.layer.toString())
     this.#readers.set(place.layer, reader)
@@ -52,12 +60,13 @@ export class LowerDirectories {
     this.#readers.clear()
   }
 
-  async #find(path: Buffer): Promise<{ readonly layer: Buffer; readonly found: BigIntStats } | undefined> {
+  /** What is at `path` in the highest layer that has it, and where that is; undefined when no layer has it. */
+  async find(path: Buffer): Promise<Place | undefined> {
     this.#layers ??= this.#visible().then((paths) => paths.map((each) => new LayerView(Buffer.from(each))))
     for (const view of await this.#layers) {
       const seen = await view.at(path)
       if (seen === 'hidden') return undefined
-      if (seen !== undefined) return { layer: view.path, found: seen.found }
+      if (seen !== undefined) return { layer: view.path, path: pathIn(view.path, path), found: seen.found }
     }
     return undefined
   }
@@ -90,7 +99,7 @@ class LayerView {
     const parent = await this.at(path.subarray(0, Math.max(0, path.lastIndexOf('/'))))
     if (parent === undefined || parent === 'hidden') return parent
     if (!parent.found.isDirectory()) return 'hidden'
-    const at = Buffer.concat([this.path, Buffer.from('/'), path])
+    const at = pathIn(this.path, path)
     try {
       const found = await lstat(at, { bigint: true })
       if (isWhiteout(found)) return 'hidden'
@@ -100,6 +109,10 @@ class LayerView {
       return parent.opaque || isThere(markOf(at, whiteoutPrefix)) ? 'hidden' : undefined
     }
   }
+}
+
+function pathIn(layer: Buffer, path: Buffer): Buffer {
+  return Buffer.concat([layer, Buffer.from('/'), path])
 }
 
 function isWhiteout(found: BigIntStats): boolean {
@@ -120,8 +133,8 @@ function isOpaque(directory: Buffer): boolean {
   return isThere(Buffer.concat([directory, Buffer.from(`/${opaqueMark}`)])) || hasOpaqueAttribute(directory)
 }
 
-/** Whether overlayfs' mark says that a directory of a layer hides what lower ones have there. A symlink is not followed. */
-export function hasOpaqueAttribute(directory: Buffer): boolean {
+/** Whether overlayfs' mark says so. A symlink is not followed. */
+function hasOpaqueAttribute(directory: Buffer): boolean {
   const value = out(1)
   const terminated = Buffer.concat([directory, Buffer.from('\0')])
   return overlayPrefixes.some((prefix) => {

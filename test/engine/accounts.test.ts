@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { readAccounts } from '../../src/engine/accounts.ts'
+import { accountsOfImage } from '../../src/engine/accounts.ts'
 import { NotFoundError } from '../../src/errors.ts'
 import { type TestEntry, tar } from '../layer/support/tar.ts'
 import { busyboxImage, cannotRunAsRoot } from './support/busybox.ts'
@@ -14,8 +14,12 @@ describe.skipIf(cannotRunAsRoot)(`the user of a container (${cannotRunAsRoot ?? 
   afterAll(() => sandbox.remove())
 
   /** Uid and gid of a container that is run as `user`, of an image with one more layer. */
-  async function idOf(name: string, user: string, ...entries: readonly TestEntry[]): Promise<string> {
-    await sandbox.put(name, busyboxImage({ layers: [tar(...entries)] }))
+  function idOf(name: string, user: string, ...entries: readonly TestEntry[]): Promise<string> {
+    return idOfLayers(name, user, [entries])
+  }
+
+  async function idOfLayers(name: string, user: string, layers: readonly (readonly TestEntry[])[]): Promise<string> {
+    await sandbox.put(name, busyboxImage({ layers: layers.map((entries) => tar(...entries)) }))
     const found: string[] = []
     // What was found of an image is remembered.
     for (let i = 0; i < 2; i++) {
@@ -55,9 +59,46 @@ describe.skipIf(cannotRunAsRoot)(`the user of a container (${cannotRunAsRoot ?? 
     }
   })
 
-  it('is told to be out of reach when a layer is gone', () => {
+  it('is found behind symbolic links of one layer that lead to another', async () => {
+    const file: TestEntry = { name: 'usr/etc/passwd', content: accounts }
+    const link = (linkName: string): TestEntry => ({ name: 'etc', type: '2', linkName })
+    for (const [name, linkName] of Object.entries({ relative: 'usr/etc', absolute: '/usr/etc', up: '../../usr/etc' })) {
+      const orders = {
+        above: [[file], [link(linkName)]],
+        below: [[link(linkName)], [file]],
+        same: [[file, link(linkName)]],
+      }
+      for (const [order, layers] of Object.entries(orders)) {
+        expect(await idOfLayers(`${name}-${order}`, 'user', layers)).toBe('77 88')
+      }
+    }
+    const further: TestEntry = { name: 'usr/etc', type: '2', linkName: '/opt/a/../b/etc' }
+    const twice = [
+      [
+        { name: 'opt/a/', type: '5' },
+        { name: 'opt/b/etc/passwd', content: accounts },
+      ],
+      [further],
+      [link('usr/etc')],
+    ]
+    expect(await idOfLayers('twice', 'user', twice)).toBe('77 88')
+  })
+
+  it('is not looked up in the directory that a symbolic link has replaced, nor outside of the image', async () => {
+    for (const [name, linkName] of Object.entries({
+      nowhere: '/nowhere',
+      loop: 'etc',
+      host: '../../../../../../etc',
+    })) {
+      const link: TestEntry = { name: 'etc', type: '2', linkName }
+      await expect(idOfLayers(`${name}-etc`, 'user', [[link]])).rejects.toThrow(NotFoundError)
+      await expect(idOfLayers(`${name}-etc`, 'daemon', [[link]])).rejects.toThrow(NotFoundError)
+    }
+  })
+
+  it('is told to be out of reach when a layer is gone', async () => {
     const gone = { code: 'ERR_OCI_SYSCALL', errnoName: 'ENOENT', subject: '/nowhere/layer' }
-    expect(() => readAccounts(['/nowhere/layer'])).toThrow(expect.objectContaining(gone))
+    await expect(accountsOfImage(['/nowhere/layer'])).rejects.toMatchObject(gone)
   })
 
   it('is not waited for where the file is a fifo, a directory or a device', async () => {

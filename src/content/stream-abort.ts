@@ -1,4 +1,5 @@
 import type { Stream } from 'node:stream'
+import { onAbort } from '../internal/abort.ts'
 
 /** A stream of Node: what can be destroyed and says so. */
 interface Destroyable extends Stream {
@@ -11,14 +12,9 @@ interface Destroyable extends Stream {
  */
 export function destroyOnAbort<S extends Destroyable>(stream: S, signal: AbortSignal | undefined): S {
   if (signal === undefined) return stream
-  const onAbort = (): void => {
-    stream.destroy(signal.reason)
-  }
-  if (signal.aborted) {
-    onAbort()
-    return stream
-  }
-  signal.addEventListener('abort', onAbort, { once: true })
-  stream.once('close', () => signal.removeEventListener('abort', onAbort))
+  stream.once(
+    'close',
+    onAbort(signal, () => void stream.destroy(signal.reason)),
+  )
   return stream
 }

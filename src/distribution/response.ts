@@ -1,4 +1,5 @@
 import { LimitError, type NetworkError, RegistryError, type RegistryErrorDetail, TimeoutError } from '../errors.ts'
+import { onAbort } from '../internal/abort.ts'
 import { redactText, redactUrl } from '../internal/redact.ts'
 import { StallTimer } from './stall-timer.ts'
 import { type HttpResponse, networkError } from './transport.ts'
@@ -85,14 +86,14 @@ function collect(
   return new Promise((resolve, reject) => {
     const chunks: Uint8Array[] = []
     let size = 0
+    let unlink: (() => void) | undefined
     const timer = new StallTimer(stallTimeout, () =>
       fail(new TimeoutError('the next part of the response', stallTimeout)),
     )
-    const onAbort = (): void => settle(() => reject(signal?.reason))
     const fail = (error: unknown): void => settle(() => reject(networkFailure(response, error)))
     const settle = (finish: () => void): void => {
       timer.stop()
-      signal?.removeEventListener('abort', onAbort)
+      unlink?.()
       body.off('data', onData)
       body.destroy()
       finish()
@@ -103,13 +104,13 @@ function collect(
       if (size > limit) settle(() => resolve({ bytes: concat(chunks), complete: false }))
       else chunks.push(chunk)
     }
-    if (signal?.aborted) return onAbort()
-    signal?.addEventListener('abort', onAbort, { once: true })
     timer.progress()
     body.on('error', fail)
     body.once('end', () => settle(() => resolve({ bytes: concat(chunks), complete: true })))
     body.once('close', () => fail(new Error('the connection was closed')))
     body.on('data', onData)
+    // Last: of what was aborted before nothing of that is to stay.
+    unlink = onAbort(signal, () => settle(() => reject(signal?.reason)))
   })
 }
 

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream'
 import { InvalidArgumentError } from '../errors.ts'
-import { delay } from '../internal/abort.ts'
+import { delay, onAbort } from '../internal/abort.ts'
 import { type Chunk, type LogLine, newSplitters, type OutputName, restOf, type Splitters } from './line-splitter.ts'
 import { OutputStream } from './output-stream.ts'
 import type { Log } from './runner.ts'
@@ -176,15 +176,14 @@ export class Output implements Log {
   private more(signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted()
-      const wake = (): void => {
-        signal?.removeEventListener('abort', onAbort)
-        resolve()
-      }
-      const onAbort = (): void => {
+      const unlink = onAbort(signal, () => {
         this.waiting.delete(wake)
         reject(signal?.reason)
+      })
+      const wake = (): void => {
+        unlink()
+        resolve()
       }
-      signal?.addEventListener('abort', onAbort, { once: true })
       this.waiting.add(wake)
     })
   }

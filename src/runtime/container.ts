@@ -30,14 +30,14 @@ import { removeResctrl } from './resctrl.ts'
 import { type ResourceUsage, resourceUsage } from './resource-usage.ts'
 import { removeRootMount } from './root-mount.ts'
 import type { RuntimeProcess } from './runtime-process.ts'
-import type { ContainerFacts, ContainerRecord } from './state-directory.ts'
+import type { ContainerRecord } from './state-directory.ts'
 import { statsOf } from './stats/stats.ts'
 import type { ContainerStats } from './stats/types.ts'
 import { stepFailed } from './step-error.ts'
 import { stopScope } from './systemd/scope.ts'
 import type { Terminal } from './terminal.ts'
 import { type ProcessInfo, processesOf } from './top.ts'
-import { joinedByOthers, updateRecord } from './update.ts'
+import { updateRecord } from './update.ts'
 
 /** A container of this process (runtime-spec, runtime.md, "Lifecycle"). */
 export class RuntimeContainer implements AsyncDisposable {
@@ -143,7 +143,10 @@ export class RuntimeContainer implements AsyncDisposable {
       started.catch(() => {}) // it is looked at below, whatever comes before
       // While the kernel is at it. If it fails, the record is of a container that has stopped.
       directory.tellStarted()
-      if (run?.config !== undefined) directory.rewrite(this.facts(), run.config)
+      if (run?.config !== undefined) {
+        const { pid: _, startTime: __, started: ___, ...facts } = this.parts.record
+        directory.rewrite(facts, run.config)
+      }
       const results = await started
       if (results !== undefined && run !== undefined) throw run.noneExecuted(results)
     } catch (cause) {
@@ -326,7 +329,7 @@ export class RuntimeContainer implements AsyncDisposable {
     // At once and before its socket is closed: it must not take that for the end of this process.
     if (lent === undefined) monitor.dismiss()
     else giveBack(monitor, lent, isKept ? init : undefined)
-    const cgroups = [...this.cgroups, ...joinedByOthers(record, directory, this.cgroups)]
+    const cgroups = this.presentCgroups()
     if (cgroups.length > 0) await removeCgroup(cgroups)
     await removeResctrl(record.resctrl)
     await stopScope(record.scope)
@@ -380,13 +383,13 @@ export class RuntimeContainer implements AsyncDisposable {
     }
   }
 
-  private facts(): ContainerFacts {
-    const { pid, startTime, started, ...facts } = this.parts.record
-    return { ...facts, cgroups: this.cgroups }
+  /** Directories of the cgroup, also those that another process has added. */
+  private presentCgroups(): readonly string[] {
+    return [...new Set([...this.cgroups, ...this.parts.directory.joined])]
   }
 
   /** The record with what has changed since it was made. */
   private presentRecord(): ContainerRecord {
-    return { ...this.parts.record, started: this.status !== 'created', cgroups: this.cgroups }
+    return { ...this.parts.record, started: this.status !== 'created', cgroups: this.presentCgroups() }
   }
 }

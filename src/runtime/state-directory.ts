@@ -1,4 +1,5 @@
 import {
+  appendFileSync,
   closeSync,
   existsSync,
   fstatSync,
@@ -20,7 +21,7 @@ import { join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
 import { ConflictError, InvalidArgumentError, NotFoundError, SpecError, type SyscallError } from '../errors.ts'
 import { hasCode } from '../internal/file-error.ts'
-import { parseJsonInt64, stringifyJsonInt64 } from '../internal/json-int64.ts'
+import { parseJsonInt64 } from '../internal/json-int64.ts'
 import { flock, LOCK } from '../linux/calls/files.ts'
 import { perform } from '../linux/local.ts'
 import { isInUserNamespace } from '../linux/own-ids.ts'
@@ -81,10 +82,13 @@ interface StateFile {
 }
 
 /** Names of what is in a container's directory. */
-export const stateFiles: readonly string[] = ['state.json', '.state.json', ...Object.values(links), 'exit', 'rewritten']
+export const stateFiles: readonly string[] = ['state.json', '.state.json', ...Object.values(links), 'exit']
 
-/** Its presence says that the facts were changed by a process that did not make the container. */
-const mark = 'rewritten'
+/**
+ * Directories of cgroups that the container joined when it was there, one a line, of whichever process: state.json is its
+ * maker's alone. Whoever removes the container in passing, without looking here, leaves it for the one who does.
+ */
+const joinedFile = 'joined'
 
 /**
  * Where containers are recorded: `/run/oci-ts` for root, else below `$XDG_RUNTIME_DIR`; also for root of a user namespace
@@ -184,16 +188,9 @@ export class StateDirectory {
     return join(this.path, 'exit')
   }
 
-  /** The facts when another process has changed them; else undefined. */
-  readRewritten(): ContainerFacts | undefined {
-    // To be told that it is not there takes a fraction of the time of reading.
-    if (!existsSync(join(this.path, mark))) return undefined
-    try {
-      return (JSON.parse(readFileSync(join(this.path, 'state.json'), 'utf8')) as StateFile).facts
-    } catch (cause) {
-      if (hasCode(cause, 'ENOENT')) return undefined
-      throw cause
-    }
+  /** Cgroups that it joined when it was there. */
+  get joined(): readonly string[] {
+    return joinedCgroups(this.path)
   }
 
   /**
@@ -206,7 +203,9 @@ export class StateDirectory {
 
   /** Replaces as a whole what {@link write} has written. */
   rewrite(facts: ContainerFacts, config: string): void {
-    replaceState(this.path, facts, config)
+    const temporary = `${this.path}/.state.json`
+    writeText(temporary, stateText(facts, config))
+    renameSync(temporary, `${this.path}/state.json`)
   }
 
   /** Tells of the first process. */
@@ -242,12 +241,6 @@ function stateText(facts: ContainerFacts, config: string): string {
   return `{"facts":${JSON.stringify(facts)},"config":${config}}`
 }
 
-function replaceState(directory: string, facts: ContainerFacts, config: string): void {
-  const temporary = `${directory}/.state.json`
-  writeText(temporary, stateText(facts, config))
-  renameSync(temporary, `${directory}/state.json`)
-}
-
 /** As writeFileSync does, in half the time. */
 function writeText(path: string, text: string): void {
   const file = openSync(path, 'w', 0o600)
@@ -265,7 +258,8 @@ export async function readRecord(root: string, id: string): Promise<ContainerRec
   const process = recordedProcess(join(root, id))
   // Of one that is removed the file goes first: without it, that nothing is told of the process does not mean that it is made.
   if (process.pid === 0 && !existsSync(join(root, id, 'state.json'))) throw notFound(id)
-  return { ...facts, ...process }
+  const joined = joinedCgroups(join(root, id))
+  return { ...facts, ...process, ...(joined.length === 0 ? {} : { cgroups: [...facts.cgroups, ...joined] }) }
 }
 
 /** Reads the config that the container was made with. @throws NotFoundError when there is none. */
@@ -305,11 +299,28 @@ function recordedProcess(directory: string): RecordedProcess {
   return { pid: 0, startTime: '', started: false }
 }
 
-/** Changes the facts of a container. @throws NotFoundError when there is none. */
-export async function rewriteFacts(root: string, id: string, change: Partial<ContainerFacts>): Promise<void> {
-  const { facts, config } = await readExactState(root, id)
-  writeFileSync(join(root, id, mark), '', { mode: 0o600 })
-  replaceState(join(root, id), { ...facts, ...change }, stringifyJsonInt64(config))
+/** Records that a container has joined these cgroups. @throws NotFoundError when it was removed meanwhile. */
+export function tellJoined(root: string, id: string, directories: readonly string[]): void {
+  try {
+    // One write at the end of the file: two at a time do not come into each other's way.
+    appendFileSync(join(root, id, joinedFile), directories.map((each) => `${each}\n`).join(''), { mode: 0o600 })
+  } catch (cause) {
+    if (hasCode(cause, 'ENOENT')) throw notFound(id, cause)
+    throw cause
+  }
+}
+
+function joinedCgroups(directory: string): readonly string[] {
+  const path = join(directory, joinedFile)
+  // To be told that it is not there takes a fraction of the time of reading.
+  if (!existsSync(path)) return []
+  try {
+    // A line without its end was not written whole.
+    return [...new Set(readFileSync(path, 'utf8').split('\n').slice(0, -1))]
+  } catch (cause) {
+    if (hasCode(cause, 'ENOENT')) return []
+    throw cause
+  }
 }
 
 /** Ids of the containers recorded below `root`. */

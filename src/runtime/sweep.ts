@@ -68,7 +68,8 @@ export async function sweepOne(root: string, id: string): Promise<'removed' | 'h
     // Without a record its maker died before it had made anything.
     const record = await recorded()
     if (record?.outlive === true) return 'kept'
-    await removeCgroup(record?.cgroups ?? [])
+    // What a monitor has left of a container may be nothing but this.
+    await removeCgroup(record?.cgroups ?? directory.joined)
     await removeResctrl(record?.resctrl)
     // Its cgroup is gone, and with that the unit will be.
     await stopScope(record?.scope).catch(() => {})

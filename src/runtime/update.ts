@@ -3,16 +3,11 @@ import { ConflictError } from '../errors.ts'
 import { hostHierarchies } from './cgroups/hierarchies.ts'
 import { joinMissing } from './cgroups/late-join.ts'
 import { locateCgroup } from './cgroups/location.ts'
+import { removeCgroup } from './cgroups/remove.ts'
 import { planResources } from './cgroups/resources.ts'
 import { updateCgroup, withPresent } from './cgroups/update.ts'
 import { type LookupOptions, statusOf } from './lookup.ts'
-import {
-  type ContainerRecord,
-  defaultStateRoot,
-  readRecord,
-  rewriteFacts,
-  type StateDirectory,
-} from './state-directory.ts'
+import { type ContainerRecord, defaultStateRoot, readRecord, tellJoined } from './state-directory.ts'
 import { limitProperties } from './systemd/limits.ts'
 import { changeScope } from './systemd/scope.ts'
 
@@ -43,7 +38,7 @@ export async function updateRecord(
   const made = await joinMissing(id, locateCgroup(record.cgroups), resources, hierarchies)
   const cgroups = [...record.cgroups, ...made]
   // Before anything else can fail: whoever removes the container must know of them.
-  if (made.length > 0) await rewriteFacts(root, id, { cgroups })
+  if (made.length > 0) await recordJoined(root, id, made)
   const location = locateCgroup(cgroups)
   await updateCgroup(id, location, resources, hierarchies)
   if (record.scope !== undefined) {
@@ -55,12 +50,12 @@ export async function updateRecord(
   return cgroups
 }
 
-/** Directories of version 1 that a limit set by another process has made necessary. */
-export function joinedByOthers(
-  record: ContainerRecord,
-  directory: StateDirectory,
-  known: readonly string[],
-): readonly string[] {
-  const { cgroups = [] } = directory.readRewritten() ?? {}
-  return cgroups.filter((each) => !record.cgroups.includes(each) && !known.includes(each))
+async function recordJoined(root: string, id: string, made: readonly string[]): Promise<void> {
+  try {
+    tellJoined(root, id, made)
+  } catch (cause) {
+    // It was removed meanwhile, by somebody who did not know of them.
+    await removeCgroup(made)
+    throw cause
+  }
 }

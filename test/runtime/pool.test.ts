@@ -1,16 +1,19 @@
 import { spawn } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import {
   containerSpec,
   createPool,
+  deleteContainer,
   type PoolOptions,
   type PoolProcess,
   type PoolRunOptions,
   state,
+  update,
 } from '../../src/runtime/index.ts'
+import { readRecord } from '../../src/runtime/state-directory.ts'
 import { cannotRun, cgroupsOf, Sandbox, type SpecChanges, specOf, until } from './support.ts'
 
 describe.skipIf(cannotRun)(`a warm pool (${cannotRun ?? 'of real containers'})`, () => {
@@ -210,13 +213,55 @@ describe.skipIf(cannotRun)(`a warm pool (${cannotRun ?? 'of real containers'})`,
     expect((await outcome(one, sh('echo ok'))).text).toBe('ok\n')
   })
 
-  it.each(['SIGKILL', 'end'] as const)('dies with its process: %s', async (how) => {
+  /** What a process is run with that fills a pool of three. */
+  const holder = () => {
     const { bundle, stateRoot } = sandbox
     const id = sandbox.id()
     const file = join(sandbox.directory, `${id}.json`)
     writeFileSync(file, JSON.stringify({ id, size: 3, spec: specOf(['true']), bundle, stateRoot }))
     const script = fileURLToPath(new URL('pool-child.ts', import.meta.url))
-    const args = ['--import', 'tsx', script, file, ...(how === 'end' ? [] : ['hold'])]
+    return { id, args: ['--import', 'tsx', script, file] }
+  }
+  const limits = { memory: { limit: 48 << 20 }, cpu: { shares: 512 } }
+
+  it('keeps in mind what another process has added to a container that waits', async () => {
+    await using one = pool(1)
+    await one.full()
+    const { stateRoot } = sandbox
+    const [id = ''] = readdirSync(stateRoot)
+    const before = cgroupsOf(id)
+    await update(id, limits, { stateRoot })
+    const added = cgroupsOf(id).filter((each) => !before.includes(each))
+    const container = await one.run({ args: ['sleep', '1000'] })
+    expect(container.id).toBe(id)
+    expect((await containerSpec(id, { stateRoot })).process?.args).toEqual(['sleep', '1000'])
+    expect((await readRecord(stateRoot, id)).cgroups).toEqual(expect.arrayContaining([...added]))
+    // Another one may be of the same kind, and at the same time.
+    await Promise.all([update(id, limits, { stateRoot }), container.update(limits)])
+    await container.delete({ force: true })
+    expect(cgroupsOf(id)).toEqual([])
+  })
+
+  it('leaves what was added to a container to whoever comes next, when its process is killed', async () => {
+    const { stateRoot } = sandbox
+    const { id: pooled, args } = holder()
+    const child = spawn(process.execPath, [...args, 'hold'], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const ended = new Promise((resolve) => child.once('exit', resolve))
+    await new Promise((resolve) => child.stdout.once('data', resolve))
+    const id = `${pooled}-1`
+    await update(id, limits, { stateRoot })
+    child.kill('SIGKILL')
+    await ended
+    await until('the state is gone', () => !existsSync(join(stateRoot, id, 'state.json')))
+    await expect(deleteContainer(id, { stateRoot })).rejects.toMatchObject({ code: 'ERR_OCI_NOT_FOUND' })
+    await until('the others are gone', () => readdirSync(stateRoot).length === 0)
+    expect(cgroupsOf(id)).toEqual([])
+  })
+
+  it.each(['SIGKILL', 'end'] as const)('dies with its process: %s', async (how) => {
+    const { stateRoot } = sandbox
+    const { id, args: held } = holder()
+    const args = [...held, ...(how === 'end' ? [] : ['hold'])]
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
     const ended = new Promise((resolve) => child.once('exit', resolve))
     await new Promise((resolve) => child.stdout.once('data', resolve))

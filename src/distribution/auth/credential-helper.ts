@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
 import { CredentialError } from '../../errors.ts'
+import { onAbort } from '../../internal/abort.ts'
 import { redactText } from '../../internal/redact.ts'
 import { quote } from '../../internal/text.ts'
 import type { Credential } from './credential.ts'
@@ -105,12 +106,11 @@ async function runHelper(
       () => stop(new CredentialError(program, `it did not answer within ${timeout} ms`)),
       timeout,
     )
-    const onAbort = (): void => stop(signal?.reason)
+    const unlink = onAbort(signal, () => stop(signal?.reason))
     const settle = (): void => {
       clearTimeout(timer)
-      signal?.removeEventListener('abort', onAbort)
+      unlink()
     }
-    signal?.addEventListener('abort', onAbort, { once: true })
     child.once('error', (error) => stop(notStarted(program, error)))
     child.stdout.on('data', (chunk: Buffer) => {
       size += chunk.byteLength

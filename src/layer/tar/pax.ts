@@ -48,19 +48,20 @@ const newline = 0x0a
 const blank = 0x20
 
 /**
- * Parses the body of a PAX extended header: `length keyword=value\n`, value as bytes (POSIX.1-2008, pax,
- * "pax Extended Header"). A record with an empty value takes the keyword back.
+ * Parses the body of a PAX extended header, which lies in `body` from `start` to `stop`: `length keyword=value\n`, value as
+ * bytes (POSIX.1-2008, pax, "pax Extended Header"). A record with an empty value takes the keyword back.
  * @throws LayerError for malformed records.
  */
-export function parsePax(body: Buffer, subject: Buffer): PaxFields {
+export function parsePax(body: Buffer, start: number, stop: number, subject: Buffer): PaxFields {
   const fields = noFields()
   const pairs: string[] = []
-  let at = 0
-  while (at < body.length) {
-    const end = at + recordLength(body, at, subject)
-    const keyStart = find(body, blank, at, end) + 1
-    const split = find(body, equals, keyStart, end)
-    if (split < keyStart + 1 || split >= end || end > body.length || body[end - 1] !== newline) {
+  let at = start
+  while (at < stop) {
+    const end = at + recordLength(body, at, stop, subject)
+    const isWhole = end <= stop && body[end - 1] === newline
+    const keyStart = isWhole ? find(body, blank, at, end) + 1 : end
+    const split = isWhole ? find(body, equals, keyStart, end) : end
+    if (split < keyStart + 1 || split >= end) {
       throw entryError(subject, 'its extended header has a malformed record')
     }
     const initial = body[keyStart] as number
@@ -83,9 +84,9 @@ function find(body: Buffer, byte: number, from: number, end: number): number {
   return at
 }
 
-function recordLength(body: Buffer, at: number, subject: Buffer): number {
+function recordLength(body: Buffer, at: number, stop: number, subject: Buffer): number {
   let length = 0
-  for (let i = at; i < at + 8 && i < body.length; i += 1) {
+  for (let i = at; i < at + 8 && i < stop; i += 1) {
     const byte = body[i] ?? 0
     if (byte === blank && i > at) {
       if (length < i - at + 4) break

@@ -171,7 +171,7 @@ export class TarReader {
 
   #act(bytes: Buffer, start: number, end: number, words: Words): void {
     if (this.#state === 'header') this.#header(bytes, start, words)
-    else if (this.#state === 'meta') this.#metaBody(bytes.subarray(start, end))
+    else if (this.#state === 'meta') this.#metaBody(bytes, start, end)
     else if (this.#state === 'oldSparse') this.#oldSparse(bytes.subarray(start, end))
     else this.#sparseMapBlock(bytes.subarray(start, end))
   }
@@ -201,20 +201,20 @@ export class TarReader {
     this.#remaining = header.size
     this.#padding = paddingOf(header.size)
     this.#state = 'meta'
-    if (header.size === 0) this.#metaBody(noBytes)
+    if (header.size === 0) this.#metaBody(noBytes, 0, 0)
   }
 
-  #metaBody(body: Buffer): void {
+  #metaBody(bytes: Buffer, start: number, end: number): void {
     const header = this.#meta as Header
     switch (header.typeFlag) {
       case meta.pax:
-        this.#pax = parsePax(body, header.name)
+        this.#pax = parsePax(bytes, start, end, header.name)
         break
       case meta.longName:
-        this.#longName = untilNul(body)
+        this.#longName = untilNul(bytes.subarray(start, end))
         break
       case meta.longLink:
-        this.#longLink = untilNul(body)
+        this.#longLink = untilNul(bytes.subarray(start, end))
         break
       case meta.global:
         // It is about no entry in particular, so the archive may end behind it.

@@ -347,6 +347,14 @@ describe('TarReader', () => {
       expect(() => read(entry({ name: 'x', type: 'x', size: 2 ** 33 }))).toThrow(LimitError)
     })
 
+    it('a record of an extended header that ends behind it, though what follows would complete it', () => {
+      const body = Buffer.from('600 path=a')
+      const header = entry({ name: 'x', type: 'x', content: body })
+      const archive = Buffer.concat([header, entry({ name: 'f' }), endMarker])
+      archive[512 + 599] = 0x0a
+      expect(() => read(archive)).toThrow(/malformed record/)
+    })
+
     it('more entries, content or header in a row than the limits', () => {
       const three = tar({ name: 'a' }, { name: 'b' }, { name: 'c' })
       expect(() => read(three, three.length, { maxEntries: 2 })).toThrow(/limit of 2 entries/)

@@ -21,7 +21,7 @@ export interface Place {
 /** The place of a path; the empty path is the root. */
 export function placeOf(path: ByteString): Place {
   if (path === '') return { arg: '.', text: '/' }
-  return { arg: bytesArg(path), text: bytesToText(path) }
+  return isAscii(path) ? { arg: path, text: path } : { arg: bytesArg(path), text: bytesToText(path) }
 }
 
 /** Text that is the same in UTF-8 stays a string; anything else becomes bytes with a NUL behind them. */

@@ -70,12 +70,16 @@ export function classify(base: ByteString, entry: ByteString): NameKind {
   return { kind: 'whiteout', name }
 }
 
-/** Joins a directory's path and a component. @throws LayerError beyond what the kernel takes. */
-export function join(directory: ByteString, base: ByteString, entry: ByteString): ByteString {
+/** Joins a directory's path and a component. */
+export function join(directory: ByteString, base: ByteString): ByteString {
+  return directory === '' ? base : `${directory}/${base}`
+}
+
+/** Checks what {@link join} would make. @throws LayerError beyond what the kernel takes. */
+export function checkPath(directory: ByteString, base: ByteString, entry: ByteString): void {
   if (base.length > maxComponent) throw nameError(entry, `a part of its name is longer than ${maxComponent} bytes`)
-  const path = directory === '' ? base : `${directory}/${base}`
-  if (path.length > maxPath) throw nameError(entry, `its path is longer than ${maxPath} bytes`)
-  return path
+  const length = directory === '' ? base.length : directory.length + 1 + base.length
+  if (length > maxPath) throw nameError(entry, `its path is longer than ${maxPath} bytes`)
 }
 
 /** The error for an entry whose name is given as a string of bytes. */

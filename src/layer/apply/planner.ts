@@ -126,7 +126,7 @@ export class LayerPlanner implements TarHandler {
       return
     }
     const cut = path.lastIndexOf('/')
-    const base = path.slice(cut + 1)
+    const base = lastPart(entry.name, name, path.slice(cut + 1))
     const kind = classify(base, name)
     if (kind.kind === 'ignored' || isAufs(path)) return
     const parent = this.#tree.directory(cut === -1 ? '' : path.slice(0, cut), name)
@@ -334,6 +334,11 @@ export class LayerPlanner implements TarHandler {
   #markFile(parent: DirectoryNode, name: ByteString): void {
     this.#sink.add([makeNode(placeOf(this.#tree.addLeaf(parent, name, name).path), S_IFREG, 0)])
   }
+}
+
+/** The last component of a name, as a string of its own: a part of a string keeps all of that in memory. */
+function lastPart(bytes: Buffer, name: ByteString, part: ByteString): ByteString {
+  return name.endsWith(part) ? bytes.toString('latin1', name.length - part.length) : part
 }
 
 const nodeTypes = { character: S_IFCHR, block: S_IFBLK, fifo: S_IFIFO } as const

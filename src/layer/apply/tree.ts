@@ -1,5 +1,5 @@
 import { LimitError } from '../../errors.ts'
-import { type ByteString, bytesToText, join, nameError, whiteoutPrefix } from './names.ts'
+import { type ByteString, bytesToText, checkPath, join, nameError, whiteoutPrefix } from './names.ts'
 
 /** A directory that this layer has made. */
 export interface DirectoryNode {
@@ -15,12 +15,25 @@ export interface DirectoryNode {
   opaque: boolean
 }
 
-/** Anything else that this layer has made. */
-export interface LeafNode {
+/** Anything else that this layer has made. There are as many as a layer has files: each holds no more than it must. */
+export class LeafNode {
   readonly kind: 'symlink' | 'other'
-  readonly path: ByteString
   /** Where a symlink points. */
   readonly target: ByteString
+  readonly #parent: DirectoryNode
+  readonly #base: ByteString
+
+  /** @param target undefined for what is no symlink. */
+  constructor(parent: DirectoryNode, base: ByteString, target: ByteString | undefined) {
+    this.kind = target === undefined ? 'other' : 'symlink'
+    this.target = target ?? ''
+    this.#parent = parent
+    this.#base = base
+  }
+
+  get path(): ByteString {
+    return join(this.#parent.path, this.#base)
+  }
 }
 
 /** What a name in the layer stands for. */
@@ -97,15 +110,16 @@ export class LayerTree {
   addDirectory(parent: DirectoryNode, base: ByteString, entry: ByteString): DirectoryNode {
     // Its name would take something of lower layers away the next time the tree becomes a layer.
     if (base.startsWith(whiteoutPrefix)) throw nameError(entry, 'a directory can not have the name of a whiteout')
-    const node = makeNode(parent, join(parent.path, base, entry))
+    checkPath(parent.path, base, entry)
+    const node = makeNode(parent, join(parent.path, base))
     parent.children.set(base, node)
     return node
   }
 
   /** Adds a symlink (with its target) or something else under that name, which must be free. */
   addLeaf(parent: DirectoryNode, base: ByteString, entry: ByteString, target?: ByteString): LeafNode {
-    const path = join(parent.path, base, entry)
-    const node: LeafNode = { kind: target === undefined ? 'other' : 'symlink', path, target: target ?? '' }
+    checkPath(parent.path, base, entry)
+    const node = new LeafNode(parent, base, target)
     parent.children.set(base, node)
     return node
   }

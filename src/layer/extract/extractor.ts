@@ -14,7 +14,7 @@ import type { IdMaps } from '../../linux/id-maps.ts'
 import { makeDirectory, makeNode, makeSymlink, type Place, placeOf, removeName } from '../apply/calls.ts'
 import { FilePlan } from '../apply/file.ts'
 import { type Attributes, MetadataPlan } from '../apply/metadata.ts'
-import { type ByteString, bytesToText, join, nameError, normalize } from '../apply/names.ts'
+import { type ByteString, bytesToText, checkPath, nameError, normalize } from '../apply/names.ts'
 import type { CallSink, LayerWarning } from '../apply/planner.ts'
 import { foreignXattrs, overlayPrefixes } from '../apply/xattrs.ts'
 import { rootDescriptor } from '../diff/tree-calls.ts'
@@ -96,7 +96,8 @@ export class Extractor implements TarHandler {
     this.#ensure(cut === -1 ? '' : path.slice(0, cut), name)
     this.#enter(cut === -1 ? '' : path.slice(0, cut))
     const base = path.slice(cut + 1)
-    const place: Place = { ...placeOf(join('', base, name)), text: `/${bytesToText(this.#full(path))}` }
+    checkPath('', base, name)
+    const place: Place = { ...placeOf(base), text: `/${bytesToText(this.#full(path))}` }
     // A directory stays: of that the kernel takes no link away.
     this.#sink.add([{ ...removeName(place, false), tolerate: 'any' }])
     this.#make(entry, place, path, name)
@@ -189,8 +190,9 @@ export class Extractor implements TarHandler {
     const parent = cut === -1 ? '' : path.slice(0, cut)
     this.#ensure(parent, name)
     this.#enter(parent)
-    const place = placeOf(join('', path.slice(cut + 1), name))
-    this.#sink.add([{ ...makeDirectory(place, 0o755), tolerate: 'EEXIST' }])
+    const base = path.slice(cut + 1)
+    checkPath('', base, name)
+    this.#sink.add([{ ...makeDirectory(placeOf(base), 0o755), tolerate: 'EEXIST' }])
     this.#known.add(path)
   }
 

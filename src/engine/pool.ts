@@ -110,19 +110,26 @@ interface ParkedRun extends Spare {
   readonly parked: ParkedContainer
 }
 
+/** A run, with what the pool has for all. */
+interface PooledRun {
+  readonly all: RunOptions
+  /** The run's own. */
+  readonly hostname: string | undefined
+  readonly settings: ReturnType<typeof settingsOf>
+  readonly signal: AbortSignal
+}
+
 /** Containers of an image that wait for what they are to run, each with a writable layer of its own. */
 export class ContainerPool implements AsyncDisposable {
   readonly image: Image
   private readonly parts: PoolParts
   private readonly spares: WarmPool<ParkedRun>
-  /** As that of a pool of oci-ts/runtime. */
-  private early = true
 
   /** @internal */
   constructor(parts: PoolParts) {
     this.parts = parts
     this.image = parts.image
-    this.spares = new WarmPool(parts.size, () => this.park())
+    this.spares = new WarmPool(parts.size, (early) => this.park(early))
   }
 
   /** How many containers are ready at this moment. */
@@ -146,47 +153,53 @@ export class ContainerPool implements AsyncDisposable {
    * @throws what `run` throws; nothing is left behind then. @throws ConflictError when the pool is closed.
    */
   async run(options: PooledRunOptions = {}): Promise<Container> {
-    const { image, store, options: common } = this.parts
+    const { image, options: common } = this.parts
     const all: RunOptions = { ...common, ...options, env: { ...common.env, ...options.env } }
     const settings = settingsOf(all)
     const { signal, clear } = deadline(`running ${options.name ?? image.reference}`, settings.timeout, options.signal)
-    let taken: ParkedRun | undefined
-    let stdio: Stdio | undefined
     try {
-      for (;;) {
-        taken = await this.spares.take(signal)
-        const { id, layer } = taken
-        const spec = await this.specFor(taken, all)
-        stdio = openStdio(settings.stdin !== 'none', hostUid(spec))
-        const output = new Output(stdio.outputs, settings.logSize)
-        const runtime = await taken.parked.run(processOf(spec), {
-          stdio: stdio.descriptors,
-          hostname: options.hostname,
-          signal,
-        })
-        if (runtime === undefined) {
-          this.early = false
-          stdio.close()
-          await taken.remove()
-          continue
-        }
-        stdio.handOver()
-        return await handleOf({
-          ...{ image, store, layer, runtime, stdio, output, settings, options: all, signal },
-          execution: executionConfig(image, all),
-          name: options.name ?? id.slice(0, 12),
-          offersInput: settings.stdin === 'pipe',
-          stopSignal: all.stopSignal ?? this.parts.stopSignal,
-        })
-      }
+      return await this.spares.use(
+        (parked) => this.runIn(parked, { all, hostname: options.hostname, settings, signal }),
+        signal,
+      )
     } catch (error) {
-      stdio?.close()
-      await taken?.remove().catch(() => {})
       // What was interrupted may have failed in its own words. A StartupError knows why by itself.
       throw signal.aborted && !(error instanceof StartupError) ? signal.reason : error
     } finally {
       clear()
-      if (taken !== undefined) this.spares.refill()
+    }
+  }
+
+  /** @returns undefined when what was done early does not allow that; it is removed then, as when it fails. */
+  private async runIn(
+    parked: ParkedRun,
+    { all, hostname, settings, signal }: PooledRun,
+  ): Promise<Container | undefined> {
+    const { image, store } = this.parts
+    const { id, layer } = parked
+    let stdio: Stdio | undefined
+    try {
+      const spec = await this.specFor(parked, all)
+      stdio = openStdio(settings.stdin !== 'none', hostUid(spec))
+      const output = new Output(stdio.outputs, settings.logSize)
+      const runtime = await parked.parked.run(processOf(spec), { stdio: stdio.descriptors, hostname, signal })
+      if (runtime === undefined) {
+        stdio.close()
+        await parked.remove()
+        return undefined
+      }
+      stdio.handOver()
+      return await handleOf({
+        ...{ image, store, layer, runtime, stdio, output, settings, options: all, signal },
+        execution: executionConfig(image, all),
+        name: all.name ?? id.slice(0, 12),
+        offersInput: settings.stdin === 'pipe',
+        stopSignal: all.stopSignal ?? this.parts.stopSignal,
+      })
+    } catch (error) {
+      stdio?.close()
+      await parked.remove().catch(() => {})
+      throw error
     }
   }
 
@@ -204,7 +217,7 @@ export class ContainerPool implements AsyncDisposable {
     return buildSpec(id, this.parts.image, this.parts.unpacked.layers, mounts, options)
   }
 
-  private async park(): Promise<ParkedRun> {
+  private async park(early: boolean): Promise<ParkedRun> {
     const { store, image, unpacked, options, context } = this.parts
     const id = randomBytes(32).toString('hex')
     const { mounts, volumes } = resolveMounts(store, image, options.mounts, options.userNamespace)
@@ -221,7 +234,7 @@ export class ContainerPool implements AsyncDisposable {
       const hooks = sortHooks(options.hooks).functions
       // What is written is lost with this process anyway.
       const parked = await withRoot(layer, spec, true, (root) =>
-        createParked({ ...root, id, spec, stateRoot: context.stateRoot, hooks }, this.early),
+        createParked({ ...root, id, spec, stateRoot: context.stateRoot, hooks }, early),
       )
       const remove = async (): Promise<void> => {
         await parked.remove()

@@ -88,6 +88,18 @@ export function filled(string: string, text: string, places?: Place[]): string {
   return from === 0 ? string : result + string.slice(from)
 }
 
+/** Whether a text is nothing else in another one that has it: 64 digits, as engines give them to containers. */
+export function isDistinct(text: string): boolean {
+  return /^[0-9a-f]{64}$/.test(text)
+}
+
+/** The reverse of {@link filled}, for a text that is nothing else in `string`. */
+export function withBlanks(string: string, text: string): string {
+  return isDistinct(text)
+    ? string.replaceAll(text, wideBlank).replaceAll(text.slice(0, shortLength), shortBlank)
+    : string
+}
+
 /** Options that every builder takes last. */
 export interface CallOptions {
   readonly tolerate?: string

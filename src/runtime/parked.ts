@@ -38,7 +38,7 @@ export class ParkedContainer {
     const unlink = onAbort(signal, () => void container.delete({ force: true }).catch(() => {}))
     try {
       const streams = stdio.flatMap((fd, stream) => (fd === undefined ? [] : [{ fd, stream }]))
-      const run = plannedRun(container.config, given, {
+      const run = plannedRun(container, given, {
         hostname,
         streams: streams.map(({ stream }) => stream),
         socket: this.plan.channel + 1,

@@ -1,6 +1,6 @@
 import type { Spec } from '../bundle/spec.ts'
 import { parseJsonInt64 } from '../internal/json-int64.ts'
-import { blank, filled, shortBlank, shortLength, wideBlank } from '../linux/call.ts'
+import { blank, filled, isDistinct, wideBlank, withBlanks } from '../linux/call.ts'
 import type { Host } from './host.ts'
 import { type Plan, type PlanOptions, planContainer } from './plan.ts'
 
@@ -65,15 +65,6 @@ export function planAgain(options: PlanOptions, filter: () => PlanOptions['filte
 
 function isFor(entry: Entry, id: string, { config, others }: PlanTexts): boolean {
   return entry.texts.config === config && entry.texts.others === others && entry.isDistinct === isDistinct(id)
-}
-
-/** Whether an id is nothing else in a text that has it. */
-function isDistinct(id: string): boolean {
-  return /^[0-9a-f]{64}$/.test(id)
-}
-
-function withBlanks(text: string, id: string): string {
-  return isDistinct(id) ? text.replaceAll(id, wideBlank).replaceAll(id.slice(0, shortLength), shortBlank) : text
 }
 
 /** Whether the id is of no importance but for names. */

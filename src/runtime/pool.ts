@@ -44,14 +44,12 @@ export class Pool implements AsyncDisposable {
   private readonly options: PoolOptions
   private readonly spares: WarmPool<ParkedContainer>
   private count = 0
-  /** Whether what can be is done before it is known what a container runs: until there was a run that this was wrong for. */
-  private early = true
 
   /** @internal */
   constructor(options: PoolOptions, id: string) {
     const { size, ...common } = options
     this.options = options
-    this.spares = new WarmPool(size, () => createParked({ ...common, id: `${id}-${++this.count}` }, this.early))
+    this.spares = new WarmPool(size, (early) => createParked({ ...common, id: `${id}-${++this.count}` }, early))
   }
 
   /** How many containers are ready at this moment. */
@@ -73,16 +71,7 @@ export class Pool implements AsyncDisposable {
    */
   async run(process: PoolProcess = {}, options: PoolRunOptions = {}): Promise<RuntimeContainer> {
     checkRun(this.options.spec, process, options.hostname)
-    try {
-      for (;;) {
-        const parked = await this.spares.take(options.signal)
-        const container = await parked.run(process, options)
-        if (container !== undefined) return container
-        this.early = false
-      }
-    } finally {
-      this.spares.refill()
-    }
+    return this.spares.use((parked) => parked.run(process, options), options.signal)
   }
 
   /** Removes the containers that are ready. Those that run are their users'. Idempotent. */

@@ -2,9 +2,10 @@ import { posix } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
 import type { Process } from '../bundle/spec-process.ts'
 import { InvalidArgumentError } from '../errors.ts'
-import { stringifyJsonInt64 } from '../internal/json-int64.ts'
+import { parseJsonInt64, stringifyJsonInt64 } from '../internal/json-int64.ts'
+import { lazy } from '../internal/lazy.ts'
 import { hostArchitecture } from '../linux/architecture.ts'
-import type { Call, CallOptions } from '../linux/call.ts'
+import { type Call, type CallOptions, filled, isDistinct, withBlanks } from '../linux/call.ts'
 import { AT_FDCWD, close, F_GETFD, fcntl, mkdirat, O, O_DIRECTORY, openat } from '../linux/calls/files.ts'
 import { sethostname } from '../linux/calls/processes.ts'
 import { receiveDescriptors } from '../linux/calls/sockets.ts'
@@ -25,6 +26,7 @@ import {
   isBounded,
   lookupCalls,
   rlimitCalls,
+  type StartContext,
 } from './process.ts'
 import { schedulingCalls } from './scheduling.ts'
 
@@ -65,7 +67,7 @@ export interface PlannedRun {
   /** The text of that config, when it is another one. */
   readonly config: string | undefined
   readonly calls: readonly Call[]
-  /** Places where the program may be, and the calls that look there, and those that execute it. */
+  /** Places where the program may be, with blanks, and the calls that look there, and those that execute it. */
   readonly programs: readonly string[]
   readonly lookups: readonly Call[]
   readonly executions: readonly Call[]
@@ -86,36 +88,58 @@ export interface RunSurroundings {
   readonly pid: number
 }
 
-/** Runs that are kept for each config: a pool mostly runs the same few programs. */
+/** Runs that are kept for each plan of containers: a pool mostly runs the same few programs. */
 const most = 64
-const known = new WeakMap<Spec, Map<string, PlannedRun>>()
+
+/** What was planned for the containers of one plan. */
+interface Known {
+  /** Their config, as a template for any id. */
+  readonly config: () => Spec
+  readonly runs: Map<string, PlannedRun>
+}
+const known = new WeakMap<StartContext, Known>()
 
 /**
- * Plans the run of a program in a parked container, or finds the plan of the same run of another one with the same
- * config object.
+ * Plans the run of a program in a parked container, or finds the plan of the same run in another one of the same plan.
+ * An id that is nothing else is in place of itself in all texts, as in that plan.
  * @throws InvalidArgumentError for what can't differ from run to run, and without a command.
  */
-export function plannedRun(spec: Spec, given: PoolProcess, surroundings: RunSurroundings): PlannedRun {
+export function plannedRun(
+  { id, config }: { readonly id: string; readonly config: Spec },
+  given: PoolProcess,
+  surroundings: RunSurroundings,
+): PlannedRun {
   const { hostname, streams, socket, context, early, pid } = surroundings
   const done = [early.isFiltered, String(early.bounding)]
-  const key = keyOf([given, hostname, streams, socket, done, context.listener === undefined ? 0 : pid])
-  const runs = known.get(spec) ?? new Map<string, PlannedRun>()
-  known.set(spec, runs)
-  const found = runs.get(key)
-  if (found !== undefined) return found
+  const chosen = withBlanks(textOf(given), id)
+  const key = JSON.stringify([chosen, hostname, streams, socket, done, context.listener === undefined ? 0 : pid])
+  const template = known.get(context) ?? { config: lazy(() => templateOf(config, id)), runs: new Map() }
+  known.set(context, template)
+  const { runs } = template
+  const found = runs.get(key) ?? planRun(template.config(), parsed(chosen), surroundings)
+  if (!runs.has(key)) {
+    if (runs.size >= most) runs.delete(runs.keys().next().value as string)
+    runs.set(key, found)
+  }
   // Whoever gave it may change it.
-  const run = planRun(spec, structuredClone(given), surroundings)
-  if (runs.size >= most) runs.delete(runs.keys().next().value as string)
-  runs.set(key, run)
-  return run
+  const spec = found.config === undefined ? config : specOfRun(config, structuredClone(given), hostname).spec
+  return { ...found, spec, config: found.config && filled(found.config, id) }
 }
 
-function keyOf(parts: readonly unknown[]): string {
+function templateOf(config: Spec, id: string): Spec {
+  return isDistinct(id) ? (parsed(withBlanks(stringifyJsonInt64(config), id)) as Spec) : config
+}
+
+function parsed<T>(text: string): T {
+  return parseJsonInt64(Buffer.from(text), 'the process') as T
+}
+
+function textOf(given: PoolProcess): string {
   try {
-    return JSON.stringify(parts)
+    return JSON.stringify(given)
   } catch {
     // A limit may be a bigint.
-    return stringifyJsonInt64(parts)
+    return stringifyJsonInt64(given)
   }
 }
 
@@ -210,5 +234,6 @@ export function whyNone(id: string, run: PlannedRun, results: Results): unknown 
   const found = run.lookups.map((call) => results.value(call))
   const tried = run.executions[found.indexOf(0)]
   if (tried !== undefined) return syscallError(tried, -results.value(tried))
-  return noProgram(id, run.spec.process?.args?.[0] ?? '', run.programs, found)
+  const programs = run.programs.map((each) => filled(each, id))
+  return noProgram(id, run.spec.process?.args?.[0] ?? '', programs, found)
 }

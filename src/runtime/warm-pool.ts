@@ -33,7 +33,9 @@ export function checkSize(size: number): void {
 /** Keeps `size` spares ready: makes them in the background, and again when they are taken or lost. */
 export class WarmPool<T extends Spare> {
   private readonly size: number
-  private readonly make: () => Promise<T>
+  private readonly make: (early: boolean) => Promise<T>
+  /** Whether what can be is done before it is known what a spare is for: until there was a use that this was wrong for. */
+  private early = true
   private readonly idle: T[] = []
   private readonly waiting = new Set<Waiting<T>>()
   private readonly awaiting = new Set<Waiting<void> & { readonly count: number }>()
@@ -44,7 +46,8 @@ export class WarmPool<T extends Spare> {
   private losses = 0
   private closing: Promise<void> | undefined
 
-  constructor(size: number, make: () => Promise<T>) {
+  /** @param make makes a spare; with `early` one that not every use is possible for */
+  constructor(size: number, make: (early: boolean) => Promise<T>) {
     this.size = size
     this.make = make
     this.fill()
@@ -56,22 +59,30 @@ export class WarmPool<T extends Spare> {
   }
 
   /**
-   * Takes a spare, or the next one that is made. {@link refill} is to follow: making another one takes time that is
-   * better spent on what this one is for.
-   * @throws ConflictError when the pool is closed. @throws what making one throws.
+   * Uses a spare, or the next one that is made. Another one is made in its place afterwards: that takes time that is better
+   * spent on what this one is for.
+   * @param use gives undefined for a spare that what was done early has made useless; then it has removed it, and gets another
+   * @throws ConflictError when the pool is closed. @throws what making one throws, and `use`.
    */
-  async take(signal?: AbortSignal): Promise<T> {
+  async use<R extends object>(use: (spare: T) => Promise<R | undefined>, signal: AbortSignal | undefined): Promise<R> {
+    try {
+      for (;;) {
+        const result = await use(await this.take(signal))
+        if (result !== undefined) return result
+        this.early = false
+      }
+    } finally {
+      this.fillLater(pause)
+    }
+  }
+
+  private async take(signal: AbortSignal | undefined): Promise<T> {
     signal?.throwIfAborted()
     if (this.closing !== undefined) throw closed()
     const spare = this.idle.shift()
     if (spare === undefined) return this.next(signal)
     this.losses = 0
     return spare
-  }
-
-  /** Has spares made in place of those that were taken; to be called when what they were taken for is done. */
-  refill(): void {
-    this.fillLater(pause)
   }
 
   /** Resolves when `count` are ready; by default all. @throws what making one throws. */
@@ -84,8 +95,8 @@ export class WarmPool<T extends Spare> {
     })
   }
 
-  /** Gives back what was taken and not used. */
-  keep(spare: T): void {
+  /** Hands over what was made, or taken and not used. */
+  private keep(spare: T): void {
     if (this.closing !== undefined) {
       this.remove(spare)
       return
@@ -141,7 +152,7 @@ export class WarmPool<T extends Spare> {
 
   private async add(): Promise<void> {
     try {
-      const spare = await this.make()
+      const spare = await this.make(this.early)
       void spare.ended.then(() => this.lose(spare))
       this.keep(spare)
     } catch (error) {

@@ -1,7 +1,11 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { type Container, type PooledRunOptions, wait } from '../../src/index.ts'
+import { Channel } from '../../src/linux/remote/channel.ts'
+import { containerSpec } from '../../src/runtime/index.ts'
 import { busyboxImage, cannotRunAsRoot } from './support/busybox.ts'
 import { Sandbox } from './support/sandbox.ts'
+
+const original = Channel.prototype.become
 
 describe.skipIf(cannotRunAsRoot)(`a pool of containers of an image (${cannotRunAsRoot ?? 'real ones'})`, () => {
   let sandbox: Sandbox
@@ -40,6 +44,38 @@ describe.skipIf(cannotRunAsRoot)(`a pool of containers of an image (${cannotRunA
       '/new/place',
       'chosen',
     ])
+  })
+
+  it('plans what it runs again once, also where the id of the container is in it', async () => {
+    const batches: unknown[] = []
+    const become = vi.spyOn(Channel.prototype, 'become').mockImplementation(function (this: Channel, calls, options) {
+      batches.push(calls)
+      return original.call(this, calls, options)
+    })
+    try {
+      await using one = await pool(1)
+      const command = ['sh', '-c', 'echo $HOSTNAME; hostname; tr "\\0" "\\n" </proc/$$/environ | grep ^OWN']
+      for (let run = 0; run < 5; run++) {
+        await using container = await one.run({ command, env: { OWN: 'same' } })
+        const { id } = container
+        const short = id.slice(0, 12)
+        expect(await lines(container)).toEqual([short, short, 'OWN=same'])
+        const { hostname, process } = await containerSpec(id, { stateRoot: sandbox.state })
+        expect({ hostname, env: process?.env }).toMatchObject({
+          hostname: short,
+          env: expect.arrayContaining([`HOSTNAME=${short}`, 'OWN=same']),
+        })
+        expect(process?.args).toEqual(command)
+      }
+      await using other = await one.run({ command: ['sh', '-c', 'echo other'] })
+      expect(await lines(other)).toEqual(['other'])
+    } finally {
+      become.mockRestore()
+    }
+    expect(batches).toHaveLength(6)
+    // The containers of a pool have one plan from the second or third on.
+    expect(batches[4]).toBe(batches[3])
+    expect(batches[5]).not.toBe(batches[4])
   })
 
   it('feeds input, waits until it is ready, and executes further programs', async () => {

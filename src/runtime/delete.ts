@@ -9,7 +9,15 @@ import { signalFirstProcess } from './kill.ts'
 import { type LookupOptions, statusOf } from './lookup.ts'
 import { removeResctrl } from './resctrl.ts'
 import { removeRootMount } from './root-mount.ts'
-import { defaultStateRoot, readConfig, readRecord, removeStateDirectory, StateDirectory } from './state-directory.ts'
+import {
+  type ContainerRecord,
+  defaultStateRoot,
+  inStateDirectory,
+  readConfig,
+  readRecord,
+  removeStateDirectory,
+  StateDirectory,
+} from './state-directory.ts'
 import { sweepOne } from './sweep.ts'
 import { stopScope } from './systemd/scope.ts'
 import { endOf, untilEnded } from './wait.ts'
@@ -32,6 +40,17 @@ export async function deleteContainer(id: string, options: DeleteOptions = {}): 
     if (error instanceof NotFoundError) await sweepOne(root, id)
     throw error
   })
+  await inStateDirectory(root, id, (check) => deleteRecorded(root, record, options, check))
+}
+
+/** @param check throws when it was deleted by somebody else meanwhile: there may be another one of that id */
+async function deleteRecorded(
+  root: string,
+  record: ContainerRecord,
+  options: DeleteOptions,
+  check: () => void,
+): Promise<void> {
+  const { id } = record
   const status = statusOf(record)
   if (status === 'running' && options.force !== true) {
     const hint = 'Stop it before, or delete it with force.'
@@ -48,12 +67,14 @@ export async function deleteContainer(id: string, options: DeleteOptions = {}): 
     // Until its monitor has recorded the end it also works on the cgroup.
     await endOf(root, id)
   }
+  check()
   await removeCgroup(record.cgroups)
   await removeResctrl(record.resctrl)
   await stopScope(record.scope)
   removeRootMount(record.rootMount)
   // One that was abandoned while it was made need not have it.
   const spec = await readConfig(root, id).catch(() => undefined)
+  check()
   await removeStateDirectory(root, id)
   if (spec !== undefined) await runPoststopHooks({ record, spec, pidfd: undefined })
 }

@@ -1,11 +1,9 @@
 import {
-  appendFileSync,
   closeSync,
   existsSync,
   fstatSync,
   mkdirSync,
   openSync,
-  readFileSync,
   readlinkSync,
   renameSync,
   rmdirSync,
@@ -21,10 +19,12 @@ import { join } from 'node:path'
 import type { Spec } from '../bundle/spec.ts'
 import { ConflictError, InvalidArgumentError, NotFoundError, SpecError, type SyscallError } from '../errors.ts'
 import { hasCode } from '../internal/file-error.ts'
+import { isJsonObject } from '../internal/json.ts'
 import { parseJsonInt64 } from '../internal/json-int64.ts'
 import { flock, LOCK } from '../linux/calls/files.ts'
 import { perform } from '../linux/local.ts'
 import { isInUserNamespace } from '../linux/own-ids.ts'
+import { joinedCgroups } from './joined-cgroups.ts'
 import type { RootMount } from './root-mount.ts'
 import type { ScopeRecord } from './systemd/scope.ts'
 
@@ -83,12 +83,6 @@ interface StateFile {
 
 /** Names of what is in a container's directory. */
 export const stateFiles: readonly string[] = ['state.json', '.state.json', ...Object.values(links), 'exit']
-
-/**
- * Directories of cgroups that the container joined when it was there, one a line, of whichever process: state.json is its
- * maker's alone. Whoever removes the container in passing, without looking here, leaves it for the one who does.
- */
-const joinedFile = 'joined'
 
 /**
  * Where containers are recorded: `/run/oci-ts` for root, else below `$XDG_RUNTIME_DIR`; also for root of a user namespace
@@ -154,14 +148,13 @@ export class StateDirectory {
         if (!made || attempt === maxAttempts) throw idInUse(id)
       }
       const directory = made ? StateDirectory.tryLock(path) : undefined
-      if (directory !== undefined && !directory.isRemoved) return directory
-      directory?.release()
+      if (directory !== undefined) return directory
     }
   }
 
-  /** Whether somebody removed it between its being opened and locked. */
+  /** Whether somebody has removed it: what is at its path now is another one. */
   get isRemoved(): boolean {
-    return fstatSync(this.lock).nlink === 0
+    return isRemoved(this.lock)
   }
 
   /** Takes the lock of an existing directory; undefined when another process has it, or it is gone. */
@@ -180,7 +173,11 @@ export class StateDirectory {
       if ((cause as SyscallError).errnoName === 'EAGAIN') return undefined
       throw cause
     }
-    return new StateDirectory(path, lock)
+    const directory = new StateDirectory(path, lock)
+    // It may have been removed between its being opened and locked, and another one made.
+    if (!directory.isRemoved) return directory
+    directory.release()
+    return undefined
   }
 
   /** File that the monitor records the end in. */
@@ -220,6 +217,11 @@ export class StateDirectory {
 
   /** Removes the directory and lets go of the lock. Idempotent. */
   remove(): void {
+    if (this.isOpen && !this.isRemoved) this.removeFiles()
+    this.release()
+  }
+
+  private removeFiles(): void {
     try {
       for (const name of filesAtEnd) unlinkSync(`${this.path}/${name}`)
       rmdirSync(this.path)
@@ -227,7 +229,6 @@ export class StateDirectory {
       // Not the files that a deleted container has: whatever there is.
       rmSync(this.path, { recursive: true, force: true })
     }
-    this.release()
   }
 
   /** Lets go of the lock. Idempotent. */
@@ -252,7 +253,7 @@ function writeText(path: string, text: string): void {
   }
 }
 
-/** Reads the record of a container. @throws NotFoundError when there is none. */
+/** Reads the record of a container. @throws NotFoundError when there is none, SpecError for another version's. */
 export async function readRecord(root: string, id: string): Promise<ContainerRecord> {
   const { facts } = await readState(root, id, (raw) => JSON.parse(raw.toString()) as StateFile)
   const process = recordedProcess(join(root, id))
@@ -273,16 +274,40 @@ function readExactState(root: string, id: string): Promise<StateFile> {
 
 async function readState(root: string, id: string, parse: (raw: Buffer) => StateFile): Promise<StateFile> {
   checkId(id)
+  const path = join(root, id, 'state.json')
+  let state: StateFile
   try {
-    return parse(await readFile(join(root, id, 'state.json')))
+    state = parse(await readFile(path))
   } catch (cause) {
     // A part of it is as good as nothing: see StateDirectory.write.
     if (!hasCode(cause, 'ENOENT') && !(cause instanceof SyntaxError) && !(cause instanceof SpecError)) throw cause
     throw notFound(id, cause)
   }
+  if (!isStateFile(state)) throw foreign(path)
+  return state
 }
 
-function notFound(id: string, cause?: unknown): NotFoundError {
+/** Whether it is as {@link StateDirectory.write} writes it, in what is relied on. */
+function isStateFile(state: unknown): boolean {
+  if (!isJsonObject(state) || !isJsonObject(state.facts) || !isJsonObject(state.config)) return false
+  const { id, bundle, rootfs, created, outlive, cgroups } = state.facts
+  return (
+    [id, bundle, rootfs].every((each) => typeof each === 'string') &&
+    Number.isSafeInteger(created) &&
+    typeof outlive === 'boolean' &&
+    Array.isArray(cgroups) &&
+    cgroups.every((each) => typeof each === 'string')
+  )
+}
+
+function foreign(path: string): SpecError {
+  return new SpecError(path, [{ pointer: '', message: 'this version of oci-ts has not written it' }], {
+    hint: 'Delete the container with the version that has made it.',
+  })
+}
+
+/** For a container that nothing is recorded of. */
+export function notFound(id: string, cause?: unknown): NotFoundError {
   return new NotFoundError(id, `container ${id} does not exist`, { cause })
 }
 
@@ -290,37 +315,15 @@ function recordedProcess(directory: string): RecordedProcess {
   // In this order: the one becomes the other.
   for (const name of [links.created, links.started]) {
     try {
-      const [pid, startTime = ''] = readlinkSync(join(directory, name)).split(' ')
+      const path = join(directory, name)
+      const [, pid, startTime = ''] = /^([1-9]\d*) (\d*)$/.exec(readlinkSync(path)) ?? []
+      if (pid === undefined) throw foreign(path)
       return { pid: Number(pid), startTime, started: name === links.started }
     } catch (cause) {
       if (!hasCode(cause, 'ENOENT')) throw cause
     }
   }
   return { pid: 0, startTime: '', started: false }
-}
-
-/** Records that a container has joined these cgroups. @throws NotFoundError when it was removed meanwhile. */
-export function tellJoined(root: string, id: string, directories: readonly string[]): void {
-  try {
-    // One write at the end of the file: two at a time do not come into each other's way.
-    appendFileSync(join(root, id, joinedFile), directories.map((each) => `${each}\n`).join(''), { mode: 0o600 })
-  } catch (cause) {
-    if (hasCode(cause, 'ENOENT')) throw notFound(id, cause)
-    throw cause
-  }
-}
-
-function joinedCgroups(directory: string): readonly string[] {
-  const path = join(directory, joinedFile)
-  // To be told that it is not there takes a fraction of the time of reading.
-  if (!existsSync(path)) return []
-  try {
-    // A line without its end was not written whole.
-    return [...new Set(readFileSync(path, 'utf8').split('\n').slice(0, -1))]
-  } catch (cause) {
-    if (hasCode(cause, 'ENOENT')) return []
-    throw cause
-  }
 }
 
 /** Ids of the containers recorded below `root`. */
@@ -330,6 +333,38 @@ export async function listIds(root: string): Promise<readonly string[]> {
     throw error
   })
   return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name)
+}
+
+/** Whether the directory of a descriptor has been removed. */
+function isRemoved(directory: number): boolean {
+  return fstatSync(directory).nlink === 0
+}
+
+/**
+ * Does something with the directory of a container of any process, which may be removed meanwhile, and another one made.
+ * @param act gets what throws when that has happened
+ * @throws NotFoundError when there is none, or no longer.
+ */
+export async function inStateDirectory<T>(
+  root: string,
+  id: string,
+  act: (check: () => void) => Promise<T>,
+): Promise<T> {
+  checkId(id)
+  let directory: number
+  try {
+    directory = openSync(join(root, id), 'r')
+  } catch (cause) {
+    if (hasCode(cause, 'ENOENT')) throw notFound(id, cause)
+    throw cause
+  }
+  try {
+    return await act(() => {
+      if (isRemoved(directory)) throw notFound(id)
+    })
+  } finally {
+    closeSync(directory)
+  }
 }
 
 /** Removes the directory of a container that nobody holds any more. */

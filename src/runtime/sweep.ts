@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { ConflictError } from '../errors.ts'
+import { ConflictError, NotFoundError } from '../errors.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import { removeResctrl } from './resctrl.ts'
 import { removeRootMount } from './root-mount.ts'
@@ -59,16 +59,15 @@ function sweepLater(root: string, held: readonly string[], attempt = 0): void {
 
 /** Removes what is left of one container, unless somebody holds it, or it is one to be deleted. */
 export async function sweepOne(root: string, id: string): Promise<'removed' | 'held' | 'kept'> {
-  const recorded = (): Promise<ContainerRecord | undefined> => readRecord(root, id).catch(() => undefined)
   // One that was meant to outlive its maker is there until somebody deletes it; who starts it at this moment needs the lock.
-  if ((await recorded())?.outlive === true) return 'kept'
+  const before = await recorded(root, id)
+  if (before === 'unknown' || before?.outlive === true) return 'kept'
   const directory = StateDirectory.tryLock(join(root, id))
   if (directory === undefined) return 'held'
   try {
-    // Without a record its maker died before it had made anything.
-    const record = await recorded()
-    if (record?.outlive === true) return 'kept'
-    // What a monitor has left of a container may be nothing but this.
+    // Without a record its maker died before it had made anything, or a monitor has left what others have added.
+    const record = await recorded(root, id)
+    if (record === 'unknown' || record?.outlive === true) return 'kept'
     await removeCgroup(record?.cgroups ?? directory.joined)
     await removeResctrl(record?.resctrl)
     // Its cgroup is gone, and with that the unit will be.
@@ -79,4 +78,9 @@ export async function sweepOne(root: string, id: string): Promise<'removed' | 'h
   } finally {
     directory.release()
   }
+}
+
+/** What is recorded of a container; `unknown` for what this version has not written: what is to be removed then, nobody knows. */
+async function recorded(root: string, id: string): Promise<ContainerRecord | 'unknown' | undefined> {
+  return readRecord(root, id).catch((error: unknown) => (error instanceof NotFoundError ? undefined : 'unknown'))
 }

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import type { LinuxResources } from '../bundle/spec-resources.ts'
 import { ConflictError } from '../errors.ts'
 import { hostHierarchies } from './cgroups/hierarchies.ts'
@@ -6,8 +7,9 @@ import { locateCgroup } from './cgroups/location.ts'
 import { removeCgroup } from './cgroups/remove.ts'
 import { planResources } from './cgroups/resources.ts'
 import { updateCgroup, withPresent } from './cgroups/update.ts'
+import { tellJoined } from './joined-cgroups.ts'
 import { type LookupOptions, statusOf } from './lookup.ts'
-import { type ContainerRecord, defaultStateRoot, readRecord, tellJoined } from './state-directory.ts'
+import { type ContainerRecord, defaultStateRoot, notFound, readRecord } from './state-directory.ts'
 import { limitProperties } from './systemd/limits.ts'
 import { changeScope } from './systemd/scope.ts'
 
@@ -51,11 +53,8 @@ export async function updateRecord(
 }
 
 async function recordJoined(root: string, id: string, made: readonly string[]): Promise<void> {
-  try {
-    tellJoined(root, id, made)
-  } catch (cause) {
-    // It was removed meanwhile, by somebody who did not know of them.
-    await removeCgroup(made)
-    throw cause
-  }
+  if (tellJoined(join(root, id), made)) return
+  // It was removed meanwhile, by somebody who did not know of them.
+  await removeCgroup(made)
+  throw notFound(id)
 }

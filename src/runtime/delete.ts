@@ -31,7 +31,7 @@ export interface DeleteOptions extends LookupOptions {
 /**
  * Deletes a container of any process: what create made for it is removed (runtime-spec, runtime.md, "Delete").
  * @throws NotFoundError when there is none of that id. @throws ConflictError when it runs and is not to be killed,
- * or is still being made by a process that lives.
+ * or is still being made by a process that lives. @throws SpecError when another version has recorded it.
  */
 export async function deleteContainer(id: string, options: DeleteOptions = {}): Promise<void> {
   const root = options.stateRoot ?? defaultStateRoot()

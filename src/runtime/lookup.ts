@@ -23,7 +23,7 @@ export interface ContainerState extends State {
 
 /**
  * The state of a container of any process (runtime-spec, runtime.md, "State").
- * @throws NotFoundError when there is none of that id.
+ * @throws NotFoundError when there is none of that id. @throws SpecError when another version has recorded it.
  */
 export async function state(id: string, options: LookupOptions = {}): Promise<ContainerState> {
   return stateOf(await readRecord(options.stateRoot ?? defaultStateRoot(), id))
@@ -65,7 +65,7 @@ function stateOf(record: ContainerRecord): ContainerState {
 
 /**
  * The config that a container of any process was made with.
- * @throws NotFoundError when there is none of that id.
+ * @throws NotFoundError when there is none of that id. @throws SpecError when another version has recorded it.
  */
 export async function containerSpec(id: string, options: LookupOptions = {}): Promise<Spec> {
   return readConfig(options.stateRoot ?? defaultStateRoot(), id)

@@ -201,20 +201,24 @@ class FfiLibc implements Libc {
   /** Every symbol is looked up by a harmless call: arguments that make the function return at once. */
   resolveAll(): void {
     const scratch = this.allocate(4096).address // mmap by syscall, and memset
-    this.call('posix_spawn_file_actions_init', scratch)
-    this.call('posix_spawn_file_actions_adddup2', scratch, 0, 0)
-    this.call('posix_spawn_file_actions_addopen', scratch, 0, scratch + 2048, 0, 0)
-    this.call('posix_spawn_file_actions_destroy', scratch)
-    this.call('posix_spawnattr_init', scratch)
-    this.call('posix_spawnattr_setflags', scratch, 0)
-    this.call('posix_spawnattr_setsigmask', scratch, scratch + 2048)
-    this.call('posix_spawnattr_setsigdefault', scratch, scratch + 2048)
-    this.call('posix_spawnattr_destroy', scratch)
-    this.call('flock', -1, 0)
-    this.call('socketpair', 0, 0, 0, 0)
-    this.call('sendmsg', -1, 0, 0)
-    // The empty path names no program: ENOENT, and nothing is started.
-    this.call('posix_spawn', scratch, scratch + 2048, 0, 0, scratch + 2048, scratch + 2048)
+    const calls: Readonly<Record<LibcFunction, readonly number[]>> = {
+      posix_spawn_file_actions_init: [scratch],
+      posix_spawn_file_actions_adddup2: [scratch, 0, 0],
+      posix_spawn_file_actions_addopen: [scratch, 0, scratch + 2048, 0, 0],
+      posix_spawn_file_actions_destroy: [scratch],
+      posix_spawnattr_init: [scratch],
+      posix_spawnattr_setflags: [scratch, 0],
+      posix_spawnattr_setsigmask: [scratch, scratch + 2048],
+      posix_spawnattr_setsigdefault: [scratch, scratch + 2048],
+      posix_spawnattr_destroy: [scratch],
+      flock: [-1, 0],
+      ioctl: [-1, 0, 0],
+      socketpair: [0, 0, 0, 0],
+      sendmsg: [-1, 0, 0],
+      // The empty path names no program: ENOENT, and nothing is started.
+      posix_spawn: [scratch, scratch + 2048, 0, 0, scratch + 2048, scratch + 2048],
+    }
+    for (const [symbol, args] of Object.entries(calls)) this.call(symbol as LibcFunction, ...args)
   }
 
   mark(): void {

@@ -96,7 +96,7 @@ export class RuntimeContainer implements AsyncDisposable {
   }
 
   /**
-   * Runs the program of the config. Resolves when the kernel has accepted it.
+   * Runs the program of the config. Resolves when the kernel has accepted it, as its monitor tells.
    * @throws ConflictError unless the container is created and not started. @throws RuntimeError naming the
    * step that failed; the container then has stopped.
    */

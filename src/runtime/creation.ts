@@ -36,7 +36,7 @@ import { createHooks, hasHooks, runHooks, runPoststopHooks } from './hooks.ts'
 import { foundTargets } from './masks.ts'
 import { withMissingTargets } from './missing-targets.ts'
 import { type Watch, watcherCalls } from './monitor.ts'
-import { monitorProcess } from './monitor-process.ts'
+import { monitorProcess, runAlone } from './monitor-process.ts'
 import type { Stage } from './namespaces.ts'
 import { NetDeviceMoves } from './net-devices.ts'
 import { checkWorkingDirectory, chooseProgram } from './no-program.ts'
@@ -319,7 +319,7 @@ export class Creation {
       })
       if (options.rootTree !== undefined) descriptors.set(descriptor.rootTree, options.rootTree)
       if (between !== undefined) descriptors.set(descriptor.stage, between.there)
-      options.stdio?.forEach((fd, index) => {
+      options.stdio?.slice(0, 3).forEach((fd, index) => {
         if (fd !== undefined) descriptors.set(index, fd)
       })
       if (options.spec.process?.terminal === true) {
@@ -347,16 +347,15 @@ export class Creation {
       const staysAsItIs = !dumpable && between === undefined && plan.namespaces.monitorCalls.length === 0
       const { outlive } = this
       const isLent = staysAsItIs && !outlive
-      const { channel } = plan
-      const isAlone = alone !== undefined
-      const got = monitorProcess(descriptors, { channel, text, outlive, dumpable, isLent, isAlone })
+      const purpose = { channel: plan.channel, text, outlive, dumpable, isLent, isAlone: alone !== undefined }
+      const got = monitorProcess(descriptors, purpose)
       const { remote: monitor, children: init } = got
       this.monitor = monitor
       this.init = init
       if (isLent) this.lent = got.descriptors
       child = got.handed
       if (alone === undefined) return { monitor, init, making: monitor.run(plan.monitor, { again: true }) }
-      return { monitor, init, making: monitor.run(alone, { again: true, notice: () => init.leave() }) }
+      return { monitor, init, making: runAlone(got, alone, isLent) }
     } finally {
       if (child !== undefined) closeSync(child)
       if (between !== undefined) closeSync(between.there)

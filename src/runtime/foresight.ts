@@ -79,7 +79,7 @@ export function needsNothing(options: InternalCreateOptions, plan: Plan): boolea
   const { cgroup, namespaces, stat } = plan
   // One that outlives this process is not ended by being hung up on.
   if (options.parked || outlives(options) || options.pidfdSocket !== undefined) return false
-  // The numbers of a pipe are free then.
+  // Then, and without a stage, the numbers of its pipe are free: only the lock's is taken of those behind the socket.
   if (plan.channel !== descriptor.init) return false
   // In a joined user namespace its score is set from outside.
   const isPlain = namespaces.stage === undefined && !namespaces.has('user')

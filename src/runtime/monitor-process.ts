@@ -1,9 +1,11 @@
 import { closeSync } from 'node:fs'
 import { hostArchitecture } from '../linux/architecture.ts'
+import type { Call } from '../linux/call.ts'
 import { Channel } from '../linux/remote/channel.ts'
 import { Remote, socketPair } from '../linux/remote/remote.ts'
 import { borrowParent, borrowSpare, type Parent } from '../linux/remote/spares.ts'
 import type { Descriptors } from '../linux/remote/spawn.ts'
+import type { Results } from '../linux/runner.ts'
 
 /** What a monitor is wanted for. */
 export interface MonitorOptions {
@@ -50,4 +52,16 @@ export function monitorProcess(descriptors: Descriptors, options: MonitorOptions
     closeSync(there)
     throw error
   }
+}
+
+/**
+ * Hands over the batch of a monitor that is alone: see {@link aloneBatch}.
+ * @param isLent whether the socket of the first process may be another one's afterwards
+ */
+export function runAlone({ remote, children }: Parent, batch: readonly Call[], isLent: boolean): Promise<Results> {
+  const notice = (): void => (isLent ? children.leave() : void children.close())
+  const done = remote.run(batch, { again: true, notice })
+  // A monitor that has failed keeps the other end of the socket open, and gives no notice.
+  done.catch(() => children.close())
+  return done
 }

@@ -317,7 +317,7 @@ function setupCalls(
     const step = { step: 'die with the parent' }
     calls.push(prctl(PR.SET_PDEATHSIG, SIGKILL, 0, step), checkPeer(channel, step))
   }
-  // The program must not get the sockets; that the first one closes is how the start is seen.
+  // The program must not get the sockets. That the first one closes tells of the start, but where a pipe does (aloneBatch).
   for (let socket = channel; socket <= lastSocket(options); socket++) {
     calls.push(fcntl(socket, F_SETFD, FD_CLOEXEC, { step: 'keep the socket from the program' }))
   }

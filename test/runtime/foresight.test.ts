@@ -1,7 +1,7 @@
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
-import { type Call, call } from '../../src/linux/call.ts'
+import { type Call, call, struct } from '../../src/linux/call.ts'
 import { Channel } from '../../src/linux/remote/channel.ts'
 import { dismissSpares } from '../../src/linux/remote/spares.ts'
 import { RuntimeContainer } from '../../src/runtime/container.ts'
@@ -145,6 +145,28 @@ describe.skipIf(cannotRun)(`containers that are made one like the other (${canno
     expect(welcomed.filter((value) => !value)).toHaveLength(isTold ? 3 : 0)
     expect(welcomed.length).toBeGreaterThanOrEqual(6)
     expect(readFileSync(path, 'utf8')).toBe(`${what}\n`.repeat(6))
+  })
+
+  it('have a start that ends also when the monitor fails after it has made the first process', async () => {
+    const spec = specOf(['sleep', '100'], { process: { env: ['PATH=/bin', 'CASE=late'] } })
+    for (let i = 0; i < 3; i++) await (await sandbox.create(spec)).delete({ force: true })
+    const original = Channel.prototype.run
+    const run = vi.spyOn(Channel.prototype, 'run').mockImplementation(function (this: Channel, calls, options) {
+      const last = calls.findIndex(({ name, step }) => name === 'chdir' && step === 'detach the monitor')
+      if (last === -1) return original.call(this, calls, options)
+      // It stops for a moment, in which the first process is set up, and fails then.
+      const pause = call('ppoll', [0, 0, struct([0, 200_000_000]), 0, 0])
+      return original.call(this, calls.toSpliced(last, 0, pause, call('close', [-1])), options)
+    })
+    try {
+      const container = await sandbox.create(spec)
+      await container.start().catch((error: unknown) => expect(error).toMatchObject({ code: 'ERR_OCI_RUNTIME' }))
+      expect(await container.exited).toMatchObject({ code: 137 })
+      await container.delete()
+    } finally {
+      run.mockRestore()
+    }
+    await sandbox.expectNothingLeft()
   })
 
   it('leave nothing behind when they are aborted while they are made', async () => {

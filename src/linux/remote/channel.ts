@@ -176,6 +176,8 @@ export class Channel implements CallRunner {
   leave(): void {
     this.isLeft = true
     this.socket.unref()
+    // What the kernel has no room for would wait for ever, and keep this process alive.
+    if (this.socket.writableLength > 0) this.socket.destroy()
     this.abandon()
   }
 

@@ -188,6 +188,16 @@ describe('a channel whose other end is not the program', () => {
     expect(channel.welcome('next')).toBe(false)
   })
 
+  it('is closed when it is left with what the kernel had no room for', async () => {
+    const { channel } = start()
+    const large = call('write', [1, new Uint8Array(900_000), 900_000])
+    const result = channel.run([large])
+    channel.leave()
+    await expect(result).rejects.toBeInstanceOf(RemoteExitError)
+    await channel.closed
+    expect(channel.welcome('next')).toBe(false)
+  })
+
   it('is closed when it says more than it was asked', async () => {
     const { channel, other } = start()
     const result = channel.run([call('getpid', [])])

@@ -329,13 +329,15 @@ export class RuntimeContainer implements AsyncDisposable {
     // At once and before its socket is closed: it must not take that for the end of this process.
     if (lent === undefined) monitor.dismiss()
     else giveBack(monitor, lent, isKept ? init : undefined)
+    const cgroups = this.presentCgroups()
+    const { resctrl, scope, rootMount } = record
+    const isMore = cgroups.length > 0 || (resctrl?.length ?? 0) > 0 || scope !== undefined || rootMount !== undefined
     // What another process has deleted by its id is gone, and may be there again for another container.
-    if (!directory.isRemoved) {
-      const cgroups = this.presentCgroups()
+    if (isMore && !directory.isRemoved) {
       if (cgroups.length > 0) await removeCgroup(cgroups)
-      await removeResctrl(record.resctrl)
-      await stopScope(record.scope)
-      removeRootMount(record.rootMount)
+      await removeResctrl(resctrl)
+      await stopScope(scope)
+      removeRootMount(rootMount)
     }
     directory.remove()
     await runPoststopHooks(this.hookTarget(), this.parts.hooks)

@@ -1,9 +1,8 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Mount } from '../../src/bundle/index.ts'
-import { thisHost } from '../../src/runtime/host.ts'
 import { checkpoint, deleteContainer, type RuntimeContainer, restore, Terminal } from '../../src/runtime/index.ts'
 import { cannotRun, descriptorSentTo, dockerMounts, Sandbox, specOf, until } from './support.ts'
 
@@ -356,31 +355,5 @@ describe.skipIf(cannotRun)(`checkpoint and restore (${cannotRun ?? 'by CRIU'})`,
       const restored = restore({ ...common, imagePath: noted(JSON.stringify({ streams: [], mounts })) })
       await expect(restored).rejects.toMatchObject({ code: 'ERR_OCI_UNSUPPORTED', subject: 'the mount on /dev/sda' })
     })
-  })
-
-  it('make a container in the class of service of its config', async () => {
-    // No processor here has RDT: a directory stands for resctrl.
-    const classes = join(sandbox.directory, 'resctrl')
-    const tasks = join(classes, 'gold/tasks')
-    mkdirSync(join(classes, 'gold'), { recursive: true })
-    writeFileSync(tasks, '')
-    const { read } = thisHost()
-    const told = vi.spyOn(thisHost(), 'read').mockImplementation((path) => {
-      const mounted = path === '/proc/self/mountinfo' ? `30 25 0:26 / ${classes} rw - resctrl resctrl rw\n` : ''
-      return mounted + (read(path) ?? '')
-    })
-    try {
-      const { bundle, stateRoot } = sandbox
-      const spec = specOf(['true'], { linux: { ...specOf([]).linux, intelRdt: { closID: 'gold' } } })
-      const joined = join(sandbox.directory, 'joined')
-      const failed = restore({
-        ...{ id: sandbox.id(), spec, bundle, stateRoot, imagePath: noted('{"streams":[],"mounts":[]}') },
-        criu: fake(`[ "$1" = check ] && exit 0; cp ${tasks} ${joined}; exit 1`),
-      })
-      await expect(failed).rejects.toMatchObject({ code: 'ERR_OCI_RUNTIME', step: 'restore the container' })
-      expect(readFileSync(joined, 'utf8')).toBe('0')
-    } finally {
-      told.mockRestore()
-    }
   })
 })

@@ -11,8 +11,8 @@ export function find(program: string): string | undefined {
 }
 
 /**
- * Runs a command for each line it reads, and says how it ended and how many microseconds it took. Beside the file of errors is one
- * of the CPU time: of the shell itself, and of what it has run so far.
+ * Runs a command for each line it reads, and says how it ended and how many microseconds it took. A file has the CPU
+ * time: of the shell itself, and of what it has run so far.
  */
 const loop = `
 while IFS= read -r argument; do
@@ -20,9 +20,11 @@ while IFS= read -r argument; do
   "$@" "$argument" </dev/null >/dev/null 2>"$errors"
   code=$?
   end=$EPOCHREALTIME
-  times >"$errors.times"
+  times >"$times"
   echo "$code $(( \${end/[.,]/} - \${begin/[.,]/} ))"
 done`
+
+let peers = 0
 
 /**
  * A program that is started again and again by a shell that does nothing else: a process of this size would be slower
@@ -36,13 +38,16 @@ export class Peer implements Contestant {
   private readonly lines: Interface
   private readonly nextArgument: () => string
   private readonly errors: string
+  /** Others may have the same file of errors. */
+  private readonly times: string
 
   /** @param nextArgument the last argument of each run, such as an id */
   constructor(name: string, command: readonly string[], errors: string, nextArgument: () => string) {
     this.name = name
     this.nextArgument = nextArgument
     this.errors = errors
-    const argv = inMountNamespace(`errors=$0; ${loop}`, [errors, ...command])
+    this.times = `${errors}.${++peers}.times`
+    const argv = inMountNamespace(`errors=$0; times=$1; shift; ${loop}`, [errors, this.times, ...command])
     this.shell = spawn(argv[0] as string, argv.slice(1), { stdio: ['pipe', 'pipe', 'inherit'] })
     this.lines = createInterface({ input: this.shell.stdout as NodeJS.ReadableStream })
     this.answers = this.lines[Symbol.asyncIterator]()
@@ -60,8 +65,7 @@ export class Peer implements Contestant {
   }
 
   cpu(): number {
-    const path = `${this.errors}.times`
-    const ofChildren = existsSync(path) ? readFileSync(path, 'latin1').split('\n')[1] : undefined
+    const ofChildren = existsSync(this.times) ? readFileSync(this.times, 'latin1').split('\n')[1] : undefined
     const times = [...(ofChildren ?? '').matchAll(/(\d+)m([\d.]+)s/g)]
     return times.reduce((all, [, minutes, seconds]) => all + Number(minutes) * 60_000 + Number(seconds) * 1000, 0)
   }

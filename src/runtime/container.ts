@@ -334,7 +334,7 @@ export class RuntimeContainer implements AsyncDisposable {
     const isMore = cgroups.length > 0 || (resctrl?.length ?? 0) > 0 || scope !== undefined || rootMount !== undefined
     // What another process has deleted by its id is gone, and may be there again for another container.
     if (isMore && !directory.isRemoved) {
-      if (cgroups.length > 0) await removeCgroup(cgroups)
+      await removeCgroup(cgroups)
       await removeResctrl(resctrl)
       await stopScope(scope)
       removeRootMount(rootMount)

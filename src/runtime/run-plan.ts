@@ -111,7 +111,7 @@ export function plannedRun(
 ): PlannedRun {
   const { hostname, streams, socket, context, early, pid } = surroundings
   const done = [early.isFiltered, String(early.bounding)]
-  const chosen = withBlanks(textOf(given), id)
+  const chosen = withBlanks(stringifyJsonInt64(given), id)
   const key = JSON.stringify([chosen, hostname, streams, socket, done, context.listener === undefined ? 0 : pid])
   const template = known.get(context) ?? { config: lazy(() => templateOf(config, id)), runs: new Map() }
   known.set(context, template)
@@ -132,15 +132,6 @@ function templateOf(config: Spec, id: string): Spec {
 
 function parsed<T>(text: string): T {
   return parseJsonInt64(Buffer.from(text), 'the process') as T
-}
-
-function textOf(given: PoolProcess): string {
-  try {
-    return JSON.stringify(given)
-  } catch {
-    // A limit may be a bigint.
-    return stringifyJsonInt64(given)
-  }
 }
 
 /** Plans the run of a program in a parked container. Pure. @throws as {@link plannedRun} does. */

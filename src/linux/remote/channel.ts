@@ -187,9 +187,8 @@ export class Channel implements CallRunner {
    * @returns whether it has. Otherwise it is to be closed.
    */
   welcome(text: string): boolean {
-    const isIdle = this.waiting.length === 0 && this.receivedSize === 0 && this.socket.writableLength === 0
-    // What the last one has not read, the next one would do.
-    if (!this.isLeft || !isIdle || this.socket.destroyed || !isDrained(this.fd)) return false
+    // One that was left is given no batches. What the last process has not read, the next one would do.
+    if (!this.isLeft || this.receivedSize > 0 || this.socket.destroyed || !isDrained(this.fd)) return false
     this.isLeft = false
     this.text = text
     return true
